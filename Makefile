@@ -1,0 +1,49 @@
+# streamext: continuous views for PostgreSQL
+#
+# make            builds; make install, make test, make demo: see README.md
+
+EXTENSION = streamext
+EXTVERSION = $(shell sed -n "s/^default_version = '\(.*\)'/\1/p" streamext.control)
+MODULE_big = streamext
+SOURCES = $(sort $(wildcard src/*.c src/*/*.c))
+OBJS = $(SOURCES:.c=.o)
+SCRIPT = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built = $(SCRIPT)
+
+PG_CPPFLAGS = -I$(srcdir)/src
+PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
+
+PG_CONFIG ?= pg_config
+srcdir ?= .
+PGXS := $(wildcard $(shell $(PG_CONFIG) --pgxs 2>/dev/null))
+ifneq ($(PGXS),)
+include $(PGXS)
+else
+# "make test" and "make demo" work without: they install it
+all install:
+	@echo "no PostgreSQL development files: set PG_CONFIG, or install postgresql-server-dev-15" >&2; exit 1
+endif
+
+$(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
+	cat $(sort $(wildcard src/sql/*.sql)) > $@
+
+# Tests and demo: see test/run.sh and test/demo/demo.pl.  Both build in a temporary folder.
+.PHONY: test demo help format-check
+
+test:
+	@bash test/lib/enter.sh test
+
+demo:
+	@bash test/lib/enter.sh demo
+
+format-check:
+	clang-format --dry-run --Werror $(wildcard src/*.[ch] src/*/*.[ch])
+
+help:
+	@echo 'make                        build'
+	@echo 'make install                install into the server that pg_config names'
+	@echo 'make test                   run all tests on private servers'
+	@echo 'make test TESTS="dump ddl"  run only these'
+	@echo 'make demo                   continuous views over a live replay of flights'
+	@echo 'make demo KEEP=1            the same, and leave the server up'
+	@echo 'make format-check           check the source format'

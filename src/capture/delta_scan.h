@@ -1,0 +1,61 @@
+/*
+ * delta_scan.h
+ *		The custom scan that stands in for the stream in a delta plan: yields the
+ *		rows at the addresses of a batch, in the stream's row type.
+ *
+ * A row counts when its raw xmin equals the recorded id, whatever its xmax.
+ */
+#ifndef SX_DELTA_SCAN_H
+#define SX_DELTA_SCAN_H
+
+#include "capture/file_map.h"
+#include "capture/pending.h"
+#include "capture/position.h"
+
+#include "nodes/pathnodes.h"
+#include "nodes/plannodes.h"
+
+typedef struct SxBatch
+{
+	Oid			stream;			/* root of the plan's stream */
+	SxFileMap  *map;
+	int			nruns;
+	SxRun	   *runs;			/* all of this stream's; runs on dead files are skipped */
+	uint64		nrows;			/* sum of counts */
+	/* a slice, for finding the row that fails: rows from .. from + limit - 1 in run order */
+	uint64		from;
+	uint64		limit;			/* PG_UINT64_MAX: to the end */
+} SxBatch;
+
+/*
+ * A batch of the rows of these ready transactions that belong to one stream (palloc'd);
+ * nready may be 0.
+ */
+extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready);
+extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
+/* tries AccessShareLock on the stream and every leaf in the batch; false: not free */
+extern bool sx_batch_lock(SxBatch *batch);
+/* the one row of a batch of one as to_jsonb(row)'s text, or NULL if that fails; may run user code */
+extern char *sx_batch_row_json(SxBatch *batch);
+
+/* The batch that the next ExecutorStart of a delta plan reads */
+extern SxBatch *sx_delta_batch;
+
+extern void sx_delta_scan_init(void);	/* registers the custom scan, at load */
+/* for the planner hook: the path that replaces all others of the stream's rel */
+extern Path *sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows);
+extern bool sx_is_delta_scan(Plan *plan);
+
+/*
+ * The full scan of one file by rule.  Calls add() for every row version that is an
+ * uncounted INSERT: not HEAP_UPDATED, raw xmin's top-level transaction committed, seen
+ * by `upto` and, when `position` is not NULL, not contained in it.  With `mark` (the
+ * attached partition's snapshot) also every version visible to mark.  fxid is top-level.
+ */
+typedef void (*SxFoundRow) (void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
+extern void sx_file_scan(Oid leaf, Snapshot upto, const SxPosition *position, Snapshot mark,
+						 SxFoundRow add, void *arg);
+/* every row version of the leaf that the snapshot sees (history with dead letters) */
+extern void sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg);
+
+#endif							/* SX_DELTA_SCAN_H */

@@ -1,0 +1,309 @@
+/*
+ * slot.c
+ *		The physical replication slot that holds WAL and the transaction horizon.
+ *
+ * Physical, although nobody streams from it: its xmin is a horizon for all tables (a
+ * logical slot's only for catalogs) and it needs no plugin.  It is created
+ * ephemeral and made persistent when its contents are on disk, so that an error on the
+ * way leaves none behind.
+ *
+ * Only the process that owns a slot may change, mark or save it; others look at it
+ * under ReplicationSlotControlLock and its spinlock.  Moving forward is in memory
+ * only: a checkpoint saves it, and after a crash it stands further back, which is safe.
+ *
+ * A process that catches errors and lives on must call sx_slot_release in its error
+ * path: transaction abort does not.
+ */
+#include "postgres.h"
+
+#include "access/transam.h"
+#include "miscadmin.h"
+#include "replication/slot.h"
+#include "storage/lwlock.h"
+#include "storage/procarray.h"
+#include "utils/snapmgr.h"
+
+#include "capture/slot.h"
+
+#define NAME_PREFIX			"streamext_"
+
+static bool find_slot(const char *name, bool *physical, bool *invalidated, pid_t *owner);
+static void require_free_slot(const char *name);
+static void protect(TransactionId xmin);
+static ReplicationSlot *own_slot(void);
+static Oid	database_of(const char *name);
+
+void
+sx_slot_name(Oid dboid, char *buf, Size len)
+{
+	snprintf(buf, len, NAME_PREFIX "%u", dboid);
+}
+
+bool
+sx_slot_acquire(void)
+{
+	char		name[NAMEDATALEN];
+	TransactionId xmin;
+	bool		physical;
+	bool		invalidated;
+	pid_t		owner;
+
+	sx_slot_name(MyDatabaseId, name, sizeof(name));
+	if (MyReplicationSlot != NULL)
+	{
+		if (strcmp(NameStr(MyReplicationSlot->data.name), name) == 0)
+			return false;
+		elog(ERROR, "this process already owns another replication slot");
+	}
+	CheckSlotRequirements();
+
+	/* the snapshot holds the horizon until the slot does */
+	if (!ActiveSnapshotSet())
+		elog(ERROR, "a replication slot of streamext needs an active snapshot");
+	xmin = GetActiveSnapshot()->xmin;
+
+	if (find_slot(name, &physical, &invalidated, &owner))
+	{
+		if (!physical)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("replication slot \"%s\" is not a physical slot", name),
+					 errhint("Drop it with SELECT pg_drop_replication_slot('%s').", name)));
+		if (!invalidated)
+		{
+			SxReplicationSlotAcquire(name, true);
+
+			/* xmin was given up at a limit, or WAL never reserved */
+			if (!TransactionIdIsValid(MyReplicationSlot->data.xmin))
+				protect(xmin);
+			if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
+				ReplicationSlotReserveWal();
+			ReplicationSlotMarkDirty();
+			ReplicationSlotSave();
+			return false;
+		}
+
+		/* it protects nothing any more, and cannot be revived */
+		ReplicationSlotDrop(name, true);
+	}
+
+	require_free_slot(name);
+	SxReplicationSlotCreate(name, RS_EPHEMERAL);
+	protect(xmin);
+	ReplicationSlotReserveWal();
+	ReplicationSlotMarkDirty();
+	ReplicationSlotSave();
+	ReplicationSlotPersist();
+	return true;
+}
+
+void
+sx_slot_release(void)
+{
+	if (MyReplicationSlot != NULL)
+		ReplicationSlotRelease();
+}
+
+void
+sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn)
+{
+	ReplicationSlot *slot = own_slot();
+	bool		xmin_moved = false;
+	bool		lsn_moved = false;
+
+	SpinLockAcquire(&slot->mutex);
+	if (TransactionIdIsNormal(xmin) &&
+		(!TransactionIdIsValid(slot->data.xmin) ||
+		 TransactionIdPrecedes(slot->data.xmin, xmin)))
+	{
+		slot->data.xmin = xmin;
+		slot->effective_xmin = xmin;
+		xmin_moved = true;
+	}
+	/* an invalid one was taken away for good */
+	if (!XLogRecPtrIsInvalid(slot->data.restart_lsn) && slot->data.restart_lsn < restart_lsn)
+	{
+		slot->data.restart_lsn = restart_lsn;
+		lsn_moved = true;
+	}
+	SpinLockRelease(&slot->mutex);
+
+	if (xmin_moved || lsn_moved)
+		ReplicationSlotMarkDirty();
+	if (xmin_moved)
+		ReplicationSlotsComputeRequiredXmin(false);
+	if (lsn_moved)
+		ReplicationSlotsComputeRequiredLSN();
+}
+
+TransactionId
+sx_slot_xmin(void)
+{
+	ReplicationSlot *slot = own_slot();
+	TransactionId xmin;
+
+	SpinLockAcquire(&slot->mutex);
+	xmin = slot->data.xmin;
+	SpinLockRelease(&slot->mutex);
+	return xmin;
+}
+
+XLogRecPtr
+sx_slot_restart_lsn(void)
+{
+	ReplicationSlot *slot = own_slot();
+	XLogRecPtr	lsn;
+
+	/* the checkpointer may take it away */
+	SpinLockAcquire(&slot->mutex);
+	lsn = slot->data.restart_lsn;
+	SpinLockRelease(&slot->mutex);
+	return lsn;
+}
+
+bool
+sx_slot_exists(Oid dboid)
+{
+	char		name[NAMEDATALEN];
+
+	sx_slot_name(dboid, name, sizeof(name));
+	return find_slot(name, NULL, NULL, NULL);
+}
+
+/*
+ * Between the look and the drop somebody may take the slot or drop it; then this raises
+ * an error, like any process whose next attempt will find it settled.
+ */
+bool
+sx_slot_drop(Oid dboid)
+{
+	char		name[NAMEDATALEN];
+	pid_t		owner;
+
+	sx_slot_name(dboid, name, sizeof(name));
+	if (MyReplicationSlot != NULL)
+	{
+		if (strcmp(NameStr(MyReplicationSlot->data.name), name) != 0)
+			return false;
+		ReplicationSlotRelease();
+	}
+	if (!find_slot(name, NULL, NULL, &owner))
+		return true;
+	if (owner != 0)
+		return false;
+	ReplicationSlotDrop(name, true);
+	return true;
+}
+
+int
+sx_slot_databases(Oid *dboids, int max)
+{
+	int			n = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && n < max; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+		Oid			dboid;
+
+		/* name and kind of a slot in use do not change */
+		if (!slot->in_use || !SlotIsPhysical(slot))
+			continue;
+		dboid = database_of(NameStr(slot->data.name));
+		if (OidIsValid(dboid))
+			dboids[n++] = dboid;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return n;
+}
+
+/* Each of the answers may be NULL */
+static bool
+find_slot(const char *name, bool *physical, bool *invalidated, pid_t *owner)
+{
+	bool		found = false;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots && !found; i++)
+	{
+		ReplicationSlot *slot = &ReplicationSlotCtl->replication_slots[i];
+
+		if (!slot->in_use || strcmp(NameStr(slot->data.name), name) != 0)
+			continue;
+		found = true;
+		SpinLockAcquire(&slot->mutex);
+		if (physical != NULL)
+			*physical = SlotIsPhysical(slot);
+		if (invalidated != NULL)
+			*invalidated = SxSlotInvalidated(slot);
+		if (owner != NULL)
+			*owner = slot->active_pid;
+		SpinLockRelease(&slot->mutex);
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+	return found;
+}
+
+/* Core would say so too, but not which slot or why it is wanted */
+static void
+require_free_slot(const char *name)
+{
+	int			used = 0;
+
+	LWLockAcquire(ReplicationSlotControlLock, LW_SHARED);
+	for (int i = 0; i < max_replication_slots; i++)
+	{
+		if (ReplicationSlotCtl->replication_slots[i].in_use)
+			used++;
+	}
+	LWLockRelease(ReplicationSlotControlLock);
+
+	if (used >= max_replication_slots)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("all replication slots are in use"),
+				 errdetail("Continuous views need replication slot \"%s\".", name),
+				 errhint("Set max_replication_slots to %d or more and restart the server.",
+						 max_replication_slots + 1)));
+}
+
+static void
+protect(TransactionId xmin)
+{
+	ReplicationSlot *slot = own_slot();
+
+	SpinLockAcquire(&slot->mutex);
+	slot->data.xmin = xmin;
+	slot->effective_xmin = xmin;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredXmin(false);
+}
+
+static ReplicationSlot *
+own_slot(void)
+{
+	if (MyReplicationSlot == NULL)
+		elog(ERROR, "this process does not own a replication slot");
+	return MyReplicationSlot;
+}
+
+/* InvalidOid: not a name of ours */
+static Oid
+database_of(const char *name)
+{
+	const char *digits;
+	char	   *end;
+	unsigned long value;
+
+	if (strncmp(name, NAME_PREFIX, strlen(NAME_PREFIX)) != 0)
+		return InvalidOid;
+	digits = name + strlen(NAME_PREFIX);
+	if (*digits < '1' || *digits > '9')
+		return InvalidOid;
+	errno = 0;
+	value = strtoul(digits, &end, 10);
+	if (errno != 0 || *end != '\0' || value > OID_MAX)
+		return InvalidOid;
+	return (Oid) value;
+}

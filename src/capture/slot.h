@@ -1,0 +1,34 @@
+/*
+ * slot.h
+ *		The physical replication slot that holds WAL and the transaction horizon for a
+ *		database: streamext_<database oid>.  Owned by the consumer.
+ *
+ * The slot is retention, never truth: the start LSN lives with each view's position.
+ */
+#ifndef SX_SLOT_H
+#define SX_SLOT_H
+
+#include "compat.h"
+
+#include "access/xlogdefs.h"
+
+extern void sx_slot_name(Oid dboid, char *buf, Size len);	/* len >= NAMEDATALEN */
+/*
+ * Creates the slot if it is not there (CheckSlotRequirements first; saved with xmin and
+ * restart_lsn), else acquires it.  Must run in a transaction with an active snapshot.
+ * Returns true if it was created.  Reports "all replication slots are in use" with the
+ * setting to change.
+ */
+extern bool sx_slot_acquire(void);
+extern void sx_slot_release(void);
+/* Moves forward only.  xmin invalid: leave.  Nothing is written to disk now. */
+extern void sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn);
+extern TransactionId sx_slot_xmin(void);
+extern XLogRecPtr sx_slot_restart_lsn(void);
+extern bool sx_slot_exists(Oid dboid);
+/* drops it if it exists and nobody owns it; returns true if gone.  Any process. */
+extern bool sx_slot_drop(Oid dboid);
+/* OIDs of all databases that have a slot of ours (to find orphans) */
+extern int	sx_slot_databases(Oid *dboids, int max);
+
+#endif							/* SX_SLOT_H */

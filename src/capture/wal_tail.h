@@ -1,0 +1,38 @@
+/*
+ * wal_tail.h
+ *		Reads WAL and collects the addresses of rows inserted into mapped files.
+ *
+ * A capture is one reader with its own file map and pending addresses: the consumer
+ * has one for all live views, a builder one for the view it brings up.
+ */
+#ifndef SX_WAL_TAIL_H
+#define SX_WAL_TAIL_H
+
+#include "capture/file_map.h"
+#include "capture/pending.h"
+
+typedef struct SxCapture
+{
+	MemoryContext context;
+	SxFileMap  *map;
+	SxPending  *pending;
+	XLogRecPtr	read_lsn;		/* every record that starts below was read */
+	uint64		records;		/* counters for status */
+	uint64		rows;
+	uint64		partition_moves;
+	struct SxWalTail *tail;
+} SxCapture;
+
+extern SxCapture *sx_capture_create(MemoryContext parent, XLogRecPtr start);
+extern void sx_capture_destroy(SxCapture *c);
+/* reads every record that starts below upto; WAL must be flushed to there; checks for interrupts */
+extern void sx_capture_read(SxCapture *c, XLogRecPtr upto);
+/*
+ * The end of WAL inserted so far, flushed to disk; steps back over a page header that
+ * the insert position may lie just behind.
+ */
+extern XLogRecPtr sx_wal_flush_to_end(void);
+/* is this still readable from disk? (segment not yet removed) */
+extern bool sx_wal_available(XLogRecPtr lsn);
+
+#endif							/* SX_WAL_TAIL_H */

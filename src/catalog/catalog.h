@@ -1,0 +1,146 @@
+/*
+ * catalog.h
+ *		Streams and continuous views: SQL catalog <-> structs.
+ *
+ * Tables (src/sql/10_catalog.sql): streamext.stream_def, streamext.view_def,
+ * streamext.view_position.  They are read with plain catalog scans (no SPI, no
+ * user code) and written only by the functions here.  Every write calls
+ * CacheInvalidateRelcacheByRelid on streamext.view_def, which is how workers
+ * and other backends learn of it.
+ */
+#ifndef SX_CATALOG_H
+#define SX_CATALOG_H
+
+#include "streamext.h"
+
+#include "access/xlogdefs.h"
+#include "capture/position.h"
+#include "nodes/pg_list.h"
+#include "utils/snapshot.h"
+
+typedef enum SxStrategy
+{
+	SX_APPEND,
+	SX_MERGE
+} SxStrategy;
+
+/* view_def.state: what the user asked for and what the builder reported */
+typedef struct SxViewDef
+{
+	Oid			viewid;			/* what the user reads */
+	Oid			queryid;		/* internal view: the SELECT as given */
+	Oid			matid;			/* materialized table */
+	Oid			streamid;
+	Oid			owner;			/* from pg_class of viewid */
+	SxStrategy	strategy;
+	int			nkeys;			/* first nkeys columns of the materialized table */
+	bool		with_data;
+	bool		paused;
+	bool		on_close;		/* option emit */
+	int			flush_interval; /* ms, -1 = streamext.flush_interval */
+	List	   *settings;		/* of char *: "TimeZone=UTC" ..., pinned at CREATE */
+} SxViewDef;
+
+typedef struct SxStreamDef
+{
+	Oid			streamid;
+	NameData	event_time;		/* empty: none */
+	bool		declared;		/* by create_stream, not only by a view */
+} SxStreamDef;
+
+/* The stored position of a view; see capture/position.h */
+typedef struct SxStoredPosition
+{
+	Oid			viewid;
+	SxPosition *position;
+	XLogRecPtr	start_lsn;		/* every address not in position lies at or above it */
+	uint32		timeline;
+	uint64		seq;			/* number of flushes */
+	int			nfiles;			/* files the stream had: leaf relation, file number */
+	Oid		   *file_rels;
+	Oid		   *file_nodes;
+	int64		rows_consumed;
+	bool		ours;			/* written in this database, by this row's xmin */
+} SxStoredPosition;
+
+/* A partition that joined or left a stream's tree; see capture/delta_scan.h */
+typedef struct SxAttachMark
+{
+	Oid			leaf;
+	Oid			parent;
+	bool		attached;		/* false: detached */
+	SxPosition *snapshot;		/* taken when nobody could write to the leaf */
+} SxAttachMark;
+
+/* columns of streamext.stream_def */
+enum
+{
+	SX_STREAM_STREAM = 1,
+	SX_STREAM_EVENT_TIME,
+	SX_STREAM_WATERMARK_DELAY,
+	SX_STREAM_ALLOWED_LATENESS,
+	SX_STREAM_LATE_ROWS,
+	SX_STREAM_IDLE_TIMEOUT,
+	SX_STREAM_MAX_FUTURE,
+	SX_STREAM_CHANGES,
+	SX_STREAM_DECLARED,
+	SX_STREAM_NCOLUMNS = SX_STREAM_DECLARED
+};
+
+/* OIDs of our own objects in this database, looked up once; InvalidOid without the extension */
+extern Oid	sx_catalog_schema_oid(void);	/* missing ok */
+extern bool sx_catalog_exists(void);	/* is the extension created in this database? */
+extern Oid	sx_catalog_table_oid(const char *name);
+extern Oid	sx_catalog_state_type_oid(void);
+extern Oid	sx_catalog_extension_owner(void);
+extern Oid	sx_catalog_extension_oid(void);
+
+/* Reading; all results palloc'd in the current context; NULL/false = not there */
+extern List *sx_catalog_views(void);	/* of SxViewDef * */
+extern SxViewDef *sx_catalog_view(Oid viewid);
+extern SxViewDef *sx_catalog_view_by_mat(Oid matid);
+extern SxViewDef *sx_catalog_view_by_query(Oid queryid);
+extern List *sx_catalog_views_of_stream(Oid streamid);
+extern List *sx_catalog_streams(void);	/* of SxStreamDef * */
+extern SxStreamDef *sx_catalog_stream(Oid streamid);
+extern SxStoredPosition *sx_catalog_position(Oid viewid);
+/* as this snapshot sees it, for reading it together with the view's rows */
+extern SxStoredPosition *sx_catalog_position_at(Oid viewid, Snapshot snapshot);
+extern List *sx_catalog_marks(Oid leaf);	/* of SxAttachMark * */
+/* is this relation the user's view, the query view or the materialized table of a view? */
+extern SxViewDef *sx_catalog_view_by_any(Oid relid);
+
+/* Writing */
+extern void sx_catalog_insert_view(const SxViewDef *def);
+extern void sx_catalog_delete_view(Oid viewid);	/* and its position */
+extern void sx_catalog_set_paused(Oid viewid, bool paused);
+extern void sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval);
+extern void sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time);
+/* all columns by number - 1; a row that exists changes in the columns marked in replace */
+extern void sx_catalog_write_stream(Oid streamid, const Datum *values, const bool *nulls, const bool *replace);
+/* serializes declarations of one stream until the transaction ends */
+extern void sx_catalog_lock_stream(Oid streamid);
+extern void sx_catalog_delete_stream(Oid streamid);
+extern void sx_catalog_rename_event_time(Oid streamid, const char *newname);
+/*
+ * Inserts or updates; part of the caller's transaction, runs no user code.  The caller holds a
+ * lock on the materialized table that conflicts with AccessExclusiveLock, so that a DROP waits.
+ */
+extern void sx_catalog_store_position(const SxStoredPosition *pos);
+extern void sx_catalog_delete_position(Oid viewid);
+extern void sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot);
+extern void sx_catalog_delete_marks(Oid leaf);
+extern void sx_catalog_announce(void);	/* the invalidation described above */
+/*
+ * The dependencies between a view's relations, which neither a dump nor pg_upgrade carries over,
+ * are recorded again if they are missing; true if so.  See restore.c.
+ */
+extern bool sx_catalog_repair_dependencies(const SxViewDef *def);
+
+/*
+ * Calls back (with arg) in every process when view_def changed or may have: register
+ * once; the callback may only set a flag.
+ */
+extern void sx_catalog_on_change(void (*callback) (void));
+
+#endif							/* SX_CATALOG_H */

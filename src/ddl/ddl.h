@@ -1,0 +1,20 @@
+/*
+ * ddl.h
+ *		The utility hook, the object access hook and the SQL functions that define things.
+ */
+#ifndef SX_DDL_H
+#define SX_DDL_H
+
+#include "streamext.h"
+
+#include "catalog/catalog.h"
+
+extern void sx_ddl_init(void);	/* chains the hooks, at load */
+
+/*
+ * The continuous view of this name for the current user, who must own it or (owner = false)
+ * may SELECT from it; ERROR otherwise, or if it is no continuous view.
+ */
+extern SxViewDef *sx_view_for_user(Oid viewid, bool owner);
+
+#endif							/* SX_DDL_H */

@@ -1,0 +1,53 @@
+/*
+ * ddl_internal.h
+ *		What the files of ddl/ share.
+ */
+#ifndef SX_DDL_INTERNAL_H
+#define SX_DDL_INTERNAL_H
+
+#include "ddl/ddl.h"
+
+#include "catalog/objectaddress.h"
+#include "tcop/utility.h"
+
+/* One call of the utility hook */
+typedef struct SxUtility
+{
+	PlannedStmt *pstmt;
+	Node	   *stmt;			/* pstmt->utilityStmt: not ours to change */
+	const char *query_string;
+	bool		read_only_tree;
+	ProcessUtilityContext context;
+	ParamListInfo params;
+	QueryEnvironment *query_env;
+	DestReceiver *dest;
+	QueryCompletion *qc;
+	List	   *settled;		/* of Oid: streams whose rows may vanish in this statement, because
+								 * they are flushed and locked, or their views go as well */
+	struct SxUtility *outer;
+} SxUtility;
+
+/* the innermost statement that passes through our hook, or NULL */
+extern SxUtility *sx_current_utility;
+
+/* utility.c: the next hook, or core, with this statement (NULL: the one that came) */
+extern void sx_utility_next(SxUtility *u, Node *stmt);
+/* runs a statement of ours with what core does around DDL: read-only checks, event triggers */
+extern void sx_utility_run(SxUtility *u, CommandTag tag,
+						   ObjectAddress (*run) (SxUtility *u, void *arg), void *arg);
+
+/* view_ddl.c: commands on a view's relations; true: done */
+extern bool sx_ddl_on_view(SxUtility *u);
+
+/* stream_ddl.c: what must happen on streams before the command runs */
+extern void sx_ddl_on_stream(SxUtility *u);
+/* the streams (with views) that this relation's rows belong to: itself and its ancestors */
+extern List *sx_streams_over(Oid relid);
+extern bool sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker);
+/* names of a stream's views, for messages */
+extern char *sx_view_names(Oid streamid);
+
+/* object_access.c */
+extern void sx_object_access_init(void);
+
+#endif							/* SX_DDL_INTERNAL_H */

@@ -1,0 +1,908 @@
+/*
+ * view_ddl.c
+ *		Commands on the relations of continuous views.
+ *
+ * A continuous view is a view to core, and commands on it as MATERIALIZED VIEW are passed on
+ * as the same command on a VIEW.  What concerns the internal relations too (DROP, OWNER TO,
+ * options, CREATE INDEX) is done here.  Commands given on the internal relations directly are
+ * refused, but for what tunes storage: the view's contents depend on their shape.
+ *
+ * A dump restores the internal relations before their rows in streamext.view_def, so nothing
+ * here stands in the way of pg_restore.
+ *
+ * Locking: the user's view first, by name and with core's checks, then the internal ones; a
+ * reader of the view takes them in the same order.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/dependency.h"
+#include "catalog/index.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_index.h"
+#include "catalog/pg_namespace.h"
+#include "commands/defrem.h"
+#include "commands/tablecmds.h"
+#include "commands/tablespace.h"
+#include "executor/executor.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "rewrite/rewriteDefine.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+#include "utils/rls.h"
+#include "utils/syscache.h"
+
+#include "ddl/ddl_internal.h"
+#include "query/view_def.h"
+
+/* ALTER of a view, split by what carries it out */
+typedef struct AlterView
+{
+	SxViewDef  *def;
+	AlterTableStmt *stmt;		/* the original */
+	List	   *view_cmds;		/* for core, on the view */
+	List	   *mat_cmds;		/* for core, on the materialized table */
+	RoleSpec   *new_owner;
+	bool		options;		/* these change */
+	bool		on_close;
+	int			flush_interval;
+} AlterView;
+
+static SxViewDef *find_view(const RangeVar *rv, Oid *relid);
+static SxViewDef *find_index_view(const RangeVar *rv, Oid *indexid);
+static bool is_key_index(Oid indexid);
+static void refuse_internal(const SxViewDef *def, Oid relid);
+static void refuse_internal_name(const RangeVar *rv);
+static RangeVar *range_var_of(Oid relid);
+
+static bool on_drop(SxUtility *u, DropStmt *stmt);
+static void check_drop_index(DropStmt *stmt);
+static ObjectAddress drop_run(SxUtility *u, void *arg);
+static void drop_callback(const RangeVar *rv, Oid relid, Oid old_relid, void *arg);
+static void add_if_there(ObjectAddresses *objects, Oid relid);
+
+static bool on_alter(SxUtility *u, AlterTableStmt *stmt);
+static void alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt);
+static void alter_view_options(AlterView *alter, AlterTableCmd *cmd);
+static void alter_view_run(SxUtility *u, AlterView *alter);
+static void check_new_owner(const SxViewDef *def, Oid new_owner);
+static bool check_query_walker(Node *node, Oid *new_owner);
+
+static bool on_rename(SxUtility *u, RenameStmt *stmt);
+static bool on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt);
+static void on_create_view(ViewStmt *stmt);
+static bool on_create_index(SxUtility *u, IndexStmt *stmt);
+static ObjectAddress create_index_run(SxUtility *u, void *arg);
+static void map_index_column(const SxViewDef *def, IndexElem *elem, bool included);
+static bool on_comment(SxUtility *u, CommentStmt *stmt);
+static bool on_security_label(SxUtility *u, SecLabelStmt *stmt);
+static void on_grant(GrantStmt *stmt);
+static void on_truncate(TruncateStmt *stmt);
+
+bool
+sx_ddl_on_view(SxUtility *u)
+{
+	Node	   *stmt = u->stmt;
+
+	switch (nodeTag(stmt))
+	{
+		case T_DropStmt:
+			return on_drop(u, (DropStmt *) stmt);
+		case T_AlterTableStmt:
+			return on_alter(u, (AlterTableStmt *) stmt);
+		case T_RenameStmt:
+			return on_rename(u, (RenameStmt *) stmt);
+		case T_AlterObjectSchemaStmt:
+			return on_set_schema(u, (AlterObjectSchemaStmt *) stmt);
+		case T_IndexStmt:
+			return on_create_index(u, (IndexStmt *) stmt);
+		case T_CommentStmt:
+			return on_comment(u, (CommentStmt *) stmt);
+		case T_SecLabelStmt:
+			return on_security_label(u, (SecLabelStmt *) stmt);
+
+		case T_RefreshMatViewStmt:
+			{
+				RangeVar   *rv = ((RefreshMatViewStmt *) stmt)->relation;
+				SxViewDef  *def = find_view(rv, NULL);
+
+				if (def != NULL)
+					ereport(ERROR,
+							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							 errmsg("REFRESH of continuous view \"%s\" is not supported yet",
+									get_rel_name(def->viewid)),
+							 errhint("To rebuild it from the raw rows, drop it and create it again.")));
+				return false;
+			}
+		case T_ViewStmt:
+			on_create_view((ViewStmt *) stmt);
+			return false;
+		case T_GrantStmt:
+			on_grant((GrantStmt *) stmt);
+			return false;
+		case T_TruncateStmt:
+			on_truncate((TruncateStmt *) stmt);
+			return false;
+		case T_CreateTrigStmt:
+			refuse_internal_name(((CreateTrigStmt *) stmt)->relation);
+			return false;
+		case T_CreatePolicyStmt:
+			refuse_internal_name(((CreatePolicyStmt *) stmt)->table);
+			return false;
+		case T_RuleStmt:
+			{
+				SxViewDef  *def = find_view(((RuleStmt *) stmt)->relation, NULL);
+
+				if (def != NULL)
+					ereport(ERROR,
+							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+							 errmsg("cannot create a rule on continuous view \"%s\"",
+									get_rel_name(def->viewid))));
+				return false;
+			}
+		default:
+			return false;
+	}
+}
+
+/* ---- finding ---- */
+
+/* the view that this name has something to do with; *relid: which relation it is */
+static SxViewDef *
+find_view(const RangeVar *rv, Oid *relid)
+{
+	Oid			found;
+
+	if (rv == NULL)
+		return NULL;
+	found = RangeVarGetRelid(rv, NoLock, true);
+	if (relid)
+		*relid = found;
+	return OidIsValid(found) ? sx_catalog_view_by_any(found) : NULL;
+}
+
+/* the view on whose materialized table this is an index */
+static SxViewDef *
+find_index_view(const RangeVar *rv, Oid *indexid)
+{
+	Oid			found = rv ? RangeVarGetRelid(rv, NoLock, true) : InvalidOid;
+
+	if (!OidIsValid(found) || get_rel_relkind(found) != RELKIND_INDEX)
+		return NULL;
+	*indexid = found;
+	return sx_catalog_view_by_mat(IndexGetRelation(found, true));
+}
+
+/* users cannot make unique ones, so this is ours */
+static bool
+is_key_index(Oid indexid)
+{
+	HeapTuple	tup = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
+	bool		unique = false;
+
+	if (HeapTupleIsValid(tup))
+	{
+		unique = ((Form_pg_index) GETSTRUCT(tup))->indisunique;
+		ReleaseSysCache(tup);
+	}
+	return unique;
+}
+
+static void
+refuse_internal(const SxViewDef *def, Oid relid)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("\"%s\" is internal to continuous view \"%s\"",
+					get_rel_name(relid), get_rel_name(def->viewid)),
+			 errhint("Use the command on \"%s\".", get_rel_name(def->viewid))));
+}
+
+static void
+refuse_internal_name(const RangeVar *rv)
+{
+	Oid			relid;
+	SxViewDef  *def = find_view(rv, &relid);
+
+	if (def != NULL && relid != def->viewid)
+		refuse_internal(def, relid);
+}
+
+static RangeVar *
+range_var_of(Oid relid)
+{
+	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
+}
+
+/* ---- DROP ---- */
+
+static bool
+on_drop(SxUtility *u, DropStmt *stmt)
+{
+	bool		any = false;
+	ListCell   *lc;
+
+	if (stmt->removeType == OBJECT_INDEX)
+		check_drop_index(stmt);
+	if (stmt->removeType != OBJECT_MATVIEW && stmt->removeType != OBJECT_VIEW &&
+		stmt->removeType != OBJECT_TABLE)
+		return false;
+
+	foreach(lc, stmt->objects)
+	{
+		Oid			relid;
+		SxViewDef  *def = find_view(makeRangeVarFromNameList((List *) lfirst(lc)), &relid);
+
+		if (def == NULL)
+			continue;
+		if (relid != def->viewid)
+			refuse_internal(def, relid);
+		any = true;
+	}
+	if (!any || stmt->removeType == OBJECT_TABLE)
+		return false;
+	sx_utility_run(u, stmt->removeType == OBJECT_VIEW ? CMDTAG_DROP_VIEW : CMDTAG_DROP_MATERIALIZED_VIEW,
+				   drop_run, stmt);
+	return true;
+}
+
+static void
+check_drop_index(DropStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+	{
+		Oid			indexid;
+		SxViewDef  *def = find_index_view(makeRangeVarFromNameList((List *) lfirst(lc)), &indexid);
+
+		if (def != NULL && is_key_index(indexid))
+			refuse_internal(def, indexid);
+	}
+}
+
+/*
+ * All objects of the command in one deletion, as core does, so that they may depend on each
+ * other.  A view's three relations are named together: what depends on the view from outside is
+ * then judged by RESTRICT and CASCADE as if the view stood alone.
+ */
+static ObjectAddress
+drop_run(SxUtility *u, void *arg)
+{
+	DropStmt   *stmt = arg;
+	const char *kind = stmt->removeType == OBJECT_VIEW ? "view" : "materialized view";
+	ObjectAddresses *objects = new_object_addresses();
+	ListCell   *lc;
+
+	foreach(lc, stmt->objects)
+	{
+		RangeVar   *rv = makeRangeVarFromNameList((List *) lfirst(lc));
+		Oid			relid;
+		SxViewDef  *def;
+
+		AcceptInvalidationMessages();
+		relid = RangeVarGetRelidExtended(rv, AccessExclusiveLock, RVR_MISSING_OK,
+										 drop_callback, stmt);
+		if (!OidIsValid(relid))
+		{
+			if (!stmt->missing_ok)
+				ereport(ERROR,
+						(errcode(ERRCODE_UNDEFINED_TABLE),
+						 errmsg("%s \"%s\" does not exist", kind, rv->relname)));
+			ereport(NOTICE,
+					(errmsg("%s \"%s\" does not exist, skipping", kind, rv->relname)));
+			continue;
+		}
+		add_if_there(objects, relid);
+		def = sx_catalog_view(relid);
+		if (def != NULL)
+		{
+			add_if_there(objects, def->queryid);
+			add_if_there(objects, def->matid);
+		}
+	}
+	performMultipleDeletions(objects, stmt->behavior, 0);
+	free_object_addresses(objects);
+	return InvalidObjectAddress;
+}
+
+/* the checks that core makes before it locks what it drops; system views are pinned anyway */
+static void
+drop_callback(const RangeVar *rv, Oid relid, Oid old_relid, void *arg)
+{
+	DropStmt   *stmt = arg;
+	bool		as_view = stmt->removeType == OBJECT_VIEW;
+	HeapTuple	tup;
+	Form_pg_class form;
+
+	if (!OidIsValid(relid))
+		return;
+	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	if (!HeapTupleIsValid(tup))
+		return;					/* concurrently dropped */
+	form = (Form_pg_class) GETSTRUCT(tup);
+
+	if (form->relkind != (as_view ? RELKIND_VIEW : RELKIND_MATVIEW) &&
+		sx_catalog_view(relid) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("\"%s\" is not a %s", rv->relname, as_view ? "view" : "materialized view")));
+	if (!SxClassOwnerCheck(relid, GetUserId()) &&
+		!SxNamespaceOwnerCheck(form->relnamespace, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, get_relkind_objtype(form->relkind), rv->relname);
+	ReleaseSysCache(tup);
+}
+
+static void
+add_if_there(ObjectAddresses *objects, Oid relid)
+{
+	ObjectAddress address;
+
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(relid)))
+		return;
+	ObjectAddressSet(address, RelationRelationId, relid);
+	add_exact_object_address(&address, objects);
+}
+
+/* ---- ALTER ---- */
+
+static bool
+on_alter(SxUtility *u, AlterTableStmt *stmt)
+{
+	AlterView	alter = {0};
+	Oid			relid;
+	SxViewDef  *def = find_view(stmt->relation, &relid);
+	ListCell   *lc;
+
+	if (def == NULL)
+	{
+		Oid			indexid;
+
+		def = find_index_view(stmt->relation, &indexid);
+		if (def != NULL && is_key_index(indexid))
+			alter_internal(def, indexid, stmt);
+		return false;
+	}
+	if (relid != def->viewid)
+	{
+		alter_internal(def, relid, stmt);
+		return false;
+	}
+
+	if (!SxClassOwnerCheck(relid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, stmt->relation->relname);
+
+	alter.def = def;
+	alter.stmt = stmt;
+	alter.on_close = def->on_close;
+	alter.flush_interval = def->flush_interval;
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		switch (cmd->subtype)
+		{
+			case AT_ChangeOwner:
+				alter.new_owner = cmd->newowner;
+				alter.view_cmds = lappend(alter.view_cmds, cmd);
+				break;
+			case AT_ColumnDefault:
+				alter.view_cmds = lappend(alter.view_cmds, cmd);
+				break;
+			case AT_SetRelOptions:
+			case AT_ResetRelOptions:
+				alter_view_options(&alter, cmd);
+				break;
+			case AT_SetTableSpace:
+				alter.mat_cmds = lappend(alter.mat_cmds, cmd);
+				break;
+			default:
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("this form of ALTER is not supported for continuous view \"%s\"",
+								stmt->relation->relname),
+						 errhint("Supported are RENAME, SET SCHEMA, OWNER TO, SET and RESET.")));
+		}
+	}
+	alter_view_run(u, &alter);
+	return true;
+}
+
+/* what tunes storage is the owner's business */
+static void
+alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->cmds)
+	{
+		switch (lfirst_node(AlterTableCmd, lc)->subtype)
+		{
+			case AT_SetRelOptions:
+			case AT_ResetRelOptions:
+			case AT_SetStatistics:
+			case AT_SetOptions:
+			case AT_ResetOptions:
+			case AT_SetStorage:
+			case AT_SetCompression:
+			case AT_SetTableSpace:
+			case AT_ClusterOn:
+			case AT_DropCluster:
+			case AT_ReplicaIdentity:
+				break;
+			default:
+				refuse_internal(def, relid);
+		}
+	}
+	/* a query view has no storage, and its options change what it means */
+	if (relid == def->queryid)
+		refuse_internal(def, relid);
+}
+
+/*
+ * Ours go to the catalog, and only those named change; fillfactor and the like are the
+ * materialized table's, security_barrier is the view's.
+ */
+static void
+alter_view_options(AlterView *alter, AlterTableCmd *cmd)
+{
+	bool		reset = cmd->subtype == AT_ResetRelOptions;
+	List	   *ours = NIL;
+	List	   *for_view = NIL;
+	List	   *for_mat = NIL;
+	ListCell   *lc;
+
+	foreach(lc, (List *) cmd->def)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+
+		if (def->defnamespace != NULL && strcmp(def->defnamespace, SX_EXTENSION) == 0)
+			ours = lappend(ours, def);
+		else if (def->defnamespace == NULL && strcmp(def->defname, "security_barrier") == 0)
+			for_view = lappend(for_view, def);
+		else if (def->defnamespace == NULL &&
+				 (strcmp(def->defname, "security_invoker") == 0 ||
+				  strcmp(def->defname, "check_option") == 0))
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("option \"%s\" is not supported for continuous view \"%s\"",
+							def->defname, get_rel_name(alter->def->viewid))));
+		else
+			for_mat = lappend(for_mat, def);
+	}
+
+	foreach(lc, ours)
+	{
+		DefElem    *def = lfirst_node(DefElem, lc);
+		bool		emit = strcmp(def->defname, "emit") == 0;
+		SxViewOptions parsed = {.flush_interval = -1};
+		bool		continuous = false;
+
+		if (!emit && strcmp(def->defname, "flush_interval") != 0)
+		{
+			/* an unknown one is refused as at CREATE */
+			if (!reset)
+				(void) sx_view_parse_options(list_make1(copyObject(def)), &parsed, &continuous);
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("option \"streamext.%s\" cannot be changed", def->defname),
+					 errhint("Drop the view and create it again.")));
+		}
+		if (!reset)
+			(void) sx_view_parse_options(list_make1(copyObject(def)), &parsed, &continuous);
+		if (emit)
+			alter->on_close = parsed.on_close;
+		else
+			alter->flush_interval = parsed.flush_interval;
+		alter->options = true;
+	}
+
+	if (for_view != NIL)
+	{
+		AlterTableCmd *copy = copyObject(cmd);
+
+		copy->def = (Node *) for_view;
+		alter->view_cmds = lappend(alter->view_cmds, copy);
+	}
+	if (for_mat != NIL)
+	{
+		AlterTableCmd *copy = copyObject(cmd);
+
+		copy->def = (Node *) for_mat;
+		alter->mat_cmds = lappend(alter->mat_cmds, copy);
+	}
+}
+
+static void
+alter_view_run(SxUtility *u, AlterView *alter)
+{
+	Oid			new_owner = InvalidOid;
+
+	PreventCommandIfReadOnly("ALTER MATERIALIZED VIEW");
+	PreventCommandIfParallelMode("ALTER MATERIALIZED VIEW");
+	PreventCommandDuringRecovery("ALTER MATERIALIZED VIEW");
+
+	if (alter->new_owner != NULL)
+	{
+		new_owner = get_rolespec_oid(alter->new_owner, false);
+		check_new_owner(alter->def, new_owner);
+	}
+
+	if (alter->view_cmds != NIL)
+	{
+		AlterTableStmt *stmt = copyObject(alter->stmt);
+
+		stmt->objtype = OBJECT_VIEW;
+		stmt->cmds = copyObject(alter->view_cmds);
+		sx_utility_next(u, (Node *) stmt);
+	}
+	if (alter->mat_cmds != NIL)
+	{
+		AlterTableStmt *stmt = makeNode(AlterTableStmt);
+
+		stmt->relation = range_var_of(alter->def->matid);
+		stmt->objtype = OBJECT_TABLE;
+		stmt->cmds = copyObject(alter->mat_cmds);
+		sx_utility_next(u, (Node *) stmt);
+	}
+	if (OidIsValid(new_owner))
+	{
+		/* core has checked that this user may give the view to that role */
+		ATExecChangeOwner(alter->def->queryid, new_owner, true, AccessExclusiveLock);
+		ATExecChangeOwner(alter->def->matid, new_owner, true, AccessExclusiveLock);
+		CommandCounterIncrement();
+		sx_catalog_announce();
+	}
+	if (alter->options)
+	{
+		/* conflicts with itself: one change of the row at a time */
+		LockRelationOid(alter->def->viewid, ShareUpdateExclusiveLock);
+		sx_catalog_set_options(alter->def->viewid, alter->on_close, alter->flush_interval);
+	}
+}
+
+/* the workers will run the query as the new owner */
+static void
+check_new_owner(const SxViewDef *def, Oid new_owner)
+{
+	Relation	rel = table_open(def->queryid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(rel));
+
+	setRuleCheckAsUser((Node *) query, new_owner);
+	(void) check_query_walker((Node *) query, &new_owner);
+	table_close(rel, NoLock);
+}
+
+static bool
+check_query_walker(Node *node, Oid *new_owner)
+{
+	ListCell   *lc;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Query))
+		return expression_tree_walker(node, check_query_walker, new_owner);
+
+	(void) SxCheckQueryPermissions((Query *) node);
+	foreach(lc, ((Query *) node)->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION &&
+			check_enable_rls(rte->relid, *new_owner, true) == RLS_ENABLED)
+			ereport(ERROR,
+					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+					 errmsg("role \"%s\" is subject to row security on table \"%s\"",
+							GetUserNameFromId(*new_owner, false), get_rel_name(rte->relid)),
+					 errhint("Choose an owner that row security does not apply to.")));
+	}
+	return query_tree_walker((Query *) node, check_query_walker, new_owner, 0);
+}
+
+static bool
+on_rename(SxUtility *u, RenameStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def;
+	RenameStmt *copy;
+
+	switch (stmt->renameType)
+	{
+		case OBJECT_SCHEMA:
+			if (stmt->subname != NULL && strcmp(stmt->subname, SX_SCHEMA) == 0)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("schema \"%s\" cannot be renamed: its name is part of extension \"%s\"",
+								SX_SCHEMA, SX_EXTENSION)));
+			return false;
+		case OBJECT_INDEX:
+			def = find_index_view(stmt->relation, &relid);
+			if (def != NULL && is_key_index(relid))
+				refuse_internal(def, relid);
+			return false;
+		case OBJECT_TABLE:
+		case OBJECT_VIEW:
+		case OBJECT_MATVIEW:
+		case OBJECT_COLUMN:
+		case OBJECT_TABCONSTRAINT:
+		case OBJECT_TRIGGER:
+		case OBJECT_RULE:
+		case OBJECT_POLICY:
+			break;
+		default:
+			return false;
+	}
+
+	def = find_view(stmt->relation, &relid);
+	if (def == NULL)
+		return false;
+	if (relid != def->viewid)
+		refuse_internal(def, relid);
+	if (stmt->renameType == OBJECT_RULE)
+		return false;			/* core refuses it: there is but "_RETURN" */
+
+	copy = copyObject(stmt);
+	if (copy->renameType == OBJECT_MATVIEW)
+		copy->renameType = OBJECT_VIEW;
+	if (copy->relationType == OBJECT_MATVIEW)
+		copy->relationType = OBJECT_VIEW;
+	sx_utility_next(u, (Node *) copy);
+	return true;
+}
+
+static bool
+on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def;
+	AlterObjectSchemaStmt *copy;
+
+	if (stmt->objectType != OBJECT_MATVIEW && stmt->objectType != OBJECT_VIEW &&
+		stmt->objectType != OBJECT_TABLE)
+		return false;
+	def = find_view(stmt->relation, &relid);
+	if (def == NULL)
+		return false;
+	if (relid != def->viewid)
+		refuse_internal(def, relid);
+	copy = copyObject(stmt);
+	copy->objectType = OBJECT_VIEW;
+	sx_utility_next(u, (Node *) copy);
+	return true;
+}
+
+/* ---- CREATE VIEW, CREATE INDEX ---- */
+
+static void
+on_create_view(ViewStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def;
+	ListCell   *lc;
+
+	foreach(lc, stmt->options)
+	{
+		DefElem    *elem = lfirst_node(DefElem, lc);
+
+		if (elem->defnamespace != NULL && strcmp(elem->defnamespace, SX_EXTENSION) == 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_SYNTAX_ERROR),
+					 errmsg("option \"streamext.%s\" is not for CREATE VIEW", elem->defname),
+					 errhint("Use CREATE MATERIALIZED VIEW ... WITH (streamext.continuous) AS ...")));
+	}
+	if (!stmt->replace || stmt->view->relpersistence == RELPERSISTENCE_TEMP)
+		return;
+	relid = get_relname_relid(stmt->view->relname, RangeVarGetCreationNamespace(stmt->view));
+	def = OidIsValid(relid) ? sx_catalog_view_by_any(relid) : NULL;
+	if (def != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("cannot replace \"%s\": it belongs to a continuous view",
+						stmt->view->relname),
+				 errhint("DROP MATERIALIZED VIEW %s; and create it again.",
+						 quote_qualified_identifier(get_namespace_name(get_rel_namespace(def->viewid)),
+													get_rel_name(def->viewid)))));
+}
+
+static bool
+on_create_index(SxUtility *u, IndexStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def = find_view(stmt->relation, &relid);
+	const char *name = stmt->relation->relname;
+
+	if (def == NULL)
+		return false;
+	/* core asks for CREATE on our schema, which only the restore of a dump has */
+	if (relid == def->matid)
+		return false;
+	if (relid != def->viewid)
+		refuse_internal(def, relid);
+	if (stmt->unique)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create a unique index on continuous view \"%s\"", name),
+				 errdetail("Its group keys are unique already; anything else may not stay so."),
+				 errhint("Create the index without UNIQUE.")));
+	if (stmt->whereClause != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create a partial index on continuous view \"%s\"", name),
+				 errhint("Create the index without WHERE.")));
+	if (stmt->concurrent)
+		PreventInTransactionBlock(u->context == PROCESS_UTILITY_TOPLEVEL,
+								  "CREATE INDEX CONCURRENTLY");
+	sx_utility_run(u, CMDTAG_CREATE_INDEX, create_index_run, stmt);
+	return true;
+}
+
+/*
+ * The index is the view owner's, in our schema, where the owner may not create things: core's
+ * function is called without that check and the others made here.
+ */
+static ObjectAddress
+create_index_run(SxUtility *u, void *arg)
+{
+	IndexStmt  *stmt = copyObject((IndexStmt *) arg);
+	Oid			viewid;
+	SxViewDef  *def;
+	Relation	mat;
+	StringInfoData columns;
+	ListCell   *lc;
+
+	viewid = RangeVarGetRelidExtended(stmt->relation, AccessShareLock, 0,
+									  RangeVarCallbackOwnsRelation, NULL);
+	def = sx_catalog_view(viewid);
+	if (def == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("\"%s\" is not a continuous view", stmt->relation->relname)));
+	if (stmt->tableSpace != NULL)
+	{
+		Oid			tablespace = get_tablespace_oid(stmt->tableSpace, false);
+		AclResult	result = SxTablespaceAclCheck(tablespace, GetUserId());
+
+		if (tablespace != MyDatabaseTableSpace && result != ACLCHECK_OK)
+			aclcheck_error(result, OBJECT_TABLESPACE, stmt->tableSpace);
+	}
+
+	/* the name that core would choose, from what the user wrote */
+	initStringInfo(&columns);
+	foreach(lc, stmt->indexParams)
+	{
+		IndexElem  *elem = lfirst_node(IndexElem, lc);
+
+		if (columns.len < NAMEDATALEN)
+			appendStringInfo(&columns, "%s%s", columns.len > 0 ? "_" : "",
+							 elem->name ? elem->name : "expr");
+		map_index_column(def, elem, false);
+	}
+	foreach(lc, stmt->indexIncludingParams)
+		map_index_column(def, lfirst_node(IndexElem, lc), true);
+	if (stmt->idxname == NULL)
+		stmt->idxname = ChooseRelationName(get_rel_name(viewid), columns.data, "idx",
+										   get_rel_namespace(def->matid), false);
+
+	mat = table_open(def->matid, stmt->concurrent ? ShareUpdateExclusiveLock : ShareLock);
+	CheckTableNotInUse(mat, "CREATE INDEX");
+	table_close(mat, NoLock);
+
+	stmt->relation = range_var_of(def->matid);
+	stmt->transformed = true;	/* columns and expressions are ours, not the parser's */
+	return SxDefineIndex(def->matid, stmt);
+}
+
+/* a column of the view as a column, or an expression, of the materialized table */
+static void
+map_index_column(const SxViewDef *def, IndexElem *elem, bool included)
+{
+	Node	   *expr;
+
+	if (elem->name == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create an index on an expression over continuous view \"%s\"",
+						get_rel_name(def->viewid)),
+				 errhint("Add the expression to the view's query as a column, and index that.")));
+	if (get_attnum(def->viewid, elem->name) == InvalidAttrNumber ||
+		(expr = sx_view_column_expr(def, elem->name)) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_COLUMN),
+				 errmsg("column \"%s\" does not exist", elem->name)));
+	if (IsA(expr, Var))
+	{
+		if (elem->indexcolname == NULL)
+			elem->indexcolname = elem->name;
+		elem->name = get_attname(def->matid, ((Var *) expr)->varattno, false);
+		return;
+	}
+	if (included || contain_mutable_functions(expr))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("cannot create an index on column \"%s\" of continuous view \"%s\"",
+						elem->name, get_rel_name(def->viewid)),
+				 errdetail("It is computed when the view is read.")));
+	if (elem->indexcolname == NULL)
+		elem->indexcolname = elem->name;
+	elem->name = NULL;
+	elem->expr = expr;
+}
+
+/* ---- others ---- */
+
+static bool
+on_comment(SxUtility *u, CommentStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def;
+	CommentStmt *copy;
+
+	if (stmt->objtype != OBJECT_MATVIEW)
+		return false;
+	def = find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
+	if (def == NULL || relid != def->viewid)
+		return false;
+	copy = copyObject(stmt);
+	copy->objtype = OBJECT_VIEW;
+	sx_utility_next(u, (Node *) copy);
+	return true;
+}
+
+static bool
+on_security_label(SxUtility *u, SecLabelStmt *stmt)
+{
+	Oid			relid;
+	SxViewDef  *def;
+	SecLabelStmt *copy;
+
+	if (stmt->objtype != OBJECT_MATVIEW)
+		return false;
+	def = find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
+	if (def == NULL || relid != def->viewid)
+		return false;
+	copy = copyObject(stmt);
+	copy->objtype = OBJECT_VIEW;
+	sx_utility_next(u, (Node *) copy);
+	return true;
+}
+
+/* the internal relations are read through the view, as its owner */
+static void
+on_grant(GrantStmt *stmt)
+{
+	ListCell   *lc;
+
+	if (stmt->targtype != ACL_TARGET_OBJECT || stmt->objtype != OBJECT_TABLE)
+		return;
+	foreach(lc, stmt->objects)
+		refuse_internal_name(lfirst_node(RangeVar, lc));
+}
+
+/* before the first flush, as pg_restore does it, nothing is lost */
+static void
+on_truncate(TruncateStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->relations)
+	{
+		Oid			relid;
+		SxViewDef  *def = find_view(lfirst_node(RangeVar, lc), &relid);
+
+		if (def != NULL && relid == def->matid && sx_catalog_position(def->viewid) != NULL)
+			refuse_internal(def, relid);
+	}
+}

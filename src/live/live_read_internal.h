@@ -1,0 +1,124 @@
+/*
+ * live_read_internal.h
+ *		What the parts of the read node share: the planner part (live_read.c), the view
+ *		cache and the statement's copy (live_read_statement.c), the executor node
+ *		(live_read_exec.c) and its groups (live_read_groups.c).
+ */
+#ifndef SX_LIVE_READ_INTERNAL_H
+#define SX_LIVE_READ_INTERNAL_H
+
+#include "live/live_read.h"
+#include "live/live_state.h"
+
+#include "access/relscan.h"
+#include "nodes/execnodes.h"
+#include "nodes/extensible.h"
+
+/* ---- live_read_statement.c: the cache of views ---- */
+
+/* one view, as one role sees it (the info checks rights on aggregates) */
+typedef struct SxReadView
+{
+	Oid			matid;
+	MemoryContext context;
+	SxViewDef  *def;
+	bool	   *exact;			/* [nkeys] equal keys are the same bytes */
+	SxViewInfo *info;			/* made when first needed */
+	bool		built;			/* its position was seen to be ours */
+	int			refs;
+} SxReadView;
+
+/* NULL: not the table of a continuous view; valid until the next catalog access unless pinned */
+extern SxReadView *sx_read_view(Oid matid);
+extern SxViewInfo *sx_read_view_info(SxReadView *view);
+
+/* ---- the statement ---- */
+
+typedef struct SxReadStatement SxReadStatement;
+
+/* at the node's start: takes part in the statement's one copy; pins the view until its end */
+extern SxReadStatement *sx_read_register(EState *estate, Oid matid, const bool *filtered,
+										 const uint32 *hash, int *number);
+extern SxReadView *sx_read_registered_view(SxReadStatement *stmt, int number);
+/* the copy of this node's rows (made with the first call of any), checked; NULL: the table alone */
+extern SxLiveRequest *sx_read_rows(SxReadStatement *stmt, int number, Relation mat);
+
+/* ---- the plan ---- */
+
+extern const CustomScanMethods sx_read_scan_methods;
+
+/* a qual `key = value` in which value does not depend on the row */
+typedef struct SxKeyFilter
+{
+	int			key;
+	bool		runtime;		/* value depends on parameters of the plan */
+	ExprState  *value;
+	FmgrInfo	hashfn;
+	Oid			collation;
+} SxKeyFilter;
+
+/*
+ * CustomScan.custom_exprs is two lists: quals, then sort expressions.  custom_private:
+ * numbers (below), then for each qual whether it may be tried on keys alone, the key filters
+ * (SX_FILTER_FIELDS numbers each), and for the sort its operators, collations and nulls_first.
+ */
+enum
+{
+	SX_PRIVATE_MAT,				/* list of Oid */
+	SX_PRIVATE_FLAGS,			/* list of int: stream, keys_sort, nkeys */
+	SX_PRIVATE_PREFILTER,		/* list of int, per qual */
+	SX_PRIVATE_FILTERS,			/* list of int: qual, argument, key, runtime */
+	SX_PRIVATE_FILTER_FUNCTIONS,	/* list of Oid */
+	SX_PRIVATE_SORT_OPERATORS,
+	SX_PRIVATE_SORT_COLLATIONS,
+	SX_PRIVATE_SORT_NULLS_FIRST
+};
+#define SX_FILTER_FIELDS	4
+
+/* ---- live_read_groups.c ---- */
+
+/* a group with live rows, or, without keys, a live row */
+typedef struct SxReadGroup
+{
+	MinimalTuple live;			/* of all generations */
+	MinimalTuple full;			/* together with its row in the table; NULL: not fetched yet */
+	uint32		hash;
+	int			next;			/* in the bucket; -1: last */
+	const uint32 *keyhash;
+	uint32		matched;		/* scan in which the child's row was met */
+} SxReadGroup;
+
+typedef struct SxReadGroups
+{
+	SxReadView *view;
+	SxViewInfo *info;
+	MemoryContext context;		/* groups and their rows: lives as long as the node */
+	Relation	mat;
+	Snapshot	snapshot;
+	int			ngroups;
+	SxReadGroup *groups;
+	uint32		mask;
+	int		   *buckets;
+	uint32	   *keyhash;		/* [nkeys] scratch */
+	int			combines;
+	/* slots of the table's row type */
+	TupleTableSlot *live;		/* a group's tuple */
+	TupleTableSlot *probe;
+	TupleTableSlot *combined;	/* virtual */
+	TupleTableSlot *table;		/* as the table's access method has it */
+	Relation	index;			/* on the keys */
+	IndexScanDesc scan;
+	ScanKeyData *scankeys;
+} SxReadGroups;
+
+extern SxReadGroups *sx_read_groups_create(EState *estate, SxReadView *view, SxLiveRequest *request,
+										   Relation mat, MemoryContext parent);
+extern void sx_read_groups_end(SxReadGroups *g);
+/* the group of a row of the table, or NULL; allocates in the current context */
+extern SxReadGroup *sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row);
+/* fetches and combines the group's row of the table unless done; leaves scraps in the current context */
+extern MinimalTuple sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group);
+/* row of the table + group, in a slot that is valid as long as both and the current context */
+extern TupleTableSlot *sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group);
+
+#endif							/* SX_LIVE_READ_INTERNAL_H */

@@ -1,0 +1,3 @@
+#include "live/live_read.h"
+bool sx_live_read_disabled = false;
+void sx_live_read_init(void) {}

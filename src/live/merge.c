@@ -1,0 +1,451 @@
+/*
+ * merge.c
+ *		Writing rows into the materialized table, combined with what is there.
+ *
+ * The rows come in a tuplestore and go into the table by one statement,
+ *
+ *	 INSERT INTO streamext.mat_<n> SELECT ... FROM <rows> ON CONFLICT (keys)
+ *	 DO UPDATE SET state = streamext.combine(aggregate, table's, row's), ...
+ *
+ * in which the tuplestore is an ephemeral named relation, so that triggers, constraints and
+ * indexes of the table are the server's business.  The statement is prepared once per
+ * SxViewInfo and freed with it.
+ *
+ * ON CONFLICT must not meet the same key twice in one statement, so rows of one key are
+ * combined first.  That is done in chunks of work_mem: a chunk is hashed by key, its rows
+ * combined in the order of their first arrival (which is often the order of the table and
+ * its index), and written by one statement.  A key that comes again in a later chunk is
+ * combined by that one's statement, which sees the row as updated.  Rows that fit one chunk
+ * and have no key twice, the usual case, are written from the caller's tuplestore.
+ *
+ * Everything is part of the caller's transaction.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_collation.h"
+#include "commands/sequence.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/queryenvironment.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "catalog/catalog.h"
+#include "live/merge.h"
+
+/* the statement's name for the tuplestore */
+#define ROWS_NAME "streamext_rows"
+
+/* Columns of streamext.dead_letter (src/sql/10_catalog.sql) */
+enum
+{
+	DEAD_ID,
+	DEAD_VIEW,
+	DEAD_STREAM,
+	DEAD_ROW,
+	DEAD_REASON,
+	DEAD_SQLSTATE,
+	DEAD_MESSAGE,
+	DEAD_AT,
+	DEAD_NATTS
+};
+
+/* Hangs off SxViewInfo.merge, lives as long */
+typedef struct SxMerge
+{
+	SPIPlanPtr	plan;			/* in memory of SPI's, freed by the callback */
+	MemoryContextCallback callback;
+} SxMerge;
+
+typedef struct ChunkEntry
+{
+	int			row;			/* index in Chunk.rows */
+	uint32		hash;
+	char		status;
+} ChunkEntry;
+
+typedef struct Chunk
+{
+	SxViewInfo *info;
+	MemoryContext context;		/* rows, and the hash table */
+	MemoryContext scratch;		/* what comparing and combining leaves */
+	struct rows_hash *hash;
+	MinimalTuple *rows;
+	int			nrows;
+	int			maxrows;
+	bool		combined;		/* some key occurred twice */
+	TupleTableSlot *row;		/* minimal: the row just read */
+	TupleTableSlot *other;		/* minimal: a row of the chunk */
+	TupleTableSlot *sum;		/* virtual: the two combined */
+	uint32	   *keyhashes;		/* [nkeys] */
+} Chunk;
+
+static SxMerge *get_merge(SxViewInfo *info);
+static void free_plan(void *arg);
+static void write_rows(SxViewInfo *info, Tuplestorestate *store);
+static char *build_statement(SxViewInfo *info);
+static void append_combine(StringInfo sql, SxAgg *agg, const char *column);
+static bool chunk_fill(Chunk *chunk, Tuplestorestate *store);
+static void chunk_add(Chunk *chunk, uint32 hash);
+static bool chunk_same_key(Chunk *chunk, int a, int b);
+
+#define SH_PREFIX rows
+#define SH_ELEMENT_TYPE ChunkEntry
+#define SH_KEY_TYPE int
+#define SH_KEY row
+/* the caller always has the hash */
+#define SH_HASH_KEY(tb, key) 0
+#define SH_EQUAL(tb, a, b) chunk_same_key((Chunk *) (tb)->private_data, (a), (b))
+#define SH_STORE_HASH
+#define SH_GET_HASH(tb, entry) ((entry)->hash)
+#define SH_SCOPE static inline
+#define SH_DECLARE
+#define SH_DEFINE
+#include "lib/simplehash.h"
+
+/* ---- writing rows ---- */
+
+void
+sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
+{
+	MemoryContext parent = CurrentMemoryContext;
+	int64		count = tuplestore_tuple_count(rows);
+	Chunk		chunk;
+	bool		more;
+	bool		first = true;
+
+	if (count == 0)
+		return;
+	if (info->nkeys == 0 || count == 1)
+	{
+		write_rows(info, rows);
+		return;
+	}
+
+	memset(&chunk, 0, sizeof(chunk));
+	chunk.info = info;
+	chunk.scratch = AllocSetContextCreate(parent, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
+	chunk.context = AllocSetContextCreate(parent, "streamext merge chunk", ALLOCSET_DEFAULT_SIZES);
+	chunk.row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	chunk.other = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	chunk.sum = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
+	chunk.keyhashes = palloc(info->nkeys * sizeof(uint32));
+
+	tuplestore_rescan(rows);
+	do
+	{
+		more = chunk_fill(&chunk, rows);
+		if (first && !more && !chunk.combined)
+		{
+			MemoryContextReset(chunk.context);
+			write_rows(info, rows);
+		}
+		else if (chunk.nrows > 0)
+		{
+			Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
+
+			for (int i = 0; i < chunk.nrows; i++)
+			{
+				ExecStoreMinimalTuple(chunk.rows[i], chunk.other, false);
+				tuplestore_puttupleslot(store, chunk.other);
+			}
+			ExecClearTuple(chunk.other);
+			/* the statement needs memory too */
+			MemoryContextReset(chunk.context);
+			write_rows(info, store);
+			tuplestore_end(store);
+		}
+		first = false;
+	} while (more);
+
+	ExecDropSingleTupleTableSlot(chunk.row);
+	ExecDropSingleTupleTableSlot(chunk.other);
+	ExecDropSingleTupleTableSlot(chunk.sum);
+	MemoryContextDelete(chunk.context);
+	MemoryContextDelete(chunk.scratch);
+}
+
+static SxMerge *
+get_merge(SxViewInfo *info)
+{
+	MemoryContext old;
+	SxMerge    *merge;
+
+	if (info->merge != NULL)
+		return info->merge;
+
+	old = MemoryContextSwitchTo(info->context);
+	merge = palloc0(sizeof(SxMerge));
+	merge->callback.func = free_plan;
+	merge->callback.arg = merge;
+	MemoryContextRegisterResetCallback(info->context, &merge->callback);
+	info->merge = merge;
+	MemoryContextSwitchTo(old);
+	return merge;
+}
+
+static void
+free_plan(void *arg)
+{
+	SxMerge    *merge = arg;
+
+	if (merge->plan != NULL)
+		SPI_freeplan(merge->plan);
+	merge->plan = NULL;
+}
+
+/* no key twice */
+static void
+write_rows(SxViewInfo *info, Tuplestorestate *store)
+{
+	SxMerge    *merge = get_merge(info);
+	EphemeralNamedRelationData enr;
+	int			result;
+
+	memset(&enr, 0, sizeof(enr));
+	enr.md.name = ROWS_NAME;
+	enr.md.reliddesc = InvalidOid;
+	enr.md.tupdesc = info->desc;
+	enr.md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr.md.enrtuples = tuplestore_tuple_count(store);
+	enr.reldata = store;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if ((result = SPI_register_relation(&enr)) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register rows: %s", SPI_result_code_string(result));
+
+	if (merge->plan == NULL)
+	{
+		SPIPlanPtr	plan = SPI_prepare(build_statement(info), 0, NULL);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the upsert: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		merge->plan = plan;
+	}
+
+	result = SPI_execute_plan(merge->plan, NULL, NULL, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute the upsert: %s", SPI_result_code_string(result));
+	SPI_finish();
+}
+
+static char *
+build_statement(SxViewInfo *info)
+{
+	StringInfoData sql;
+	StringInfoData columns;
+	char	   *table = get_rel_name(info->def->matid);
+
+	if (table == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("materialized table with OID %u does not exist", info->def->matid)));
+	table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(info->def->matid)), table);
+
+	initStringInfo(&sql);
+	initStringInfo(&columns);
+	for (int i = 0; i < info->desc->natts; i++)
+		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
+						 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)));
+	appendStringInfo(&sql, "INSERT INTO %s AS t (%s) SELECT %s FROM " ROWS_NAME, table, columns.data, columns.data);
+
+	if (info->nkeys > 0)
+	{
+		appendStringInfoString(&sql, " ON CONFLICT (");
+		for (int i = 0; i < info->nkeys; i++)
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
+							 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)));
+		appendStringInfoString(&sql, info->naggs > 0 ? ") DO UPDATE SET " : ") DO NOTHING");
+		for (int i = 0; i < info->naggs; i++)
+		{
+			const char *column = quote_identifier(NameStr(TupleDescAttr(info->desc, info->nkeys + i)->attname));
+
+			appendStringInfo(&sql, "%s%s = ", i > 0 ? ", " : "", column);
+			append_combine(&sql, info->aggs[i], column);
+		}
+	}
+	return sql.data;
+}
+
+/*
+ * Argument types make the call exact for polymorphic aggregates; an explicit collation on
+ * them makes it the aggregate's, which the state column need not have.
+ */
+static void
+append_combine(StringInfo sql, SxAgg *agg, const char *column)
+{
+	Aggref	   *aggref = sx_agg_aggref(agg);
+	char	   *collation = NULL;
+	HeapTuple	tuple;
+	ListCell   *lc;
+
+	/*
+	 * A collatable state column has the aggregate's collation already (view_def.c).  Said
+	 * again here, two aggregates with different ones would conflict: the parser looks at
+	 * all of DO UPDATE SET as one expression.
+	 */
+	if (OidIsValid(aggref->inputcollid) && !type_is_collatable(sx_agg_storage_type(agg)))
+	{
+		tuple = SearchSysCache1(COLLOID, ObjectIdGetDatum(aggref->inputcollid));
+		if (HeapTupleIsValid(tuple))
+		{
+			Form_pg_collation form = (Form_pg_collation) GETSTRUCT(tuple);
+
+			collation = quote_qualified_identifier(get_namespace_name(form->collnamespace),
+												   NameStr(form->collname));
+			ReleaseSysCache(tuple);
+		}
+	}
+
+	appendStringInfo(sql, SX_SCHEMA ".combine('%u'::pg_catalog.regprocedure, t.%s, excluded.%s",
+					 sx_agg_function(agg), column, column);
+	foreach(lc, aggref->aggargtypes)
+	{
+		Oid			type = lfirst_oid(lc);
+
+		/* without a modifier, even where the plain name implies one: bit is not bit(1) */
+		appendStringInfo(sql, ", NULL::%s",
+						 format_type_extended(type, -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+		if (collation != NULL && type_is_collatable(type))
+			appendStringInfo(sql, " COLLATE %s", collation);
+	}
+	appendStringInfoChar(sql, ')');
+}
+
+/* ---- combining rows of one key ---- */
+
+/* reads rows until the chunk's memory is used up; false: those were all */
+static bool
+chunk_fill(Chunk *chunk, Tuplestorestate *store)
+{
+	SxViewInfo *info = chunk->info;
+	TupleTableSlot *row = chunk->row;
+	Size		limit = (Size) work_mem * 1024;
+	MemoryContext old;
+	bool		more;
+
+	MemoryContextReset(chunk->context);
+	old = MemoryContextSwitchTo(chunk->context);
+	chunk->hash = rows_create(chunk->context, 256, chunk);
+	chunk->maxrows = 256;
+	chunk->rows = palloc(chunk->maxrows * sizeof(MinimalTuple));
+	chunk->nrows = 0;
+	chunk->combined = false;
+	MemoryContextSwitchTo(chunk->scratch);
+
+	while ((more = (chunk->nrows == 0 || MemoryContextMemAllocated(chunk->context, false) < limit)))
+	{
+		CHECK_FOR_INTERRUPTS();
+
+		/* the slot may own a tuple in the scratch context */
+		ExecClearTuple(row);
+		MemoryContextReset(chunk->scratch);
+		if (!tuplestore_gettupleslot(store, true, false, row))
+			break;
+		slot_getsomeattrs(row, info->nkeys);
+		for (int i = 0; i < info->nkeys; i++)
+			chunk->keyhashes[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
+		chunk_add(chunk, sx_row_hash(chunk->keyhashes, info->nkeys));
+	}
+	MemoryContextSwitchTo(old);
+	ExecClearTuple(row);
+	MemoryContextReset(chunk->scratch);
+	return !more;
+}
+
+/* adds the row just read; in the scratch context */
+static void
+chunk_add(Chunk *chunk, uint32 hash)
+{
+	MemoryContext old;
+	MinimalTuple before;
+	ChunkEntry *entry;
+	bool		found;
+
+	if (chunk->nrows >= chunk->maxrows)
+	{
+		chunk->maxrows *= 2;
+		chunk->rows = repalloc_huge(chunk->rows, chunk->maxrows * sizeof(MinimalTuple));
+	}
+
+	/* number nrows stands for the row just read */
+	entry = rows_insert_hash(chunk->hash, chunk->nrows, hash, &found);
+	if (!found)
+	{
+		old = MemoryContextSwitchTo(chunk->context);
+		chunk->rows[chunk->nrows++] = ExecCopySlotMinimalTuple(chunk->row);
+		MemoryContextSwitchTo(old);
+		return;
+	}
+
+	before = chunk->rows[entry->row];
+	ExecStoreMinimalTuple(before, chunk->other, false);
+	sx_combine_rows(chunk->info, chunk->other, chunk->row, chunk->sum);
+	old = MemoryContextSwitchTo(chunk->context);
+	chunk->rows[entry->row] = sx_flatten_row(chunk->info, chunk->sum);
+	MemoryContextSwitchTo(old);
+	ExecClearTuple(chunk->sum);
+	ExecClearTuple(chunk->other);
+	heap_free_minimal_tuple(before);
+	chunk->combined = true;
+}
+
+static bool
+chunk_same_key(Chunk *chunk, int a, int b)
+{
+	Assert(a == chunk->nrows || b == chunk->nrows);
+	ExecStoreMinimalTuple(chunk->rows[a == chunk->nrows ? b : a], chunk->other, false);
+	return sx_keys_equal(chunk->info, chunk->row, chunk->other);
+}
+
+/* ---- dead letters ---- */
+
+/*
+ * Straight into the heap and its indexes, below everything that could run somebody's code
+ * or look at privileges: triggers, rules, row security.
+ */
+void
+sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
+					  const char *row_json, const char *message, TimestampTz at)
+{
+	Relation	rel = table_open(sx_catalog_table_oid("dead_letter"), RowExclusiveLock);
+	Oid			sequence = get_relname_relid("dead_letter_id_seq", RelationGetNamespace(rel));
+	Datum		values[DEAD_NATTS] = {0};
+	bool		isnull[DEAD_NATTS] = {0};
+	HeapTuple	tuple;
+
+	if (RelationGetDescr(rel)->natts != DEAD_NATTS || !OidIsValid(sequence))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("table \"%s\" was altered", RelationGetRelationName(rel)),
+				 errhint("Restore its columns, or create the extension again.")));
+
+	values[DEAD_ID] = Int64GetDatum(nextval_internal(sequence, false));
+	values[DEAD_VIEW] = ObjectIdGetDatum(viewid);
+	values[DEAD_STREAM] = ObjectIdGetDatum(stream);
+	if (row_json != NULL)
+		values[DEAD_ROW] = DirectFunctionCall1(jsonb_in, CStringGetDatum(row_json));
+	isnull[DEAD_ROW] = (row_json == NULL);
+	values[DEAD_REASON] = CStringGetTextDatum(reason);
+	if (sqlstate != NULL)
+		values[DEAD_SQLSTATE] = CStringGetTextDatum(sqlstate);
+	isnull[DEAD_SQLSTATE] = (sqlstate == NULL);
+	if (message != NULL)
+		values[DEAD_MESSAGE] = CStringGetTextDatum(message);
+	isnull[DEAD_MESSAGE] = (message == NULL);
+	values[DEAD_AT] = TimestampTzGetDatum(at);
+
+	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
+	CatalogTupleInsert(rel, tuple);
+	heap_freetuple(tuple);
+	table_close(rel, RowExclusiveLock);
+}

@@ -1,0 +1,22 @@
+/*
+ * merge.h
+ *		Writing rows into the materialized table, combined with what is there.
+ */
+#ifndef SX_MERGE_H
+#define SX_MERGE_H
+
+#include "query/view_info.h"
+
+#include "utils/tuplestore.h"
+
+/*
+ * Upserts (merge) or inserts (append) the rows of the tuplestore in one statement, as the view's
+ * owner (the caller is inside SxRunAs), in the caller's transaction.  Rows of one key may occur
+ * several times: they are combined first.
+ */
+extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows);
+/* inserts rows into streamext.dead_letter; as the extension's owner, runs no user code */
+extern void sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
+								  const char *row_json, const char *message, TimestampTz at);
+
+#endif							/* SX_MERGE_H */

@@ -1,0 +1,340 @@
+/*
+ * registry.c
+ *		The fixed part of shared memory: see registry.h for the lock order.
+ *
+ * Nothing here survives a restart of the server, and nothing needs to: positions are
+ * in the tables, everything in memory is a cache (a crash of any backend resets it).
+ */
+#include "live/registry.h"
+
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/memutils.h"
+
+SxShared   *sx_shared = NULL;
+
+/* this process's mapping of its database's area */
+static dsa_area *my_area = NULL;
+static uint32 my_area_generation = 0;
+
+static void db_reset(SxDb *db, Oid dboid);
+
+Size
+sx_registry_size(void)
+{
+	return add_size(offsetof(SxShared, dbs), mul_size(sx_max_databases, sizeof(SxDb)));
+}
+
+/* called from shmem_startup_hook */
+void
+sx_registry_init(void)
+{
+	bool		found;
+
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	sx_shared = ShmemInitStruct("streamext", sx_registry_size(), &found);
+	if (!found)
+	{
+		int			tranche = LWLockNewTrancheId();
+
+		memset(sx_shared, 0, sx_registry_size());
+		sx_shared->tranche_gate = LWLockNewTrancheId();
+		sx_shared->tranche_publish = LWLockNewTrancheId();
+		sx_shared->tranche_dsa = LWLockNewTrancheId();
+		LWLockInitialize(&sx_shared->lock, tranche);
+		sx_shared->ndbs = sx_max_databases;
+		for (int i = 0; i < sx_max_databases; i++)
+		{
+			SxDb	   *db = &sx_shared->dbs[i];
+
+			LWLockInitialize(&db->gate, sx_shared->tranche_gate);
+			LWLockInitialize(&db->publish, sx_shared->tranche_publish);
+			SpinLockInit(&db->mutex);
+			pg_atomic_init_u32(&db->consumer_sleeps, 0);
+			pg_atomic_init_u64(&db->cycle_started, 0);
+			pg_atomic_init_u64(&db->cycle_published, 0);
+			pg_atomic_init_u64(&db->consumed_lsn, 0);
+			pg_atomic_init_u64(&db->read_lsn, 0);
+			pg_atomic_init_u64(&db->flush_request, 0);
+			pg_atomic_init_u64(&db->flush_done, 0);
+			pg_atomic_init_u64(&db->rows, 0);
+			pg_atomic_init_u32(&db->requirers, 0);
+			pg_atomic_init_u32(&db->require_epoch, 0);
+			ConditionVariableInit(&db->published_cv);
+			db->area = DSM_HANDLE_INVALID;
+		}
+		/* names are inherited by every process forked from here on */
+		LWLockRegisterTranche(tranche, "streamext");
+		LWLockRegisterTranche(sx_shared->tranche_gate, "streamext_gate");
+		LWLockRegisterTranche(sx_shared->tranche_publish, "streamext_publish");
+		LWLockRegisterTranche(sx_shared->tranche_dsa, "streamext_live");
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+/* a slot for another database; locks and atomics keep their identity */
+static void
+db_reset(SxDb *db, Oid dboid)
+{
+	SpinLockAcquire(&db->mutex);
+	db->wanted = false;
+	db->closing = false;
+	db->no_streams = false;
+	db->slot_ready = false;
+	db->problem[0] = '\0';
+	db->consumer_pid = 0;
+	db->flusher_pid = 0;
+	db->consumer_latch = NULL;
+	db->flusher_latch = NULL;
+	db->slot_xmin = InvalidTransactionId;
+	db->slot_lsn = InvalidXLogRecPtr;
+	db->flushing_view = InvalidOid;
+	db->area = DSM_HANDLE_INVALID;
+	db->nviews = 0;
+	SpinLockRelease(&db->mutex);
+	memset(db->views, 0, sizeof(db->views));
+	db->dboid = dboid;
+}
+
+SxDb *
+sx_db_lookup(Oid dboid, bool create)
+{
+	SxDb	   *found = NULL;
+
+	if (sx_shared == NULL || !OidIsValid(dboid))
+		return NULL;
+
+	/* the common case needs no lock: an entry's OID changes only when it is freed */
+	for (int i = 0; i < sx_shared->ndbs; i++)
+		if (sx_shared->dbs[i].dboid == dboid)
+			return &sx_shared->dbs[i];
+	if (!create)
+		return NULL;
+
+	LWLockAcquire(&sx_shared->lock, LW_EXCLUSIVE);
+	for (int i = 0; i < sx_shared->ndbs; i++)
+	{
+		SxDb	   *db = &sx_shared->dbs[i];
+
+		if (db->dboid == dboid)
+		{
+			found = db;
+			break;
+		}
+		if (found == NULL && !OidIsValid(db->dboid))
+			found = db;
+	}
+	if (found && found->dboid != dboid)
+		db_reset(found, dboid);
+	LWLockRelease(&sx_shared->lock);
+	return found;
+}
+
+SxDb *
+sx_my_db(void)
+{
+	return sx_db_lookup(MyDatabaseId, false);
+}
+
+/* gives the slot of a database that is gone to others; the launcher's */
+void
+sx_db_free(SxDb *db)
+{
+	LWLockAcquire(&sx_shared->lock, LW_EXCLUSIVE);
+	db_reset(db, InvalidOid);
+	LWLockRelease(&sx_shared->lock);
+}
+
+SxView *
+sx_view_by_mat(SxDb *db, Oid matid)
+{
+	for (int i = 0; i < db->nviews; i++)
+		if (db->views[i].matid == matid && OidIsValid(db->views[i].viewid))
+			return &db->views[i];
+	return NULL;
+}
+
+SxView *
+sx_view_by_id(SxDb *db, Oid viewid)
+{
+	for (int i = 0; i < db->nviews; i++)
+		if (db->views[i].viewid == viewid && OidIsValid(viewid))
+			return &db->views[i];
+	return NULL;
+}
+
+void
+sx_view_set_reason(SxDb *db, SxView *v, const char *fmt,...)
+{
+	char		buf[sizeof(v->reason)];
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(buf, sizeof(buf), fmt, args);
+	va_end(args);
+	SpinLockAcquire(&db->mutex);
+	memcpy(v->reason, buf, sizeof(buf));
+	SpinLockRelease(&db->mutex);
+}
+
+void
+sx_view_set_error(SxDb *db, SxView *v, const char *message)
+{
+	char		buf[sizeof(v->last_error)];
+	TimestampTz now = GetCurrentTimestamp();
+
+	strlcpy(buf, message, sizeof(buf));
+	SpinLockAcquire(&db->mutex);
+	memcpy(v->last_error, buf, sizeof(buf));
+	v->last_error_at = now;
+	SpinLockRelease(&db->mutex);
+}
+
+void
+sx_wake_consumer(SxDb *db)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&db->mutex);
+	latch = db->consumer_latch;
+	SpinLockRelease(&db->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+sx_wake_flusher(SxDb *db)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&db->mutex);
+	latch = db->flusher_latch;
+	SpinLockRelease(&db->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+sx_wake_launcher(void)
+{
+	Latch	   *latch = sx_shared ? sx_shared->launcher_latch : NULL;
+
+	if (latch)
+		SetLatch(latch);
+}
+
+/*
+ * The gate.  A shared request overtakes waiting exclusive ones, so busy readers would
+ * starve the consumer; everybody takes the gate first, exclusively, for an instant.
+ */
+void
+sx_lock_publish_shared(SxDb *db)
+{
+	LWLockAcquire(&db->gate, LW_EXCLUSIVE);
+	LWLockAcquire(&db->publish, LW_SHARED);
+	LWLockRelease(&db->gate);
+}
+
+void
+sx_lock_publish_exclusive(SxDb *db)
+{
+	LWLockAcquire(&db->gate, LW_EXCLUSIVE);
+	LWLockAcquire(&db->publish, LW_EXCLUSIVE);
+	LWLockRelease(&db->gate);
+}
+
+void
+sx_unlock_publish(SxDb *db)
+{
+	LWLockRelease(&db->publish);
+}
+
+/* consumer: a new, empty area; all readers re-attach */
+void
+sx_db_area_create(SxDb *db)
+{
+	MemoryContext old;
+	dsa_area   *area;
+	dsa_area   *before = sx_db_area(db);
+
+	/* a predecessor's: nobody uses it any more once the new one is announced */
+	if (before)
+	{
+		dsa_unpin(before);
+		dsa_detach(before);
+		my_area = NULL;
+	}
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	area = dsa_create(sx_shared->tranche_dsa);
+	MemoryContextSwitchTo(old);
+	dsa_pin(area);
+	dsa_pin_mapping(area);
+	dsa_set_size_limit(area, (size_t) sx_live_memory * 1024);
+
+	sx_lock_publish_exclusive(db);
+	db->area = dsa_get_handle(area);
+	db->generation++;
+	my_area_generation = db->generation;
+	sx_unlock_publish(db);
+	my_area = area;
+}
+
+/* consumer, at exit: memory goes when the last process detaches */
+void
+sx_db_area_drop(SxDb *db)
+{
+	bool		had;
+
+	sx_lock_publish_exclusive(db);
+	had = db->area != DSM_HANDLE_INVALID;
+	db->area = DSM_HANDLE_INVALID;
+	db->generation++;
+	sx_unlock_publish(db);
+	if (had && my_area)
+	{
+		dsa_unpin(my_area);
+		dsa_detach(my_area);
+		my_area = NULL;
+	}
+}
+
+dsa_area *
+sx_db_area_mapped(SxDb *db)
+{
+	return (my_area && my_area_generation == db->generation) ? my_area : NULL;
+}
+
+dsa_area *
+sx_db_area(SxDb *db)
+{
+	MemoryContext old;
+
+	if (my_area && my_area_generation == db->generation)
+		return my_area;
+
+	if (my_area)
+	{
+		dsa_detach(my_area);
+		my_area = NULL;
+	}
+	if (db->area == DSM_HANDLE_INVALID)
+		return NULL;
+
+	/*
+	 * Attaching may fail or allocate, which is otherwise not done under this lock; it
+	 * happens once per process and consumer, and keeps the area from going away meanwhile.
+	 */
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	sx_lock_publish_shared(db);
+	if (db->area != DSM_HANDLE_INVALID)
+	{
+		my_area = dsa_attach(db->area);
+		dsa_pin_mapping(my_area);
+		my_area_generation = db->generation;
+	}
+	sx_unlock_publish(db);
+	MemoryContextSwitchTo(old);
+	return my_area;
+}

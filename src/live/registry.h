@@ -1,0 +1,186 @@
+/*
+ * registry.h
+ *		The fixed part of shared memory: databases, their views, positions and counters.
+ *
+ * Locking (order: gate, publish, then spinlocks; never across catalog access):
+ *	 gate		 LWLock, exclusive, held for the instant before `publish` is taken, so that
+ *				 readers queue fairly with the consumer
+ *	 publish	 LWLock: shared to copy live state, exclusive to publish, seal or free
+ *	 mutex		 spinlock of SxDb: small fields marked (m)
+ * Only the consumer adds and removes views; builder and flusher change the fields of
+ * theirs that are marked.
+ */
+#ifndef SX_REGISTRY_H
+#define SX_REGISTRY_H
+
+#include "streamext.h"
+
+#include "access/transam.h"
+#include "access/xlogdefs.h"
+#include "port/atomics.h"
+#include "storage/condition_variable.h"
+#include "storage/latch.h"
+#include "storage/lwlock.h"
+#include "storage/spin.h"
+#include "utils/dsa.h"
+#include "utils/timestamp.h"
+
+/* One generation of a view's live state; see live_state.h */
+typedef enum SxGenState
+{
+	SX_GEN_FREE,				/* slot unused or its memory given back */
+	SX_GEN_OPEN,				/* the consumer adds to it */
+	SX_GEN_SEALED,				/* waits for the flusher or is being flushed */
+	SX_GEN_FLUSHED				/* kept for snapshots that precede the flush */
+} SxGenState;
+
+typedef struct SxGeneration
+{
+	SxGenState	state;
+	uint64		no;				/* 1, 2, … per view */
+	dsa_pointer buckets;		/* array of dsa_pointer to SxLiveEntry */
+	uint32		nbuckets;
+	uint32		nentries;
+	uint64		bytes;
+	dsa_pointer dead_letters;	/* list of SxSharedDeadLetter, newest first */
+	uint32		ndead;
+	TransactionId flush_xid;	/* Invalid until the flush transaction has its id; again after its abort */
+	uint64		cycle;			/* last cycle merged in */
+	/* set when sealed: what the flush stores */
+	dsa_pointer position;		/* SxPosition */
+	XLogRecPtr	start_lsn;
+	dsa_pointer files;			/* uint32 n, then n pairs of Oid (leaf, file number) */
+	int64		rows;			/* stream rows merged in */
+} SxGeneration;
+
+typedef enum SxViewState
+{
+	SX_VIEW_UNUSED,
+	SX_VIEW_NEW,				/* no position yet (or not ours): needs a builder */
+	SX_VIEW_CATCHUP,			/* has a stored position behind the consumer's */
+	SX_VIEW_BUILDING,			/* a builder runs */
+	SX_VIEW_LIVE,				/* shares the consumer's position */
+	SX_VIEW_PAUSING,			/* live state is being flushed before a pause */
+	SX_VIEW_PAUSED,
+	SX_VIEW_FAILED				/* will be retried at retry_at */
+} SxViewState;
+
+typedef struct SxView
+{
+	Oid			viewid;			/* InvalidOid: slot unused */
+	Oid			matid;
+	Oid			streamid;
+	SxViewState state;
+	uint64		incarnation;	/* changes whenever the slot is reused or the live state is dropped */
+	SxGeneration gens[SX_MAX_GENERATIONS];	/* ring, by no % SX_MAX_GENERATIONS */
+	uint64		first_gen;		/* oldest not free */
+	uint64		open_gen;		/* the open one; 0: none */
+	TransactionId freed_flush_xid;	/* flush of the newest generation freed; Invalid: none */
+	uint64		freed_cycle;	/* newest cycle in it */
+	uint64		flushed_cycle;	/* cycle that the table contains */
+	/* (m) what the slot must keep for this view; Invalid: nothing known yet */
+	uint64		protect_xmin;
+	XLogRecPtr	protect_lsn;
+	pid_t		builder_pid;	/* (m) */
+	/* status (m) */
+	int64		rows_consumed;	/* flushed and live */
+	int64		dead_letters;
+	int64		flushes;
+	TimestampTz last_flush;
+	int			last_flush_us;
+	TimestampTz last_error_at;
+	TimestampTz retry_at;
+	int			failures;		/* in a row */
+	char		last_error[256];
+	char		reason[256];	/* why it is not moving; empty when it is */
+	char		phase[32];		/* of the builder */
+	/* history of commit-to-visible times, for percentiles: log2 buckets of microseconds */
+	uint32		freshness[32];
+	TimestampTz last_seal;
+	int			flush_interval; /* ms, -1: setting */
+} SxView;
+
+typedef struct SxDb
+{
+	Oid			dboid;			/* InvalidOid: slot unused */
+	LWLock		gate;
+	LWLock		publish;
+	slock_t		mutex;
+	bool		wanted;			/* (m) somebody asked the launcher to serve this database */
+	bool		closing;		/* (m) DROP EXTENSION / DROP DATABASE: stop workers, drop the slot */
+	bool		no_streams;		/* (m) the scout or consumer found nothing to do */
+	bool		slot_ready;		/* (m) the slot exists and protects */
+	char		problem[256];	/* (m) why the consumer cannot start or go on; empty: fine */
+	pid_t		consumer_pid;	/* (m) */
+	pid_t		flusher_pid;	/* (m) */
+	Latch	   *consumer_latch; /* (m) */
+	Latch	   *flusher_latch;	/* (m) */
+	pg_atomic_uint32 consumer_sleeps;	/* a committing backend sets the latch only then */
+	uint32		generation;		/* incarnation of the DSA area: changes when a consumer starts */
+	dsa_handle	area;			/* DSM_HANDLE_INVALID: no live state */
+	/* cycles: started is raised before S is taken, published after all views are */
+	pg_atomic_uint64 cycle_started;
+	pg_atomic_uint64 cycle_published;	/* the newest published cycle */
+	pg_atomic_uint64 consumed_lsn;	/* every commit record below is consumed by all live views */
+	pg_atomic_uint64 read_lsn;
+	ConditionVariable published_cv; /* a cycle was published, a flush done, or a view's state changed */
+	pg_atomic_uint64 flush_request; /* raised to ask that all be flushed */
+	pg_atomic_uint64 flush_done;	/* the last request whose flush is done */
+	pg_atomic_uint64 rows;		/* rows consumed, all streams */
+	/*
+	 * Transactions that are creating views: the consumer stays and the slot does not move
+	 * while there are any.  The epoch counts those that ended: when it changes, the catalog
+	 * is read again before the slot moves.
+	 */
+	pg_atomic_uint32 requirers;
+	pg_atomic_uint32 require_epoch;
+	Oid			flushing_view;	/* (m) whose sealed generation the flusher reads */
+	TransactionId slot_xmin;	/* (m) for builders */
+	XLogRecPtr	slot_lsn;		/* (m) */
+	int			nviews;			/* highest used slot + 1 */
+	SxView		views[SX_MAX_VIEWS];
+} SxDb;
+
+typedef struct SxShared
+{
+	LWLock		lock;			/* allocation of dbs[] */
+	pid_t		launcher_pid;
+	Latch	   *launcher_latch;
+	int			tranche_gate;
+	int			tranche_publish;
+	int			tranche_dsa;
+	int			ndbs;
+	SxDb		dbs[FLEXIBLE_ARRAY_MEMBER];
+} SxShared;
+
+extern SxShared *sx_shared;		/* NULL when not preloaded */
+
+extern Size sx_registry_size(void);
+extern void sx_registry_init(void); /* in shmem_startup_hook */
+/* slot of a database; NULL if not there (or, with create, if max_databases is reached) */
+extern SxDb *sx_db_lookup(Oid dboid, bool create);
+extern SxDb *sx_my_db(void);	/* lookup of MyDatabaseId, no create */
+extern void sx_db_free(SxDb *db);	/* the launcher's, for databases that are gone */
+/* the view's slot, without lock: the caller rechecks viewid (and incarnation) under publish */
+extern SxView *sx_view_by_mat(SxDb *db, Oid matid);
+extern SxView *sx_view_by_id(SxDb *db, Oid viewid);
+extern void sx_view_set_reason(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
+extern void sx_view_set_error(SxDb *db, SxView *v, const char *message);
+extern void sx_wake_consumer(SxDb *db);
+extern void sx_wake_flusher(SxDb *db);
+extern void sx_wake_launcher(void);
+
+/* the gate */
+extern void sx_lock_publish_shared(SxDb *db);
+extern void sx_lock_publish_exclusive(SxDb *db);
+extern void sx_unlock_publish(SxDb *db);
+
+/* the database's DSA area mapped in this process; NULL if there is none. Re-attaches when a new
+ * consumer made a new area. Not under a lock. */
+extern dsa_area *sx_db_area(SxDb *db);
+/* the same, but only if it is mapped already: may be used under the publish lock */
+extern dsa_area *sx_db_area_mapped(SxDb *db);
+extern void sx_db_area_create(SxDb *db);	/* consumer: a new, empty one */
+extern void sx_db_area_drop(SxDb *db);	/* consumer, at exit */
+
+#endif							/* SX_REGISTRY_H */

@@ -1,0 +1,969 @@
+/*
+ * aggregate_state.c
+ *		Partial aggregate states: combine and finalize by the aggregate's own functions.
+ *
+ * The functions of an aggregate expect to be called by the executor's Agg node: they look
+ * for an AggState in their call's context, take a memory context for the transition value
+ * from it, and may ask for the Aggref.  Each SxAgg has an AggState of its own with just
+ * those parts filled in, and a call here is what the Agg node does for one group:
+ *
+ *	 combine	take the first state as the transition value, advance it by the second
+ *	 finalize	take the state as the transition value, call the final function
+ *
+ * with the Agg node's rules for NULL and strict functions.  The transition value is always
+ * a copy, detoasted to a 4-byte header, since combine functions scribble on it.  A state of
+ * type internal is deserialized, worked on and serialized again.  For functions that are
+ * not the server's own that goes strictly by the Agg node's protocol: combine functions may
+ * count on an empty transition value first, and on every further one being theirs.
+ *
+ * Memory: functions run in the per-tuple memory of the AggState's tmpcontext, transition
+ * values live in that of its aggcontext; both are reset at the end of each call, after the
+ * result was copied to the caller's context.  An error leaves them as they are; the next
+ * call finds `busy` set and throws away what is there, without running callbacks that an
+ * aborted transaction has made void.
+ *
+ * The format of streamext.state: a StateHeader, then what the serialization function
+ * returned.  All of it is checked before a deserialization function sees the bytes.  The
+ * signature covers what the aggregate's OID does not: the types that a polymorphic
+ * aggregate was used with and the functions that wrote the bytes.  A value that came in as
+ * text or by the binary protocol is marked STATE_FOREIGN, whatever its bytes say, and kept
+ * only to be dumped again.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/objectaccess.h"
+#include "catalog/pg_aggregate.h"
+#include "catalog/pg_proc.h"
+#include "catalog/pg_type.h"
+#include "common/hashfn.h"
+#include "executor/executor.h"
+#include "executor/nodeAgg.h"
+#include "fmgr.h"
+#include "libpq/pqformat.h"
+#include "miscadmin.h"
+#include "nodes/makefuncs.h"
+#include "parser/parse_agg.h"
+#include "parser/parse_coerce.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/datum.h"
+#include "utils/expandeddatum.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/regproc.h"
+#include "utils/syscache.h"
+
+#include "catalog/catalog.h"
+#include "query/aggregate_state.h"
+
+/* Values of StateHeader.format; the low byte is the format's version */
+#define STATE_FORMAT	0x5301
+#define STATE_FOREIGN	0x53ff	/* came from outside: only `format` is ours, any bytes follow */
+
+typedef struct StateHeader
+{
+	uint16		format;
+	uint16		major;			/* of the server whose functions wrote it */
+	Oid			aggregate;
+	uint32		signature;
+	uint32		length;			/* of what follows */
+} StateHeader;
+
+struct SxAgg
+{
+	Oid			aggfnoid;
+	Oid			transtype;		/* resolved; may be INTERNALOID */
+	Oid			storagetype;
+	Oid			resulttype;
+	bool		internal;
+	bool		server;			/* the functions for states are the server's own */
+	bool		transbyval;
+	int16		translen;
+	bool		resultbyval;
+	int16		resultlen;
+	bool		hasfinal;
+	bool		finalcopies;	/* the final function may modify the state */
+	bool		finalnull;		/* strict and has extra arguments: always NULL */
+	uint32		signature;
+
+	FmgrInfo	combinefn;
+	FmgrInfo	serialfn;
+	FmgrInfo	deserialfn;
+	FmgrInfo	finalfn;
+	FunctionCallInfo combine;	/* calls prepared with aggstate as context */
+	FunctionCallInfo serial;
+	FunctionCallInfo deserial;
+	FunctionCallInfo final;
+
+	AggState   *aggstate;
+	ExprContext *aggcontext;
+	ExprContext *tmpcontext;
+	AggStatePerTransData pertrans;	/* for AggGetAggref and AggStateIsShared */
+	AggStatePerAggData peragg;
+	bool		busy;			/* a call is running, or ended in an error */
+};
+
+/* What streamext.combine and streamext.finalize keep between calls */
+typedef struct AggCache
+{
+	Oid			aggfnoid;
+	MemoryContext context;
+	SxAgg	   *agg;
+} AggCache;
+
+static SxAgg *build_agg(Aggref *aggref, MemoryContext mcxt);
+static Aggref *make_plain_aggref(Oid aggfnoid, const Oid *argtypes, int nargs, Oid collation);
+static void check_may_execute(Oid function, Oid role, ObjectType kind);
+static uint32 agg_signature(Oid aggfnoid, Oid transtype, Oid deserialfn, const Oid *argtypes, int nargs);
+static FunctionCallInfo prepare_call(SxAgg *agg, FmgrInfo *flinfo, Oid function, Expr *expr, int nargs,
+									 Oid collation, MemoryContext mcxt);
+static Datum combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull);
+static Datum finalize_internal(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Datum call_combine(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull);
+static Datum call_final(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Datum deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Datum advance_internal(SxAgg *agg, Datum transvalue, bool transnull, Datum state, bool statenull,
+							  bool *isnull);
+static bytea *unwrap_state(SxAgg *agg, Datum state);
+static struct varlena *wrap_bytes(SxAgg *agg, Datum bytes);
+static struct varlena *make_foreign(const char *data, Size len);
+static const char *state_image(struct varlena *state, Size *len);
+static SxAgg *cached_agg(FunctionCallInfo fcinfo, bool finalize);
+static void check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what, Oid aggfnoid);
+
+PG_FUNCTION_INFO_V1(sx_state_in);
+PG_FUNCTION_INFO_V1(sx_state_out);
+PG_FUNCTION_INFO_V1(sx_state_recv);
+PG_FUNCTION_INFO_V1(sx_state_send);
+PG_FUNCTION_INFO_V1(sx_combine);
+PG_FUNCTION_INFO_V1(sx_finalize);
+
+/* ---- looking up an aggregate ---- */
+
+SxAgg *
+sx_agg_from_aggref(Aggref *aggref, MemoryContext mcxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(mcxt);
+	Aggref	   *copy = copyObject(aggref);
+
+	MemoryContextSwitchTo(old);
+	return build_agg(copy, mcxt);
+}
+
+/* The types are checked against the declared ones: they may come from anybody's SQL */
+SxAgg *
+sx_agg_create(Oid aggfnoid, const Oid *argtypes, int nargs, Oid collation, MemoryContext mcxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(mcxt);
+	Aggref	   *aggref = make_plain_aggref(aggfnoid, argtypes, nargs, collation);
+
+	MemoryContextSwitchTo(old);
+	return build_agg(aggref, mcxt);
+}
+
+Oid
+sx_agg_function(SxAgg *agg)
+{
+	return agg->aggfnoid;
+}
+
+Aggref *
+sx_agg_aggref(SxAgg *agg)
+{
+	return agg->pertrans.aggref;
+}
+
+Oid
+sx_agg_storage_type(SxAgg *agg)
+{
+	return agg->storagetype;
+}
+
+Oid
+sx_agg_result_type(SxAgg *agg)
+{
+	return agg->resulttype;
+}
+
+bool
+sx_agg_internal(SxAgg *agg)
+{
+	return agg->internal;
+}
+
+bool
+sx_agg_plain(SxAgg *agg)
+{
+	return !agg->hasfinal && agg->storagetype == agg->resulttype;
+}
+
+/* aggref is ours, in mcxt */
+static SxAgg *
+build_agg(Aggref *aggref, MemoryContext mcxt)
+{
+	MemoryContext old = MemoryContextSwitchTo(mcxt);
+	Oid			aggfnoid = aggref->aggfnoid;
+	Oid			collation = aggref->inputcollid;
+	Oid			argtypes[FUNC_MAX_ARGS];
+	int			nargs;
+	int			nfinal;
+	Oid			owner;
+	HeapTuple	tuple;
+	FormData_pg_aggregate form;
+	Expr	   *expr;
+	SxAgg	   *agg;
+
+	if (aggref->aggkind != AGGKIND_NORMAL || aggref->aggorder != NIL || aggref->aggdistinct != NIL)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("aggregate %s cannot be kept as a partial state", format_procedure(aggfnoid)),
+				 errdetail("Ordered-set aggregates and aggregates with DISTINCT or ORDER BY need all their input at once.")));
+
+	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(aggfnoid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for function %u", aggfnoid);
+	owner = ((Form_pg_proc) GETSTRUCT(tuple))->proowner;
+	ReleaseSysCache(tuple);
+
+	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for aggregate %u", aggfnoid);
+	form = *(Form_pg_aggregate) GETSTRUCT(tuple);
+	ReleaseSysCache(tuple);
+
+	if (!OidIsValid(form.aggcombinefn) ||
+		(form.aggtranstype == INTERNALOID &&
+		 (!OidIsValid(form.aggserialfn) || !OidIsValid(form.aggdeserialfn) ||
+		  !OidIsValid(form.aggfinalfn))))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("aggregate %s cannot be kept as a partial state", format_procedure(aggfnoid)),
+				 OidIsValid(form.aggcombinefn) ?
+				 errdetail("It has no serialization or no final function.") :
+				 errdetail("It has no combine function.")));
+
+	check_may_execute(aggfnoid, GetUserId(), OBJECT_AGGREGATE);
+	check_may_execute(form.aggcombinefn, owner, OBJECT_FUNCTION);
+	if (OidIsValid(form.aggfinalfn))
+		check_may_execute(form.aggfinalfn, owner, OBJECT_FUNCTION);
+
+	/*
+	 * Unlike the Agg node, streamext.combine and streamext.finalize take states from their
+	 * caller, who can make values of every type but ours.  Whoever was not allowed to call
+	 * the functions directly must not get there through us.
+	 */
+	if (form.aggtranstype != INTERNALOID)
+	{
+		check_may_execute(form.aggcombinefn, GetUserId(), OBJECT_FUNCTION);
+		if (OidIsValid(form.aggfinalfn))
+			check_may_execute(form.aggfinalfn, GetUserId(), OBJECT_FUNCTION);
+	}
+
+	agg = palloc0(sizeof(SxAgg));
+	agg->aggfnoid = aggfnoid;
+	agg->internal = (form.aggtranstype == INTERNALOID);
+	nargs = get_aggregate_argtypes(aggref, argtypes);
+	agg->transtype = resolve_aggregate_transtype(aggfnoid, form.aggtranstype, argtypes, nargs);
+	agg->storagetype = agg->internal ? sx_catalog_state_type_oid() : agg->transtype;
+	agg->resulttype = aggref->aggtype;
+	agg->server = (form.aggcombinefn < FirstNormalObjectId && form.aggdeserialfn < FirstNormalObjectId);
+	agg->hasfinal = OidIsValid(form.aggfinalfn);
+	agg->finalcopies = (form.aggfinalmodify != AGGMODIFY_READ_ONLY);
+	get_typlenbyval(agg->transtype, &agg->translen, &agg->transbyval);
+	get_typlenbyval(agg->resulttype, &agg->resultlen, &agg->resultbyval);
+	if (agg->internal)
+		agg->signature = agg_signature(aggfnoid, agg->transtype, form.aggdeserialfn, argtypes, nargs);
+
+	aggref->aggtranstype = agg->transtype;
+	agg->aggstate = makeNode(AggState);
+	agg->aggcontext = CreateStandaloneExprContext();
+	agg->tmpcontext = CreateStandaloneExprContext();
+	agg->aggstate->curaggcontext = agg->aggcontext;
+	agg->aggstate->tmpcontext = agg->tmpcontext;
+	agg->aggstate->aggsplit = AGGSPLIT_SIMPLE;
+	agg->aggstate->numaggs = 1;
+	agg->aggstate->numtrans = 1;
+	agg->aggstate->peragg = &agg->peragg;
+	agg->aggstate->pertrans = &agg->pertrans;
+	agg->pertrans.aggref = aggref;
+	agg->pertrans.aggtranstype = agg->transtype;
+	agg->pertrans.aggCollation = collation;
+	agg->peragg.aggref = aggref;
+
+	build_aggregate_transfn_expr(&agg->transtype, 1, 0, false, agg->transtype, collation,
+								 form.aggcombinefn, InvalidOid, &expr, NULL);
+	agg->combine = prepare_call(agg, &agg->combinefn, form.aggcombinefn, expr, 2, collation, mcxt);
+
+	if (agg->internal)
+	{
+		if (agg->combinefn.fn_strict)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_FUNCTION_DEFINITION),
+					 errmsg("combine function with transition type %s must not be declared STRICT",
+							format_type_be(agg->transtype))));
+
+		check_may_execute(form.aggserialfn, owner, OBJECT_FUNCTION);
+		check_may_execute(form.aggdeserialfn, owner, OBJECT_FUNCTION);
+		build_aggregate_serialfn_expr(form.aggserialfn, &expr);
+		agg->serial = prepare_call(agg, &agg->serialfn, form.aggserialfn, expr, 1, InvalidOid, mcxt);
+		build_aggregate_deserialfn_expr(form.aggdeserialfn, &expr);
+		agg->deserial = prepare_call(agg, &agg->deserialfn, form.aggdeserialfn, expr, 2, InvalidOid, mcxt);
+		/* the second argument only makes the function impossible to call from SQL */
+		agg->deserial->args[1].value = (Datum) 0;
+		agg->deserial->args[1].isnull = false;
+	}
+
+	if (agg->hasfinal)
+	{
+		nfinal = form.aggfinalextra ? nargs + 1 : 1;
+		build_aggregate_finalfn_expr(argtypes, nfinal, agg->transtype, agg->resulttype, collation,
+									 form.aggfinalfn, &expr);
+		agg->final = prepare_call(agg, &agg->finalfn, form.aggfinalfn, expr, nfinal, collation, mcxt);
+		for (int i = 1; i < nfinal; i++)
+		{
+			agg->final->args[i].value = (Datum) 0;
+			agg->final->args[i].isnull = true;
+		}
+		agg->finalnull = (agg->finalfn.fn_strict && nfinal > 1);
+	}
+
+	MemoryContextSwitchTo(old);
+	return agg;
+}
+
+/*
+ * An Aggref that is good enough for the functions: the aggregate over NULL constants of
+ * these types.
+ */
+static Aggref *
+make_plain_aggref(Oid aggfnoid, const Oid *argtypes, int nargs, Oid collation)
+{
+	Aggref	   *aggref = makeNode(Aggref);
+	Oid		   *declared;
+	Oid			actual[FUNC_MAX_ARGS];
+	int			ndeclared;
+	Oid			rettype;
+	HeapTuple	tuple;
+	char		kind;
+
+	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
+	if (!HeapTupleIsValid(tuple))
+		ereport(ERROR,
+				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
+				 errmsg("function %s is not an aggregate",
+						DatumGetCString(DirectFunctionCall1(regprocedureout, ObjectIdGetDatum(aggfnoid))))));
+	kind = ((Form_pg_aggregate) GETSTRUCT(tuple))->aggkind;
+	ReleaseSysCache(tuple);
+
+	rettype = get_func_signature(aggfnoid, &declared, &ndeclared);
+
+	/* with VARIADIC "any", there may be more arguments than declared ones */
+	if (nargs > FUNC_MAX_ARGS || nargs < ndeclared ||
+		(nargs > ndeclared && get_func_variadictype(aggfnoid) != ANYOID))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("aggregate %s has another number of arguments", format_procedure(aggfnoid)),
+				 errdetail("It takes %d, given are the types of %d.", ndeclared, nargs)));
+	for (int i = 0; i < ndeclared; i++)
+	{
+		actual[i] = argtypes[i];
+		if (declared[i] != actual[i] && declared[i] != ANYOID && !IsPolymorphicType(declared[i]))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATATYPE_MISMATCH),
+					 errmsg("argument %d of aggregate %s has type %s, not %s", i + 1,
+							format_procedure(aggfnoid), format_type_be(declared[i]),
+							format_type_be(actual[i]))));
+	}
+	rettype = enforce_generic_type_consistency(actual, declared, ndeclared, rettype, false);
+
+	aggref->aggfnoid = aggfnoid;
+	aggref->aggtype = rettype;
+	aggref->aggcollid = type_is_collatable(rettype) ? collation : InvalidOid;
+	aggref->inputcollid = collation;
+	aggref->aggkind = kind;
+	aggref->aggstar = (nargs == 0);
+	aggref->aggsplit = AGGSPLIT_SIMPLE;
+	aggref->location = -1;
+	for (int i = 0; i < nargs; i++)
+	{
+		Const	   *arg = makeNullConst(argtypes[i], -1,
+										type_is_collatable(argtypes[i]) ? collation : InvalidOid);
+
+		aggref->aggargtypes = lappend_oid(aggref->aggargtypes, argtypes[i]);
+		aggref->args = lappend(aggref->args, makeTargetEntry((Expr *) arg, i + 1, NULL, false));
+	}
+	return aggref;
+}
+
+/* the Agg node checks the aggregate for the user and its functions for the aggregate's owner */
+static void
+check_may_execute(Oid function, Oid role, ObjectType kind)
+{
+	AclResult	result = SxProcAclCheck(function, role);
+
+	if (result != ACLCHECK_OK)
+		aclcheck_error(result, kind, get_func_name(function));
+	InvokeFunctionExecuteHook(function);
+}
+
+static uint32
+agg_signature(Oid aggfnoid, Oid transtype, Oid deserialfn, const Oid *argtypes, int nargs)
+{
+	uint32		hash = hash_combine(murmurhash32(transtype), murmurhash32(deserialfn));
+	Oid		   *declared;
+	int			ndeclared;
+
+	/* only the arguments whose type the aggregate's OID does not say */
+	(void) get_func_signature(aggfnoid, &declared, &ndeclared);
+	for (int i = 0; i < nargs; i++)
+		if (i >= ndeclared || declared[i] == ANYOID || IsPolymorphicType(declared[i]))
+			hash = hash_combine(hash, murmurhash32(argtypes[i]));
+	return hash;
+}
+
+static FunctionCallInfo
+prepare_call(SxAgg *agg, FmgrInfo *flinfo, Oid function, Expr *expr, int nargs, Oid collation,
+			 MemoryContext mcxt)
+{
+	FunctionCallInfo fcinfo = palloc0(SizeForFunctionCallInfo(nargs));
+
+	fmgr_info_cxt(function, flinfo, mcxt);
+	fmgr_info_set_expr((Node *) expr, flinfo);
+	InitFunctionCallInfoData(*fcinfo, flinfo, nargs, collation, (Node *) agg->aggstate, NULL);
+	return fcinfo;
+}
+
+/* ---- combine and finalize ---- */
+
+static inline void
+begin_call(SxAgg *agg)
+{
+	if (unlikely(agg->busy))
+	{
+		agg->aggcontext->ecxt_callbacks = NULL;
+		agg->tmpcontext->ecxt_callbacks = NULL;
+		MemoryContextReset(agg->aggcontext->ecxt_per_tuple_memory);
+		MemoryContextReset(agg->tmpcontext->ecxt_per_tuple_memory);
+	}
+	agg->busy = true;
+}
+
+static inline void
+end_call(SxAgg *agg)
+{
+	ReScanExprContext(agg->aggcontext);
+	ReScanExprContext(agg->tmpcontext);
+	agg->busy = false;
+}
+
+void
+sx_agg_reset(SxAgg *agg)
+{
+	begin_call(agg);
+	end_call(agg);
+}
+
+Datum
+sx_agg_wrap(SxAgg *agg, Datum partial, bool isnull)
+{
+	if (isnull || !agg->internal)
+		return partial;
+	return PointerGetDatum(wrap_bytes(agg, partial));
+}
+
+Datum
+sx_agg_combine(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull)
+{
+	MemoryContext old;
+	Datum		copy = (Datum) 0;
+	Datum		result;
+
+	if (agg->internal)
+		return combine_internal(agg, a, anull, b, bnull, isnull);
+
+	/* a strict function never sees a NULL: the first state that is not one is the value */
+	if (agg->combinefn.fn_strict && (anull || bnull))
+	{
+		*isnull = anull && bnull;
+		return anull ? b : a;
+	}
+
+	if (!agg->transbyval && !anull)
+		copy = agg->translen == -1 ? PointerGetDatum(PG_DETOAST_DATUM_COPY(a)) :
+			datumCopy(a, false, agg->translen);
+	else
+		copy = a;
+
+	begin_call(agg);
+	old = MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+	result = call_combine(agg, copy, anull, b, bnull, isnull);
+	MemoryContextSwitchTo(old);
+
+	/* what is neither of the arguments lies in memory that end_call() takes away */
+	if (!agg->transbyval && !*isnull &&
+		(anull || result != copy) && (bnull || result != b))
+		result = datumCopy(result, false, agg->translen);
+	end_call(agg);
+	return result;
+}
+
+Datum
+sx_agg_finalize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
+{
+	MemoryContext old;
+	Datum		result;
+
+	if (agg->internal)
+		return finalize_internal(agg, state, statenull, isnull);
+
+	if (!agg->hasfinal)
+	{
+		*isnull = statenull;
+		return state;
+	}
+	if (agg->finalnull || (statenull && agg->finalfn.fn_strict))
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+
+	begin_call(agg);
+	old = MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+	if (!agg->transbyval && !statenull)
+	{
+		if (!agg->finalcopies)
+			state = MakeExpandedObjectReadOnly(state, false, agg->translen);
+		else if (agg->translen == -1)
+			state = PointerGetDatum(PG_DETOAST_DATUM_COPY(state));
+		else
+			state = datumCopy(state, false, agg->translen);
+	}
+	result = call_final(agg, state, statenull, isnull);
+	MemoryContextSwitchTo(old);
+
+	if (!agg->resultbyval && !*isnull)
+		result = datumCopy(result, false, agg->resultlen);
+	end_call(agg);
+	return result;
+}
+
+static Datum
+combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull)
+{
+	MemoryContext old;
+	Datum		value = (Datum) 0;
+	Datum		other;
+	bool		valuenull = true;
+	bool		othernull;
+
+	/* the Agg node skips a NULL that it cannot deserialize: the other state is the value */
+	if (agg->deserialfn.fn_strict && (anull || bnull))
+	{
+		*isnull = anull && bnull;
+		return anull ? b : a;
+	}
+
+	begin_call(agg);
+	if (agg->server)
+	{
+		/* the server's own functions take a fresh state as the transition value */
+		old = MemoryContextSwitchTo(agg->aggcontext->ecxt_per_tuple_memory);
+		value = deserialize(agg, a, anull, &valuenull);
+		MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+		other = deserialize(agg, b, bnull, &othernull);
+		value = call_combine(agg, value, valuenull, other, othernull, &valuenull);
+	}
+	else
+	{
+		old = MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+		value = advance_internal(agg, value, valuenull, a, anull, &valuenull);
+		value = advance_internal(agg, value, valuenull, b, bnull, &valuenull);
+	}
+
+	*isnull = valuenull && agg->serialfn.fn_strict;
+	if (!*isnull)
+	{
+		agg->serial->args[0].value = value;
+		agg->serial->args[0].isnull = valuenull;
+		agg->serial->isnull = false;
+		value = FunctionCallInvoke(agg->serial);
+		*isnull = agg->serial->isnull;
+	}
+	MemoryContextSwitchTo(old);
+	value = *isnull ? (Datum) 0 : PointerGetDatum(wrap_bytes(agg, value));
+	end_call(agg);
+	return value;
+}
+
+static Datum
+finalize_internal(SxAgg *agg, Datum state, bool statenull, bool *isnull)
+{
+	MemoryContext old;
+	Datum		value = (Datum) 0;
+	bool		valuenull = true;
+
+	if (agg->finalnull || (statenull && agg->finalfn.fn_strict))
+	{
+		*isnull = true;
+		return (Datum) 0;
+	}
+
+	begin_call(agg);
+	old = MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+	if (!statenull && agg->server)
+	{
+		MemoryContextSwitchTo(agg->aggcontext->ecxt_per_tuple_memory);
+		value = deserialize(agg, state, false, &valuenull);
+		MemoryContextSwitchTo(agg->tmpcontext->ecxt_per_tuple_memory);
+	}
+	else if (!statenull)
+		value = advance_internal(agg, value, true, state, false, &valuenull);
+
+	/* no aggregate returns internal, so there is a final function */
+	if (valuenull && agg->finalfn.fn_strict)
+		*isnull = true;
+	else
+		value = call_final(agg, value, valuenull, isnull);
+	MemoryContextSwitchTo(old);
+
+	if (*isnull)
+		value = (Datum) 0;
+	else if (!agg->resultbyval)
+		value = datumCopy(value, false, agg->resultlen);
+	end_call(agg);
+	return value;
+}
+
+static inline Datum
+call_combine(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull)
+{
+	FunctionCallInfo fcinfo = agg->combine;
+	Datum		result;
+
+	fcinfo->args[0].value = a;
+	fcinfo->args[0].isnull = anull;
+	fcinfo->args[1].value = b;
+	fcinfo->args[1].isnull = bnull;
+	fcinfo->isnull = false;
+	agg->aggstate->curpertrans = &agg->pertrans;
+	result = FunctionCallInvoke(fcinfo);
+	agg->aggstate->curpertrans = NULL;
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+static inline Datum
+call_final(SxAgg *agg, Datum state, bool statenull, bool *isnull)
+{
+	FunctionCallInfo fcinfo = agg->final;
+	Datum		result;
+
+	/* an error in the combine function may have left this set */
+	agg->aggstate->curpertrans = NULL;
+	agg->aggstate->curperagg = &agg->peragg;
+	fcinfo->args[0].value = state;
+	fcinfo->args[0].isnull = statenull;
+	fcinfo->isnull = false;
+	result = FunctionCallInvoke(fcinfo);
+	agg->aggstate->curperagg = NULL;
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* in CurrentMemoryContext; the bytes themselves too, which states may point into */
+static Datum
+deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
+{
+	FunctionCallInfo fcinfo = agg->deserial;
+	Datum		result;
+
+	fcinfo->args[0].value = statenull ? (Datum) 0 : PointerGetDatum(unwrap_state(agg, state));
+	fcinfo->args[0].isnull = statenull;
+	fcinfo->isnull = false;
+	agg->aggstate->curpertrans = &agg->pertrans;
+	result = FunctionCallInvoke(fcinfo);
+	agg->aggstate->curpertrans = NULL;
+	*isnull = fcinfo->isnull;
+	return result;
+}
+
+/* one step of the Agg node over partial states */
+static Datum
+advance_internal(SxAgg *agg, Datum transvalue, bool transnull, Datum state, bool statenull, bool *isnull)
+{
+	bool		othernull;
+	Datum		other;
+
+	if (statenull && agg->deserialfn.fn_strict)
+	{
+		*isnull = transnull;
+		return transvalue;
+	}
+	other = deserialize(agg, state, statenull, &othernull);
+	return call_combine(agg, transvalue, transnull, other, othernull, isnull);
+}
+
+/* ---- the format of streamext.state ---- */
+
+static struct varlena *
+wrap_bytes(SxAgg *agg, Datum bytes)
+{
+	struct varlena *in = PG_DETOAST_DATUM_PACKED(bytes);
+	Size		len = VARSIZE_ANY_EXHDR(in);
+	struct varlena *out = palloc(VARHDRSZ + sizeof(StateHeader) + len);
+	StateHeader header;
+
+	header.format = STATE_FORMAT;
+	header.major = SX_SERVER_MAJOR;
+	header.aggregate = agg->aggfnoid;
+	header.signature = agg->signature;
+	header.length = (uint32) len;
+	SET_VARSIZE(out, VARHDRSZ + sizeof(StateHeader) + len);
+	memcpy(VARDATA(out), &header, sizeof(StateHeader));
+	memcpy(VARDATA(out) + sizeof(StateHeader), VARDATA_ANY(in), len);
+	if ((Pointer) in != DatumGetPointer(bytes))
+		pfree(in);
+	return out;
+}
+
+/* the bytes for the deserialization function, after every check; palloc'd */
+static bytea *
+unwrap_state(SxAgg *agg, Datum state)
+{
+	struct varlena *in = PG_DETOAST_DATUM_PACKED(state);
+	Size		len = VARSIZE_ANY_EXHDR(in);
+	StateHeader header;
+	bytea	   *bytes;
+
+	memset(&header, 0, sizeof(header));
+	memcpy(&header, VARDATA_ANY(in), Min(len, sizeof(header)));
+
+	if (len >= sizeof(header.format) && header.format == STATE_FOREIGN)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state was restored from a dump and cannot be used"),
+				 errdetail("Partial states of aggregate %s are only valid in the database that wrote them.",
+						   format_procedure(agg->aggfnoid)),
+				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+	if (len < sizeof(header) || header.format != STATE_FORMAT || header.length != len - sizeof(header))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("state of aggregate %s is damaged", format_procedure(agg->aggfnoid)),
+				 errdetail("It has format %x and %zu bytes.", header.format, len),
+				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+	if (header.major != SX_SERVER_MAJOR)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("state was written by PostgreSQL %u and cannot be used by PostgreSQL %u",
+						header.major, SX_SERVER_MAJOR),
+				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+	if (header.aggregate != agg->aggfnoid || header.signature != agg->signature)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("state does not belong to aggregate %s", format_procedure(agg->aggfnoid)),
+				 header.aggregate != agg->aggfnoid ?
+				 errdetail("It was written for the aggregate with OID %u.", header.aggregate) :
+				 errdetail("It was written for other argument types or by other functions.")));
+
+	bytes = palloc(VARHDRSZ + header.length);
+	SET_VARSIZE(bytes, VARHDRSZ + header.length);
+	memcpy(VARDATA(bytes), VARDATA_ANY(in) + sizeof(header), header.length);
+	if ((Pointer) in != DatumGetPointer(state))
+		pfree(in);
+	return bytes;
+}
+
+/* what came from outside, marked so that it is never used */
+static struct varlena *
+make_foreign(const char *data, Size len)
+{
+	const uint16 format = STATE_FOREIGN;
+	struct varlena *out = palloc(VARHDRSZ + sizeof(format) + len);
+
+	SET_VARSIZE(out, VARHDRSZ + sizeof(format) + len);
+	memcpy(VARDATA(out), &format, sizeof(format));
+	memcpy(VARDATA(out) + sizeof(format), data, len);
+	return out;
+}
+
+/* the bytes to show: a foreign value as it came in, so that a dump of a restored dump is the same */
+static const char *
+state_image(struct varlena *state, Size *len)
+{
+	const char *data = VARDATA_ANY(state);
+	uint16		format;
+
+	*len = VARSIZE_ANY_EXHDR(state);
+	if (*len >= sizeof(format))
+	{
+		memcpy(&format, data, sizeof(format));
+		if (format == STATE_FOREIGN)
+		{
+			*len -= sizeof(format);
+			data += sizeof(format);
+		}
+	}
+	return data;
+}
+
+Datum
+sx_state_in(PG_FUNCTION_ARGS)
+{
+	struct varlena *bytes = (struct varlena *) DatumGetPointer(DirectFunctionCall1(byteain, PG_GETARG_DATUM(0)));
+
+	PG_RETURN_POINTER(make_foreign(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+}
+
+/* always hexadecimal, whatever bytea_output says */
+Datum
+sx_state_out(PG_FUNCTION_ARGS)
+{
+	struct varlena *state = PG_GETARG_VARLENA_PP(0);
+	Size		len;
+	const char *image = state_image(state, &len);
+	char	   *result;
+
+	/* hex_encode doubles the length */
+	if (len > (MaxAllocSize - 3) / 2)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("state of %zu bytes is too long to be shown", len)));
+	result = palloc(len * 2 + 3);
+	result[0] = '\\';
+	result[1] = 'x';
+	result[2 + hex_encode(image, len, result + 2)] = '\0';
+	PG_RETURN_CSTRING(result);
+}
+
+Datum
+sx_state_recv(PG_FUNCTION_ARGS)
+{
+	StringInfo	buf = (StringInfo) PG_GETARG_POINTER(0);
+	int			len = buf->len - buf->cursor;
+
+	PG_RETURN_POINTER(make_foreign(pq_getmsgbytes(buf, len), len));
+}
+
+Datum
+sx_state_send(PG_FUNCTION_ARGS)
+{
+	struct varlena *state = PG_GETARG_VARLENA_PP(0);
+	Size		len;
+	const char *image = state_image(state, &len);
+	StringInfoData buf;
+
+	pq_begintypsend(&buf);
+	pq_sendbytes(&buf, image, len);
+	PG_RETURN_BYTEA_P(pq_endtypsend(&buf));
+}
+
+/* ---- the functions in SQL ---- */
+
+/*
+ * The aggregate named by argument 0; the types of its arguments are those from argument 3
+ * on.  Everything that can be wrong with a call, but the state's bytes, is found out here,
+ * once per expression: the types of arguments are constant.
+ */
+static SxAgg *
+cached_agg(FunctionCallInfo fcinfo, bool finalize)
+{
+	FmgrInfo   *flinfo = fcinfo->flinfo;
+	AggCache   *cache = flinfo->fn_extra;
+	Oid			aggfnoid;
+	Oid			argtypes[FUNC_MAX_ARGS];
+	int			nargs = PG_NARGS() - 3;
+
+	if (unlikely(PG_ARGISNULL(0)))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("aggregate must not be null")));
+	aggfnoid = PG_GETARG_OID(0);
+
+	if (likely(cache != NULL && cache->aggfnoid == aggfnoid))
+		return cache->agg;
+
+	if (nargs > 0)
+	{
+		if (get_fn_expr_variadic(flinfo))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("argument types must be given one by one, not as a VARIADIC array")));
+		for (int i = 0; i < nargs; i++)
+			argtypes[i] = get_fn_expr_argtype(flinfo, 3 + i);
+	}
+	else
+	{
+		Oid		   *declared;
+
+		if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(aggfnoid)))
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_FUNCTION),
+					 errmsg("aggregate with OID %u does not exist", aggfnoid)));
+		(void) get_func_signature(aggfnoid, &declared, &nargs);
+		for (int i = 0; i < nargs; i++)
+		{
+			if (IsPolymorphicType(declared[i]))
+				ereport(ERROR,
+						(errcode(ERRCODE_INDETERMINATE_DATATYPE),
+						 errmsg("could not determine the argument types of aggregate %s",
+								format_procedure(aggfnoid)),
+						 errhint("Add a NULL of each argument's type at the end of the call.")));
+			argtypes[i] = declared[i];
+		}
+	}
+
+	if (cache == NULL)
+		cache = flinfo->fn_extra = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(AggCache));
+	cache->aggfnoid = InvalidOid;	/* until all checks are through */
+	if (cache->context != NULL)
+		MemoryContextDelete(cache->context);
+	cache->context = NULL;
+	cache->context = AllocSetContextCreate(flinfo->fn_mcxt, "streamext aggregate", ALLOCSET_SMALL_SIZES);
+	cache->agg = sx_agg_create(aggfnoid, argtypes, nargs, PG_GET_COLLATION(), cache->context);
+	check_arg_type(fcinfo, 1, sx_agg_storage_type(cache->agg), "state", aggfnoid);
+	if (finalize)
+		check_arg_type(fcinfo, 2, sx_agg_result_type(cache->agg), "result", aggfnoid);
+	cache->aggfnoid = aggfnoid;
+	return cache->agg;
+}
+
+static void
+check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what, Oid aggfnoid)
+{
+	Oid			actual = get_fn_expr_argtype(fcinfo->flinfo, arg);
+
+	if (actual != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATATYPE_MISMATCH),
+				 errmsg("%s of aggregate %s has type %s, not %s", what, format_procedure(aggfnoid),
+						format_type_be(expected),
+						OidIsValid(actual) ? format_type_be(actual) : "unknown")));
+}
+
+Datum
+sx_combine(PG_FUNCTION_ARGS)
+{
+	SxAgg	   *agg = cached_agg(fcinfo, false);
+	bool		isnull;
+	Datum		result;
+
+	result = sx_agg_combine(agg, PG_GETARG_DATUM(1), PG_ARGISNULL(1),
+							PG_GETARG_DATUM(2), PG_ARGISNULL(2), &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
+Datum
+sx_finalize(PG_FUNCTION_ARGS)
+{
+	SxAgg	   *agg = cached_agg(fcinfo, true);
+	bool		isnull;
+	Datum		result;
+
+	result = sx_agg_finalize(agg, PG_GETARG_DATUM(1), PG_ARGISNULL(1), &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}

@@ -1,0 +1,20 @@
+/*
+ * analyze_internal.h
+ *		What the files that check a definition share: analyze.c (shape and
+ *		relations), functions.c (functions), strategy.c (keys and aggregates).
+ */
+#ifndef SX_ANALYZE_INTERNAL_H
+#define SX_ANALYZE_INTERNAL_H
+
+#include "query/analyze.h"
+
+/* functions.c: refuses functions whose result may change; the query is rewritten */
+extern void sx_check_functions(Query *query);
+
+/* strategy.c: keys and aggregates of a query; no checks */
+extern void sx_split_query(Query *query, SxAnalysis *a);
+/* strategy.c: refuses keys and aggregates that do not merge */
+extern void sx_check_keys(Query *query, SxAnalysis *a);
+extern void sx_check_aggregates(SxAnalysis *a);
+
+#endif							/* SX_ANALYZE_INTERNAL_H */

@@ -1,0 +1,58 @@
+/*
+ * plan.h
+ *		Delta plans: the view's own plan over just a batch of rows, as a partial aggregate.
+ *
+ * The stream's paths give way to the delta scan (set_rel_pathlist_hook) and the one Agg
+ * path becomes AGGSPLIT_INITIAL_SERIAL (create_upper_paths_hook).  The finished plan is
+ * checked: top node, column types, no other scan of the stream.
+ */
+#ifndef SX_PLAN_H
+#define SX_PLAN_H
+
+#include "capture/delta_scan.h"
+#include "query/view_info.h"
+
+typedef struct SxPlan SxPlan;
+
+/* a row of the materialized table (a virtual slot, states already wrapped); valid during the call,
+ * which runs in the memory context that was current when the run began */
+typedef void (*SxRowSink) (void *arg, TupleTableSlot *row);
+
+/*
+ * The plans of a view, made when first needed and again after an invalidation that
+ * concerns them; lives in info->context.
+ */
+extern SxPlan *sx_plan_create(SxViewInfo *info);
+/*
+ * Locks the lookups' tables without waiting; false: one is not free (*blocked_by says which).
+ * The stream itself is locked by sx_batch_lock.
+ */
+extern bool sx_plan_lock(SxPlan *plan, bool wait, Oid *blocked_by);
+/*
+ * Runs over a batch.  In a transaction with an active snapshot, as the view's owner, under the
+ * pinned settings: see SxRunAs.  Zero rows are allowed (and yield the one row without GROUP BY).
+ */
+extern void sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg);
+/* runs over all rows of the stream that the active snapshot sees, with ordinary paths */
+extern void sx_plan_run_history(SxPlan *plan, SxRowSink sink, void *arg);
+/* for EXPLAIN-like output: the delta plan as text */
+extern char *sx_plan_explain(SxPlan *plan);
+
+/*
+ * The view owner's identity, SECURITY_RESTRICTED_OPERATION, the pinned settings and a safe
+ * search_path; around everything that may run a view's code.  Begin and End in pairs; an error
+ * in between is undone by the transaction's abort.
+ */
+typedef struct SxRunAs
+{
+	Oid			save_userid;
+	int			save_sec_context;
+	int			save_nestlevel;
+} SxRunAs;
+extern void sx_run_as_begin(SxRunAs *r, const SxViewDef *def);
+extern void sx_run_as_end(SxRunAs *r);
+
+/* planner hooks of delta plans: chained by streamext.c at load */
+extern void sx_plan_init(void);
+
+#endif							/* SX_PLAN_H */

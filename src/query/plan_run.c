@@ -1,0 +1,560 @@
+/*
+ * plan_run.c
+ *		Locks and runs delta plans, and keeps them until something they depend on changes.
+ *
+ * Invalidation callbacks only mark a plan stale; it is dropped and built again at its
+ * next use.  The check comes after the locks are taken, because taking them is what
+ * delivers invalidations.
+ *
+ * A run is ExecutorStart to ExecutorEnd each time: four microseconds for one row, while
+ * a rescan would replay the old hash table.
+ *
+ * Locks: AccessShareLock on everything in the range table, until the transaction ends.
+ * With wait = false nothing here ever waits for a lock, also when a plan has to be built:
+ * what the planner will open is found and locked first, conditionally.
+ */
+#include "query/plan_internal.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/namespace.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "commands/explain.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "query/analyze.h"
+#include "rewrite/rewriteHandler.h"
+#include "storage/lmgr.h"
+#include "tcop/dest.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/* from here on the plan for many rows is used */
+#define MANY_FROM	700
+
+typedef struct Receiver
+{
+	DestReceiver pub;
+	SxPlan	   *plan;
+	SxRowSink	sink;
+	void	   *arg;
+	MemoryContext caller;		/* the sink runs in it */
+	MemoryContext scratch;		/* reset for each row */
+	TupleTableSlot *row;
+} Receiver;
+
+/* What is found and locked before a plan is built */
+typedef struct LockWalk
+{
+	Oid			stream;
+	bool		wait;
+	Oid			blocked_by;		/* the relation whose lock is not free */
+	List	   *seen;
+} LockWalk;
+
+static dlist_head all_plans = DLIST_STATIC_INIT(all_plans);
+static bool callbacks_registered = false;
+
+static void forget_plan(void *arg);
+static void relation_changed(Datum arg, Oid relid);
+static void object_changed(Datum arg, int cacheid, uint32 hashvalue);
+static void anything_changed(Datum arg, int cacheid, uint32 hashvalue);
+static void refresh(SxPlan *plan);
+static void build_all(SxPlan *plan);
+static bool lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by);
+static bool lock_walker(Node *node, LockWalk *walk);
+static bool lock_relation_tree(Oid relid, LockWalk *walk);
+static bool lock_one(Oid relid, LockWalk *walk);
+static bool lock_built(SxBuiltPlan *built, bool wait, Oid *blocked_by);
+static SxPlanVariant variant_for(SxBatch *batch);
+static void run_on(SxPlan *plan, PlannedStmt *stmt, SxBatch *batch, SxRowSink sink, void *arg);
+static void run(SxPlan *plan, PlannedStmt *stmt, SxRowSink sink, void *arg);
+static void receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo);
+static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
+static void receiver_shutdown(DestReceiver *self);
+static void set_setting(const char *name, const char *value);
+
+SxPlan *
+sx_plan_create(SxViewInfo *info)
+{
+	SxPlan	   *plan = MemoryContextAllocZero(info->context, sizeof(SxPlan));
+	MemoryContextCallback *callback = MemoryContextAllocZero(info->context, sizeof(MemoryContextCallback));
+
+	if (!callbacks_registered)
+	{
+		static const int kinds[] = {NAMESPACEOID, OPEROID, AMOPOPID, AUTHOID, FOREIGNSERVEROID,
+		FOREIGNDATAWRAPPEROID};
+
+		CacheRegisterRelcacheCallback(relation_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(PROCOID, object_changed, (Datum) 0);
+		CacheRegisterSyscacheCallback(TYPEOID, object_changed, (Datum) 0);
+		for (int i = 0; i < lengthof(kinds); i++)
+			CacheRegisterSyscacheCallback(kinds[i], anything_changed, (Datum) 0);
+		callbacks_registered = true;
+	}
+
+	plan->info = info;
+	plan->singleton = info->def->strategy == SX_MERGE && info->nkeys == 1 &&
+		sx_analyze_stored(info->def->queryid, info->def->streamid)->keys == NIL;
+	dlist_push_tail(&all_plans, &plan->node);
+	callback->func = forget_plan;
+	callback->arg = plan;
+	MemoryContextRegisterResetCallback(info->context, callback);
+	return plan;
+}
+
+static void
+forget_plan(void *arg)
+{
+	dlist_delete(&((SxPlan *) arg)->node);
+}
+
+/* ---- invalidation: flags only ---- */
+
+static void
+relation_changed(Datum arg, Oid relid)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_plans)
+	{
+		SxPlan	   *plan = dlist_container(SxPlan, node, iter.cur);
+
+		for (int i = 0; i < SX_PLAN_KEPT && !plan->stale; i++)
+			if (plan->plans[i].context != NULL &&
+				(relid == InvalidOid || list_member_oid(plan->plans[i].stmt->relationOids, relid)))
+				plan->stale = true;
+	}
+}
+
+static void
+object_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_plans)
+	{
+		SxPlan	   *plan = dlist_container(SxPlan, node, iter.cur);
+
+		for (int i = 0; i < SX_PLAN_KEPT && !plan->stale; i++)
+		{
+			ListCell   *lc;
+
+			if (plan->plans[i].context == NULL)
+				continue;
+			foreach(lc, plan->plans[i].stmt->invalItems)
+			{
+				PlanInvalItem *item = lfirst_node(PlanInvalItem, lc);
+
+				if (item->cacheId == cacheid && (hashvalue == 0 || item->hashValue == hashvalue))
+					plan->stale = true;
+			}
+		}
+	}
+}
+
+static void
+anything_changed(Datum arg, int cacheid, uint32 hashvalue)
+{
+	dlist_iter	iter;
+
+	dlist_foreach(iter, &all_plans)
+		dlist_container(SxPlan, node, iter.cur)->stale = true;
+}
+
+void
+sx_plan_forget(SxBuiltPlan *built)
+{
+	if (built->context != NULL)
+		MemoryContextDelete(built->context);
+	built->context = NULL;
+	built->stmt = NULL;
+	built->relations = NIL;
+}
+
+static void
+refresh(SxPlan *plan)
+{
+	if (!plan->stale)
+		return;
+	for (int i = 0; i < SX_PLAN_KEPT; i++)
+		sx_plan_forget(&plan->plans[i]);
+	plan->stale = false;
+}
+
+/* ---- locks ---- */
+
+bool
+sx_plan_lock(SxPlan *plan, bool wait, Oid *blocked_by)
+{
+	for (;;)
+	{
+		refresh(plan);
+		if (plan->plans[0].context == NULL)
+		{
+			if (!lock_for_build(plan, wait, blocked_by))
+				return false;
+		}
+		else
+		{
+			for (int i = 0; i < SX_PLAN_KEPT; i++)
+				if (!lock_built(&plan->plans[i], wait, blocked_by))
+					return false;
+		}
+		if (!plan->stale)
+			return true;
+	}
+}
+
+static bool
+lock_built(SxBuiltPlan *built, bool wait, Oid *blocked_by)
+{
+	ListCell   *lc;
+
+	foreach(lc, built->relations)
+	{
+		Oid			relid = lfirst_oid(lc);
+
+		if (wait)
+			LockRelationOid(relid, AccessShareLock);
+		else if (!ConditionalLockRelationOid(relid, AccessShareLock))
+		{
+			if (blocked_by != NULL)
+				*blocked_by = relid;
+			return false;
+		}
+	}
+	return true;
+}
+
+static bool
+lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by)
+{
+	LockWalk	walk = {0};
+
+	walk.stream = plan->info->def->streamid;
+	walk.wait = wait;
+	if (lock_one(plan->info->def->queryid, &walk) &&
+		!lock_walker((Node *) sx_plan_query(plan, SX_PLAN_FEW), &walk))
+		return true;
+	if (blocked_by != NULL)
+		*blocked_by = walk.blocked_by;
+	return false;
+}
+
+/* true: stop, a lock is not free */
+static bool
+lock_walker(Node *node, LockWalk *walk)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((Query *) node)->rtable)
+		{
+			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+			if (rte->rtekind == RTE_RELATION && !lock_relation_tree(rte->relid, walk))
+				return true;
+		}
+		return query_tree_walker((Query *) node, lock_walker, walk, 0);
+	}
+	return expression_tree_walker(node, lock_walker, walk);
+}
+
+/* the relation, its indexes, its children, and what a view reads */
+static bool
+lock_relation_tree(Oid relid, LockWalk *walk)
+{
+	char		relkind;
+	Relation	rel;
+	ListCell   *lc;
+	List	   *indexes;
+	bool		result = true;
+
+	if (list_member_oid(walk->seen, relid))
+		return true;
+	check_stack_depth();
+	walk->seen = lappend_oid(walk->seen, relid);
+	if (!lock_one(relid, walk))
+		return false;
+
+	relkind = get_rel_relkind(relid);
+	if (relkind == RELKIND_VIEW)
+	{
+		Query	   *query;
+
+		/* the old and new entries of the stored query itself are not expanded */
+		rel = relation_open(relid, NoLock);
+		query = copyObject(get_view_query(rel));
+		relation_close(rel, NoLock);
+		return !lock_walker((Node *) query, walk);
+	}
+	if (relkind != RELKIND_RELATION && relkind != RELKIND_PARTITIONED_TABLE &&
+		relkind != RELKIND_MATVIEW)
+		return true;
+
+	rel = relation_open(relid, NoLock);
+	indexes = RelationGetIndexList(rel);
+	relation_close(rel, NoLock);
+	foreach(lc, indexes)
+		result = result && lock_one(lfirst_oid(lc), walk);
+	if (relid != walk->stream && relkind != RELKIND_MATVIEW)
+	{
+		foreach(lc, find_inheritance_children(relid, NoLock))
+			result = result && lock_relation_tree(lfirst_oid(lc), walk);
+	}
+	return result;
+}
+
+static bool
+lock_one(Oid relid, LockWalk *walk)
+{
+	if (walk->wait)
+		LockRelationOid(relid, AccessShareLock);
+	else if (!ConditionalLockRelationOid(relid, AccessShareLock))
+	{
+		walk->blocked_by = relid;
+		return false;
+	}
+	return true;
+}
+
+/* ---- running ---- */
+
+void
+sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg)
+{
+	build_all(plan);
+	run_on(plan, plan->plans[variant_for(batch)].stmt, batch, sink, arg);
+}
+
+static void
+run_on(SxPlan *plan, PlannedStmt *stmt, SxBatch *batch, SxRowSink sink, void *arg)
+{
+	SxBatch    *outer = sx_delta_batch;
+
+	PG_TRY();
+	{
+		sx_delta_batch = batch;
+		run(plan, stmt, sink, arg);
+	}
+	PG_FINALLY();
+	{
+		sx_delta_batch = outer;
+	}
+	PG_END_TRY();
+}
+
+/*
+ * All variants, so that no later run has to wait for the lock of an index that only the
+ * other one opens.  The locks are mostly held already and cost little.
+ */
+static void
+build_all(SxPlan *plan)
+{
+	LockRelationOid(plan->info->def->streamid, AccessShareLock);
+	for (;;)
+	{
+		(void) sx_plan_lock(plan, true, NULL);
+		if (plan->plans[0].context != NULL)
+			return;
+		/* the first one last: it says that all are there */
+		for (int i = SX_PLAN_KEPT - 1; i >= 0; i--)
+		{
+			sx_plan_forget(&plan->plans[i]);
+			sx_plan_build(plan, i, &plan->plans[i]);
+		}
+	}
+}
+
+void
+sx_plan_run_history(SxPlan *plan, SxRowSink sink, void *arg)
+{
+	SxBuiltPlan built = {0};
+
+	LockRelationOid(plan->info->def->streamid, AccessShareLock);
+	(void) sx_plan_lock(plan, true, NULL);
+	sx_plan_build(plan, SX_PLAN_HISTORY, &built);
+	run(plan, built.stmt, sink, arg);
+	sx_plan_forget(&built);
+}
+
+static SxPlanVariant
+variant_for(SxBatch *batch)
+{
+	uint64		rows = batch->nrows;
+
+	if (rows > batch->from)
+		rows = Min(rows - batch->from, batch->limit);
+	else
+		rows = 0;
+	return rows < MANY_FROM ? SX_PLAN_FEW : SX_PLAN_MANY;
+}
+
+static void
+run(SxPlan *plan, PlannedStmt *stmt, SxRowSink sink, void *arg)
+{
+	Receiver	receiver = {0};
+	QueryDesc  *desc;
+
+	receiver.pub.receiveSlot = receive_row;
+	receiver.pub.rStartup = receiver_startup;
+	receiver.pub.rShutdown = receiver_shutdown;
+	receiver.pub.rDestroy = receiver_shutdown;
+	receiver.pub.mydest = DestNone;
+	receiver.plan = plan;
+	receiver.sink = sink;
+	receiver.arg = arg;
+	receiver.caller = CurrentMemoryContext;
+	receiver.scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext delta row",
+											 ALLOCSET_SMALL_SIZES);
+	receiver.row = MakeSingleTupleTableSlot(plan->info->desc, &TTSOpsVirtual);
+
+	desc = CreateQueryDesc(stmt, "streamext delta query", GetActiveSnapshot(), InvalidSnapshot,
+						   &receiver.pub, NULL, NULL, 0);
+	ExecutorStart(desc, 0);
+	SxExecutorRun(desc);
+	ExecutorFinish(desc);
+	ExecutorEnd(desc);
+	FreeQueryDesc(desc);
+
+	ExecDropSingleTupleTableSlot(receiver.row);
+	MemoryContextDelete(receiver.scratch);
+}
+
+static void
+receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo)
+{
+}
+
+static void
+receiver_shutdown(DestReceiver *self)
+{
+}
+
+static bool
+receive_row(TupleTableSlot *slot, DestReceiver *self)
+{
+	Receiver   *r = (Receiver *) self;
+	SxViewInfo *info = r->plan->info;
+	TupleTableSlot *row = r->row;
+	int			shift = r->plan->singleton ? 1 : 0;
+	MemoryContext old;
+
+	MemoryContextReset(r->scratch);
+	slot_getallattrs(slot);
+	ExecClearTuple(row);
+	if (shift == 1)
+	{
+		row->tts_values[0] = BoolGetDatum(true);
+		row->tts_isnull[0] = false;
+	}
+	old = MemoryContextSwitchTo(r->scratch);
+	for (int i = shift; i < info->desc->natts; i++)
+	{
+		Datum		value = slot->tts_values[i - shift];
+		bool		isnull = slot->tts_isnull[i - shift];
+
+		if (info->naggs > 0 && i >= info->nkeys)
+			value = sx_agg_wrap(info->aggs[i - info->nkeys], value, isnull);
+		row->tts_values[i] = value;
+		row->tts_isnull[i] = isnull;
+	}
+	ExecStoreVirtualTuple(row);
+	MemoryContextSwitchTo(r->caller);
+	r->sink(r->arg, row);
+	MemoryContextSwitchTo(old);
+	return true;
+}
+
+char *
+sx_plan_explain(SxPlan *plan)
+{
+	ExplainState *es = NewExplainState();
+	SxBatch    *outer = sx_delta_batch;
+	SxFileMap  *map = sx_file_map_create(CurrentMemoryContext);
+	QueryDesc  *desc;
+
+	build_all(plan);
+	es->costs = false;
+	es->format = EXPLAIN_FORMAT_TEXT;
+	PG_TRY();
+	{
+		sx_delta_batch = sx_batch_create(map, plan->info->def->streamid, NULL, 0);
+		desc = CreateQueryDesc(plan->plans[SX_PLAN_FEW].stmt, "streamext delta query",
+							   GetActiveSnapshot(), InvalidSnapshot, None_Receiver, NULL, NULL, 0);
+		ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);
+		ExplainBeginOutput(es);
+		ExplainPrintPlan(es, desc);
+		ExplainEndOutput(es);
+		ExecutorEnd(desc);
+		FreeQueryDesc(desc);
+	}
+	PG_FINALLY();
+	{
+		sx_delta_batch = outer;
+	}
+	PG_END_TRY();
+	sx_file_map_destroy(map);
+
+	if (es->str->len > 0 && es->str->data[es->str->len - 1] == '\n')
+		es->str->data[--es->str->len] = '\0';
+	return es->str->data;
+}
+
+/* ---- identity and settings ---- */
+
+void
+sx_run_as_begin(SxRunAs *r, const SxViewDef *def)
+{
+	ListCell   *lc;
+
+	GetUserIdAndSecContext(&r->save_userid, &r->save_sec_context);
+	SetUserIdAndSecContext(def->owner, r->save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	r->save_nestlevel = NewGUCNestLevel();
+
+	set_setting("search_path", "pg_catalog, pg_temp");
+	foreach(lc, def->settings)
+	{
+		char	   *setting = lfirst(lc);
+		char	   *equals = strchr(setting, '=');
+		char		name[NAMEDATALEN];
+
+		if (equals == NULL || equals - setting >= NAMEDATALEN)
+			continue;
+		memcpy(name, setting, equals - setting);
+		name[equals - setting] = '\0';
+		set_setting(name, equals + 1);
+	}
+}
+
+void
+sx_run_as_end(SxRunAs *r)
+{
+	AtEOXact_GUC(false, r->save_nestlevel);
+	SetUserIdAndSecContext(r->save_userid, r->save_sec_context);
+}
+
+/* mostly it has the value: a worker's views share their settings */
+static void
+set_setting(const char *name, const char *value)
+{
+	const char *now = GetConfigOption(name, true, false);
+
+	if (now != NULL && strcmp(now, value) == 0)
+		return;
+	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}

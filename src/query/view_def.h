@@ -1,0 +1,41 @@
+/*
+ * view_def.h
+ *		Makes the three relations of a continuous view: the internal view that keeps the
+ *		query, the materialized table with its unique index, and the view users read.
+ *
+ * Internals live in schema streamext under names query_<n> and mat_<n>, owned by the
+ * view's owner.  Dependencies: the user's view and the materialized table each depend
+ * INTERNALly on the internal query view, so that DROP ... CASCADE of a used table takes
+ * everything, and DROP of the view is turned into a DROP of the query view (ddl/).
+ * The user's view reads   SELECT keys, finalize(states) FROM mat, (SELECT) live WHERE having.
+ */
+#ifndef SX_VIEW_DEF_H
+#define SX_VIEW_DEF_H
+
+#include "query/analyze.h"
+
+#include "catalog/objectaddress.h"
+#include "nodes/primnodes.h"
+
+typedef struct SxViewOptions
+{
+	Oid			stream;			/* InvalidOid: find it */
+	bool		on_close;
+	int			flush_interval; /* ms, -1: default */
+} SxViewOptions;
+
+/*
+ * Creates everything for `into` (rel, colNames, skipData, accessMethod and tablespace of the
+ * CREATE MATERIALIZED VIEW) from the analysed query, as the current user, and inserts the
+ * catalog row and, without GROUP BY, the one row.  Returns the user's view.
+ */
+extern ObjectAddress sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options);
+
+/* the streamext.* options of a WITH clause, removed from the list; unknown ones are an ERROR;
+ * *continuous says whether streamext.continuous was there and true */
+extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous);
+
+/* the columns of the user's view as expressions over the materialized table (Var varno 1), for CREATE INDEX */
+extern Node *sx_view_column_expr(const SxViewDef *def, const char *colname);
+
+#endif							/* SX_VIEW_DEF_H */

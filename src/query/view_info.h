@@ -1,0 +1,56 @@
+/*
+ * view_info.h
+ *		What a process needs to know of one view to work on its rows: the row type of
+ *		the materialized table, how keys compare, how states combine.
+ *
+ * A "row" everywhere below is a row of the materialized table: nkeys key columns, then
+ * one state column per aggregate (merge), or the output columns (append, nkeys = 0 and
+ * naggs = 0).  A view without GROUP BY has one key column of ours, boolean, always true.
+ */
+#ifndef SX_VIEW_INFO_H
+#define SX_VIEW_INFO_H
+
+#include "catalog/catalog.h"
+#include "query/aggregate_state.h"
+
+#include "access/htup.h"
+#include "access/tupdesc.h"
+#include "executor/tuptable.h"
+
+typedef struct SxViewInfo
+{
+	MemoryContext context;		/* all of it lives here */
+	SxViewDef  *def;
+	TupleDesc	desc;			/* of the materialized table */
+	int			nkeys;
+	int			naggs;
+	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
+	FmgrInfo   *hashfns;		/* [nkeys] */
+	FmgrInfo   *eqfns;			/* [nkeys] default btree equality */
+	Oid		   *collations;		/* [nkeys] */
+	TupleDesc	keydesc;		/* the key columns alone, as the unique index has them */
+	TupleTableSlot *flat;		/* scratch of sx_flatten_row */
+	struct SxMerge *merge;		/* statement and slots of live/merge.c, made when first needed */
+} SxViewInfo;
+
+/* from the catalogs, in a transaction; permissions of aggregates are checked as the current user */
+extern SxViewInfo *sx_view_info_create(const SxViewDef *def, MemoryContext parent);
+extern void sx_view_info_destroy(SxViewInfo *info);
+
+/* hash of one key column; NULL hashes to 0 */
+extern uint32 sx_key_hash(SxViewInfo *info, int key, Datum value, bool isnull);
+/* combined hash over all key columns, from the per-column hashes */
+extern uint32 sx_row_hash(const uint32 *keyhashes, int nkeys);
+/* NULL equals NULL; may run user code */
+extern bool sx_keys_equal(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b);
+/*
+ * Combines the states of two rows with equal keys into `into` (a virtual slot: keys from a,
+ * values in CurrentMemoryContext).
+ */
+extern void sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into);
+/* a self-contained copy: nothing toasted out of line, nothing expanded */
+extern MinimalTuple sx_flatten_row(SxViewInfo *info, TupleTableSlot *slot);
+/* would the key fit the unique index of the materialized table? */
+extern bool sx_key_fits(SxViewInfo *info, TupleTableSlot *slot);
+
+#endif							/* SX_VIEW_INFO_H */

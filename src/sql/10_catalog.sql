@@ -1,0 +1,103 @@
+-- Catalog tables: written only by the functions of the extension (src/catalog/catalog.c),
+-- which read them by column number.
+
+CREATE TABLE streamext.stream_def
+(
+	stream pg_catalog.regclass NOT NULL,
+	event_time pg_catalog.name,
+	watermark_delay pg_catalog.interval NOT NULL,
+	allowed_lateness pg_catalog.interval NOT NULL,
+	late_rows pg_catalog.text NOT NULL,
+	idle_timeout pg_catalog.interval,
+	max_future pg_catalog.interval,
+	changes pg_catalog.text NOT NULL,
+	declared pg_catalog.bool NOT NULL,
+	CONSTRAINT stream_def_pkey PRIMARY KEY (stream)
+);
+COMMENT ON TABLE streamext.stream_def IS 'streams; see view streamext.streams';
+
+CREATE TABLE streamext.view_def
+(
+	view pg_catalog.regclass NOT NULL,
+	query pg_catalog.regclass NOT NULL,
+	mat pg_catalog.regclass NOT NULL,
+	stream pg_catalog.regclass NOT NULL,
+	strategy pg_catalog.text NOT NULL,
+	nkeys pg_catalog.int4 NOT NULL,
+	with_data pg_catalog.bool NOT NULL,
+	paused pg_catalog.bool NOT NULL,
+	emit pg_catalog.text NOT NULL,
+	flush_interval pg_catalog.interval,
+	retention pg_catalog.interval,
+	settings pg_catalog.text[] NOT NULL,
+	CONSTRAINT view_def_pkey PRIMARY KEY (view),
+	CONSTRAINT view_def_query_key UNIQUE (query),
+	CONSTRAINT view_def_mat_key UNIQUE (mat)
+);
+COMMENT ON TABLE streamext.view_def IS 'continuous views; see view streamext.views';
+
+CREATE SEQUENCE streamext.view_id_seq AS pg_catalog.int8;
+COMMENT ON SEQUENCE streamext.view_id_seq IS 'numbers the internal relations of continuous views';
+
+-- Positions mean something only in the cluster and database that wrote them: not dumped.
+CREATE TABLE streamext.view_position
+(
+	view pg_catalog.oid NOT NULL,
+	position pg_catalog.pg_snapshot NOT NULL,
+	start_lsn pg_catalog.pg_lsn NOT NULL,
+	timeline pg_catalog.int4 NOT NULL,
+	seq pg_catalog.int8 NOT NULL,
+	file_rels pg_catalog.oid[] NOT NULL,
+	file_nodes pg_catalog.oid[] NOT NULL,
+	rows_consumed pg_catalog.int8 NOT NULL,
+	database pg_catalog.oid NOT NULL,
+	writer pg_catalog.xid8 NOT NULL,
+	stored_at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT view_position_pkey PRIMARY KEY (view)
+) WITH (fillfactor = 50);
+COMMENT ON TABLE streamext.view_position IS
+'the set of transactions whose rows the materialized table of a view contains, and where to read on';
+
+CREATE TABLE streamext.dead_letter
+(
+	id bigserial NOT NULL,
+	view pg_catalog.oid NOT NULL,
+	stream pg_catalog.oid NOT NULL,
+	"row" pg_catalog.jsonb,
+	reason pg_catalog.text NOT NULL,
+	sqlstate pg_catalog.text,
+	message pg_catalog.text,
+	at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT dead_letter_pkey PRIMARY KEY (id)
+);
+CREATE INDEX dead_letter_view_idx ON streamext.dead_letter (view);
+COMMENT ON TABLE streamext.dead_letter IS 'rejected rows; see view streamext.dead_letters';
+
+-- Partitions that joined (a) or left (d) the tree of a stream that views use.
+CREATE TABLE streamext.attach_mark
+(
+	leaf pg_catalog.oid NOT NULL,
+	parent pg_catalog.oid NOT NULL,
+	kind pg_catalog."char" NOT NULL,
+	snapshot pg_catalog.pg_snapshot NOT NULL
+);
+CREATE INDEX attach_mark_leaf_idx ON streamext.attach_mark (leaf);
+COMMENT ON TABLE streamext.attach_mark IS 'what an attached or detached partition contained at that moment';
+
+SELECT pg_catalog.pg_extension_config_dump('streamext.stream_def', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.view_def', '');
+SELECT pg_catalog.pg_extension_config_dump('streamext.view_id_seq', '');
+
+REVOKE ALL ON streamext.stream_def, streamext.view_def, streamext.view_position,
+	streamext.dead_letter, streamext.attach_mark FROM PUBLIC;
+REVOKE ALL ON SEQUENCE streamext.view_id_seq FROM PUBLIC;
+
+-- Fires when a dump is restored, and only then: our own functions insert without triggers.
+CREATE FUNCTION streamext.view_restored() RETURNS pg_catalog.trigger
+LANGUAGE c VOLATILE PARALLEL UNSAFE
+AS 'MODULE_PATHNAME', 'sx_view_restored';
+REVOKE EXECUTE ON FUNCTION streamext.view_restored() FROM PUBLIC;
+COMMENT ON FUNCTION streamext.view_restored() IS
+'makes the relations of a restored continuous view depend on each other again';
+CREATE TRIGGER view_restored AFTER INSERT ON streamext.view_def
+	FOR EACH ROW EXECUTE FUNCTION streamext.view_restored();

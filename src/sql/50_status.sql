@@ -1,0 +1,152 @@
+-- Status views.  They run as the extension's owner and show what the caller may see: the
+-- functions filter by the caller's SELECT privilege, and the rest follows from their rows.
+
+CREATE FUNCTION streamext.view_states(
+	OUT view pg_catalog.oid,
+	OUT state pg_catalog.text,
+	OUT rows_consumed pg_catalog.int8,
+	OUT lag_bytes pg_catalog.int8,
+	OUT lag pg_catalog.interval,
+	OUT freshness_p50_ms pg_catalog.float8,
+	OUT freshness_p99_ms pg_catalog.float8,
+	OUT live_groups pg_catalog.int8,
+	OUT live_bytes pg_catalog.int8,
+	OUT last_flush pg_catalog.timestamptz,
+	OUT last_flush_ms pg_catalog.float8,
+	OUT dead_letters pg_catalog.int8,
+	OUT last_error pg_catalog.text,
+	OUT last_error_at pg_catalog.timestamptz,
+	OUT reason pg_catalog.text,
+	OUT phase pg_catalog.text)
+RETURNS SETOF pg_catalog.record
+LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'sx_view_states';
+COMMENT ON FUNCTION streamext.view_states() IS
+'the workers'' word on each continuous view that the caller may read; behind streamext.status';
+
+CREATE FUNCTION streamext.stream_states(
+	OUT stream pg_catalog.oid,
+	OUT rows_consumed pg_catalog.int8,
+	OUT slot pg_catalog.text,
+	OUT retained_wal_bytes pg_catalog.int8)
+RETURNS SETOF pg_catalog.record
+LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
+AS 'MODULE_PATHNAME', 'sx_stream_states';
+COMMENT ON FUNCTION streamext.stream_states() IS
+'the workers'' word on each stream that the caller may read; behind streamext.streams';
+
+REVOKE EXECUTE ON FUNCTION streamext.view_states(), streamext.stream_states() FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION streamext.view_states(), streamext.stream_states() TO PUBLIC;
+
+CREATE VIEW streamext.views WITH (security_barrier) AS
+SELECT d.view,
+	c.relowner::pg_catalog.regrole AS owner,
+	d.strategy,
+	s.state,
+	pg_catalog.pg_get_viewdef(d.query::pg_catalog.oid) AS definition,
+	pg_catalog.array_remove(ARRAY[
+		'stream=' OPERATOR(pg_catalog.||) d.stream::pg_catalog.text,
+		'emit=' OPERATOR(pg_catalog.||) d.emit,
+		'flush_interval=' OPERATOR(pg_catalog.||) d.flush_interval::pg_catalog.text,
+		'retention=' OPERATOR(pg_catalog.||) d.retention::pg_catalog.text,
+		CASE WHEN NOT d.with_data THEN 'with_data=false' END
+	], NULL) AS options
+FROM streamext.view_states() s
+	JOIN streamext.view_def d ON d.view::pg_catalog.oid OPERATOR(pg_catalog.=) s.view
+	JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.view;
+COMMENT ON VIEW streamext.views IS 'continuous views that the current user may read, one row each';
+COMMENT ON COLUMN streamext.views.strategy IS 'append, merge or recompute';
+COMMENT ON COLUMN streamext.views.state IS 'backfilling, live, paused or failed';
+COMMENT ON COLUMN streamext.views.definition IS 'the query as given';
+COMMENT ON COLUMN streamext.views.options IS 'options that are set, as name=value';
+
+CREATE VIEW streamext.status WITH (security_barrier) AS
+SELECT s.view::pg_catalog.regclass AS view,
+	s.state,
+	s.rows_consumed,
+	NULL::pg_catalog.float8 AS rows_per_second,
+	NULL::pg_catalog.int8 AS lag_rows,
+	s.lag_bytes,
+	s.lag,
+	s.freshness_p50_ms,
+	s.freshness_p99_ms,
+	NULL::pg_catalog.timestamptz AS watermark,
+	NULL::pg_catalog.text AS watermark_held_by,
+	NULL::pg_catalog.int8 AS open_windows,
+	s.live_groups,
+	s.live_bytes,
+	s.last_flush,
+	s.last_flush_ms,
+	NULL::pg_catalog.int8 AS late_rows,
+	NULL::pg_catalog.int8 AS dropped_rows,
+	GREATEST(s.dead_letters,
+		(SELECT pg_catalog.count(*) FROM streamext.dead_letter l
+		 WHERE l.view OPERATOR(pg_catalog.=) s.view)) AS dead_letters,
+	s.last_error,
+	s.last_error_at,
+	s.reason
+FROM streamext.view_states() s;
+COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing; columns without a meaning yet are null';
+COMMENT ON COLUMN streamext.status.rows_consumed IS 'rows of the stream read since the view was built';
+COMMENT ON COLUMN streamext.status.lag_bytes IS 'bytes of write-ahead log not read yet';
+COMMENT ON COLUMN streamext.status.lag IS 'zero when nothing is new; time since the last flush when the view is not live; null when unknown';
+COMMENT ON COLUMN streamext.status.freshness_p50_ms IS 'median time from commit to visible, milliseconds';
+COMMENT ON COLUMN streamext.status.freshness_p99_ms IS '99th percentile of the time from commit to visible, milliseconds';
+COMMENT ON COLUMN streamext.status.live_groups IS 'groups in live state, not flushed yet';
+COMMENT ON COLUMN streamext.status.live_bytes IS 'shared memory of live state, with what is kept for older snapshots';
+COMMENT ON COLUMN streamext.status.last_flush_ms IS 'duration of the last flush, milliseconds';
+COMMENT ON COLUMN streamext.status.last_error IS 'shown to the owner of the view and pg_read_all_stats';
+COMMENT ON COLUMN streamext.status.reason IS 'why the view is not moving; null when it is';
+
+CREATE VIEW streamext.streams WITH (security_barrier) AS
+SELECT d.stream,
+	d.event_time,
+	d.watermark_delay,
+	d.allowed_lateness,
+	d.late_rows AS late_policy,
+	d.changes,
+	NULL::pg_catalog.timestamptz AS watermark,
+	NULL::pg_catalog.bool AS idle,
+	s.rows_consumed,
+	NULL::pg_catalog.int8 AS late_rows,
+	NULL::pg_catalog.int8 AS future_rows,
+	s.slot,
+	s.retained_wal_bytes
+FROM streamext.stream_states() s
+	JOIN streamext.stream_def d ON d.stream::pg_catalog.oid OPERATOR(pg_catalog.=) s.stream;
+COMMENT ON VIEW streamext.streams IS 'streams that the current user may read, one row each; columns without a meaning yet are null';
+COMMENT ON COLUMN streamext.streams.rows_consumed IS 'of the view that has read most';
+COMMENT ON COLUMN streamext.streams.slot IS 'replication slot that keeps what is not read yet; one for all streams of the database';
+COMMENT ON COLUMN streamext.streams.retained_wal_bytes IS 'bytes of write-ahead log that the slot keeps';
+
+CREATE VIEW streamext.backfill_progress WITH (security_barrier) AS
+SELECT s.view::pg_catalog.regclass AS view,
+	s.phase,
+	s.rows_consumed AS rows_done,
+	NULL::pg_catalog.int8 AS rows_total,
+	NULL::pg_catalog.float8 AS percent,
+	NULL::pg_catalog.float8 AS rows_per_second,
+	NULL::pg_catalog.interval AS eta
+FROM streamext.view_states() s
+WHERE s.state OPERATOR(pg_catalog.=) 'backfilling';
+COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being built, one row each; what is not known is null';
+
+CREATE VIEW streamext.dead_letters WITH (security_barrier) AS
+SELECT l.id,
+	l.view::pg_catalog.regclass AS view,
+	l.stream::pg_catalog.regclass AS stream,
+	l."row",
+	l.reason,
+	l.sqlstate,
+	l.message,
+	l.at
+FROM streamext.dead_letter l
+	JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) l.view
+WHERE pg_catalog.pg_has_role(c.relowner, 'USAGE')
+	OR pg_catalog.pg_has_role('pg_read_all_data', 'USAGE');
+COMMENT ON VIEW streamext.dead_letters IS 'rows that a view could not take, for the owner of the view and pg_read_all_data';
+COMMENT ON COLUMN streamext.dead_letters."row" IS 'the row of the stream, null if it could not be written as jsonb';
+COMMENT ON COLUMN streamext.dead_letters.reason IS 'error, late or invalid';
+
+GRANT SELECT ON streamext.views, streamext.status, streamext.streams, streamext.backfill_progress,
+	streamext.dead_letters TO PUBLIC;

@@ -1,0 +1,138 @@
+/*
+ * streamext.c
+ *		Load time only: settings, hooks, shared memory, workers.
+ */
+#include "streamext.h"
+
+#include <limits.h>
+
+#include "capture/delta_scan.h"
+#include "ddl/ddl.h"
+#include "live/live_read.h"
+#include "live/registry.h"
+#include "query/plan.h"
+#include "worker/worker.h"
+
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/ipc.h"
+#include "storage/shmem.h"
+#include "utils/guc.h"
+
+PG_MODULE_MAGIC;
+
+/* settings: each is described in README.md */
+int			sx_flush_interval = 1000;
+int			sx_cycle_interval = 1;
+int			sx_live_memory = 64 * 1024;
+int			sx_read_consistency = SX_READ_LATEST;
+int			sx_wait_timeout = 30000;
+int			sx_max_databases = 8;
+
+bool		sx_preloaded = false;
+
+static const struct config_enum_entry read_consistency_options[] = {
+	{"latest", SX_READ_LATEST, false},
+	{"wait", SX_READ_WAIT, false},
+	{NULL, 0, false}
+};
+
+static shmem_request_hook_type prev_shmem_request_hook = NULL;
+static shmem_startup_hook_type prev_shmem_startup_hook = NULL;
+
+static void define_settings(void);
+static void shmem_request(void);
+static void shmem_startup(void);
+
+PGDLLEXPORT void _PG_init(void);
+
+void
+_PG_init(void)
+{
+	/* without preload the library only serves to say so: see sx_require_preload */
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	sx_preloaded = true;
+	define_settings();
+
+	prev_shmem_request_hook = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	prev_shmem_startup_hook = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+
+	sx_delta_scan_init();
+	sx_plan_init();
+	sx_live_read_init();
+	sx_ddl_init();
+	sx_wake_init();
+	sx_launcher_register();
+}
+
+void
+sx_require_preload(void)
+{
+	if (!sx_preloaded)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("streamext must be loaded via shared_preload_libraries"),
+				 errhint("Add this line to postgresql.conf and restart the server: shared_preload_libraries = 'streamext'")));
+}
+
+static void
+define_settings(void)
+{
+	/* How long live state may stay unflushed. */
+	DefineCustomIntVariable("streamext.flush_interval",
+							"How long live state may stay unflushed.",
+							NULL, &sx_flush_interval, 1000, 10, INT_MAX,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/* The shortest pause between two cycles of the consumer. */
+	DefineCustomIntVariable("streamext.cycle_interval",
+							"Shortest pause between two cycles of a consumer.",
+							NULL, &sx_cycle_interval, 1, 0, 60000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/* Shared memory for live state; when it is full we flush early. */
+	DefineCustomIntVariable("streamext.live_memory",
+							"Shared memory for live state, per database.",
+							NULL, &sx_live_memory, 64 * 1024, 4 * 1024, MAX_KILOBYTES,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	/* With 'wait' a read first waits for everything committed before it. */
+	DefineCustomEnumVariable("streamext.read_consistency",
+							 "Whether a read of a continuous view first waits for everything committed before it.",
+							 NULL, &sx_read_consistency, SX_READ_LATEST, read_consistency_options,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+
+	/* How long such a read, and DDL on streams, waits. */
+	DefineCustomIntVariable("streamext.wait_timeout",
+							"How long a waiting read, or DDL that destroys rows of a stream, waits.",
+							NULL, &sx_wait_timeout, 30000, 1, INT_MAX,
+							PGC_USERSET, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/* Databases served: sizes shared memory. */
+	DefineCustomIntVariable("streamext.max_databases",
+							"Number of databases that can have continuous views.",
+							NULL, &sx_max_databases, 8, 1, 1024,
+							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	MarkGUCPrefixReserved("streamext");
+}
+
+static void
+shmem_request(void)
+{
+	if (prev_shmem_request_hook)
+		prev_shmem_request_hook();
+	RequestAddinShmemSpace(sx_registry_size());
+}
+
+static void
+shmem_startup(void)
+{
+	if (prev_shmem_startup_hook)
+		prev_shmem_startup_hook();
+	sx_registry_init();
+}

@@ -1,0 +1,567 @@
+/*
+ * consumer.c
+ *		The consumer of a database: reads WAL, computes, publishes.
+ *
+ * One turn of the loop:
+ *	 load	   views from the catalog, when it changed
+ *	 cycle	   snapshot, WAL, new files (cycle.c); then run the plans of all live views over the
+ *			   transactions that are ready, at most a batch, and publish all results and the
+ *			   position at once
+ *	 join	   views that stand close behind the shared position (consumer_join.c)
+ *	 flush	   seal generations that are due, for the flusher (consumer_flush.c)
+ *	 builders  for views that are new or far behind (consumer_views.c)
+ *	 slot	   moves to the oldest position stored
+ *
+ * Everything that can fail happens before the publication: an error of a view makes that
+ * view fall back to its stored position, the others go on.  An error of the capture
+ * itself ends the process; the next consumer begins at the stored positions.
+ */
+#include "worker/consumer_internal.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "capture/slot.h"
+#include "catalog/catalog.h"
+#include "live/live_read.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* rows of one cycle: catching up is many short cycles with progress */
+#define BATCH_ROWS		100000
+
+static volatile bool catalog_stale;
+
+static void consumer_exit(int code, Datum arg);
+static void catalog_changed(void);
+static Consumer *start(SxDb *db);
+static void acquire_slot(SxDb *db);
+static bool has_work(Consumer *c);
+static void leave(Consumer *c);
+static void cycle(Consumer *c);
+static void consume(Consumer *c, SxPosition *snapshot);
+static bool compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
+static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
+static void discard_all(Consumer *c);
+static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
+static bool apply_row(void *arg, TupleTableSlot *row);
+static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static void rest(Consumer *c, TimestampTz turn_started);
+
+void
+sx_consumer_main(Datum arg)
+{
+	SxWorkerArg wa = sx_worker_start();
+	SxDb	   *db = sx_db_lookup(wa.dboid, false);
+	Consumer   *c;
+
+	if (db == NULL)
+		proc_exit(0);
+	SpinLockAcquire(&db->mutex);
+	db->consumer_pid = MyProcPid;
+	db->consumer_latch = MyLatch;
+	db->slot_ready = false;
+	SpinLockRelease(&db->mutex);
+	before_shmem_exit(consumer_exit, PointerGetDatum(db));
+
+	sx_live_read_disabled = true;
+	c = start(db);
+	for (;;)
+	{
+		TimestampTz turn_started = GetCurrentTimestamp();
+
+		sx_worker_check();
+		MemoryContextReset(c->turn);
+		MemoryContextSwitchTo(c->turn);
+
+		if (catalog_stale ||
+			pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
+		{
+			catalog_stale = false;
+			sx_consumer_load_views(c);
+		}
+		if (!has_work(c))
+			leave(c);
+
+		cycle(c);
+		sx_consumer_join(c);
+		sx_consumer_flush(c);
+		sx_consumer_drop_detached(c);
+		sx_consumer_launch_builders(c);
+		sx_consumer_advance_slot(c);
+		rest(c, turn_started);
+	}
+}
+
+static void
+consumer_exit(int code, Datum arg)
+{
+	SxDb	   *db = (SxDb *) DatumGetPointer(arg);
+
+	SpinLockAcquire(&db->mutex);
+	db->consumer_pid = 0;
+	db->consumer_latch = NULL;
+	db->slot_ready = false;
+	SpinLockRelease(&db->mutex);
+	pg_atomic_write_u32(&db->consumer_sleeps, 0);
+	ConditionVariableBroadcast(&db->published_cv);
+	sx_wake_launcher();
+}
+
+static void
+catalog_changed(void)
+{
+	catalog_stale = true;
+}
+
+/* memory starts empty: whatever a predecessor left is a cache of what is stored */
+static Consumer *
+start(SxDb *db)
+{
+	Consumer   *c = MemoryContextAllocZero(TopMemoryContext, sizeof(Consumer));
+	XLogRecPtr	end;
+
+	c->db = db;
+	c->turn = AllocSetContextCreate(TopMemoryContext, "streamext consumer turn", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(c->turn);
+
+	acquire_slot(db);
+	sx_consumer_wait_flusher(c);
+	sx_lock_publish_exclusive(db);
+	for (int i = 0; i < db->nviews; i++)
+	{
+		uint64		incarnation = db->views[i].incarnation;
+
+		memset(&db->views[i], 0, sizeof(SxView));
+		db->views[i].incarnation = incarnation + 1;
+	}
+	db->nviews = 0;
+	sx_unlock_publish(db);
+	sx_db_area_create(db);
+
+	sx_catalog_on_change(catalog_changed);
+	catalog_stale = true;
+
+	/* nothing is live yet: each view joins from its own position */
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	end = sx_wal_flush_to_end();
+	MemoryContextSwitchTo(TopMemoryContext);
+	c->position = sx_position_from_snapshot(GetActiveSnapshot());
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	c->tail = sx_tail_create(TopMemoryContext, end);
+	return c;
+}
+
+static void
+acquire_slot(SxDb *db)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		(void) sx_slot_acquire();
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = sx_worker_recover(caller);
+
+		SpinLockAcquire(&db->mutex);
+		snprintf(db->problem, sizeof(db->problem), "%s%s%s", error->message,
+				 error->hint ? " - " : "", error->hint ? error->hint : "");
+		SpinLockRelease(&db->mutex);
+		ereport(LOG,
+				(errcode(error->sqlerrcode),
+				 errmsg("streamext consumer could not start: %s", error->message),
+				 error->hint ? errhint("%s", error->hint) : 0));
+		proc_exit(1);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+
+	SpinLockAcquire(&db->mutex);
+	db->slot_ready = true;
+	db->slot_xmin = sx_slot_xmin();
+	db->slot_lsn = sx_slot_restart_lsn();
+	db->problem[0] = '\0';
+	SpinLockRelease(&db->mutex);
+	ConditionVariableBroadcast(&db->published_cv);
+}
+
+static bool
+has_work(Consumer *c)
+{
+	return c->views != NIL || pg_atomic_read_u32(&c->db->requirers) != 0 ||
+		pg_atomic_read_u32(&c->db->require_epoch) != c->require_epoch;
+}
+
+/* no stream is left: nothing runs, and the slot holds nothing */
+static void
+leave(Consumer *c)
+{
+	SxDb	   *db = c->db;
+
+	SpinLockAcquire(&db->mutex);
+	db->wanted = false;
+	db->slot_ready = false;
+	SpinLockRelease(&db->mutex);
+	sx_wake_flusher(db);
+	sx_consumer_wait_flusher(c);
+	sx_db_area_drop(db);
+	sx_slot_release();
+	(void) sx_slot_drop(db->dboid);
+	proc_exit(0);
+}
+
+/* every address that is not in the position lies at or above this */
+XLogRecPtr
+sx_consumer_start_lsn(Consumer *c)
+{
+	XLogRecPtr	first = sx_pending_first_lsn(c->tail->capture->pending);
+
+	if (first != InvalidXLogRecPtr && first < c->tail->capture->read_lsn)
+		return first;
+	return c->tail->capture->read_lsn;
+}
+
+static void
+cycle(Consumer *c)
+{
+	SxPosition *snapshot;
+
+	c->retry_soon = false;
+	c->cycle = pg_atomic_add_fetch_u64(&c->db->cycle_started, 1);
+	if (sx_tail_cycle(c->tail, c->position, c->turn, &snapshot))
+		consume(c, snapshot);
+	else
+		c->retry_soon = true;	/* a new file is locked */
+	pg_atomic_write_u64(&c->db->read_lsn, c->tail->capture->read_lsn);
+}
+
+/*
+ * Takes what S sees and the position does not contain, in commit order, at most a batch;
+ * computes for all live views; publishes.
+ */
+static void
+consume(Consumer *c, SxPosition *snapshot)
+{
+	SxPending  *pending = c->tail->capture->pending;
+	List	   *taken = NIL;
+	List	   *postponed = NIL;
+	uint64		nrows = 0;
+	bool		relieved = false;
+	bool		again;
+	uint64	   *held;
+	int			nheld = 0;
+	XLogRecPtr	consumed = PG_UINT64_MAX;
+	dlist_mutable_iter iter;
+	ListCell   *lc;
+
+	c->backlog = false;
+	dlist_foreach_modify(iter, sx_pending_ready(pending))
+	{
+		SxReady    *r = dlist_container(SxReady, node, iter.cur);
+
+		if (r->fxid == SX_ALWAYS_XID)
+			taken = lcons(r, taken);
+		else if (sx_position_contains(c->position, r->fxid))
+			sx_pending_remove(pending, r);
+		else if (!sx_position_contains(snapshot, r->fxid))
+			continue;			/* its commit is not visible yet */
+		else if (nrows > 0 && nrows + r->nrows > BATCH_ROWS)
+			postponed = lappend(postponed, r);
+		else
+		{
+			taken = lappend(taken, r);
+			nrows += r->nrows;
+		}
+	}
+
+	do
+	{
+		again = false;
+		if (!compute_all(c, &taken, &postponed, relieved, &again))
+		{
+			/* a stream with rows that cannot wait is locked: nothing moves */
+			discard_all(c);
+			return;
+		}
+		if (again)
+			relieved = true;
+	} while (again);
+
+	held = palloc(sizeof(uint64) * (list_length(postponed) + 1));
+	foreach(lc, postponed)
+	{
+		SxReady    *r = lfirst(lc);
+
+		held[nheld++] = r->fxid;
+		consumed = Min(consumed, r->commit_lsn);
+	}
+	c->backlog = nheld > 0 && !c->retry_soon;
+	publish(c, sx_position_without(snapshot, held, nheld), consumed);
+
+	foreach(lc, taken)
+		sx_pending_remove(pending, lfirst(lc));
+}
+
+/*
+ * Runs every live view over the transactions taken.  Transactions of a locked stream go to
+ * `postponed` and the rest is run again.  Returns false if those include rows that cannot be
+ * postponed; *again if memory was made free and all must be computed once more.
+ */
+static bool
+compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again)
+{
+	ListCell   *lc;
+	SxReady   **ready;
+	int			nready;
+	int			before;
+	SxBatch    *batch = NULL;
+
+restart:
+	discard_all(c);
+	batch = NULL;
+	nready = 0;
+	ready = palloc(sizeof(SxReady *) * (list_length(*taken) + 1));
+	foreach(lc, *taken)
+		ready[nready++] = lfirst(lc);
+	if (nready == 0)
+		return true;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		ErrorData  *error = NULL;
+		Oid			blocked_by = InvalidOid;
+
+		if (lv->shared->state != SX_VIEW_LIVE)
+			continue;
+		if (batch == NULL || batch->stream != lv->def->streamid)
+			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, nready);
+		if (batch->nrows == 0)
+			continue;
+
+		switch (sx_consumer_compute(lv, batch, c->turn, &error, &blocked_by))
+		{
+			case SX_PROCESS_OK:
+				lv->prepared = true;
+				lv->rows = batch->nrows;
+				break;
+
+			case SX_PROCESS_STREAM_LOCKED:
+				before = list_length(*taken);
+				*taken = without_stream(c, *taken, postponed, batch);
+				c->retry_soon = true;
+				if (list_length(*taken) == before)
+					return false;
+				goto restart;
+
+			case SX_PROCESS_LOOKUP_LOCKED:
+				sx_view_set_reason(c->db, lv->shared, "table \"%s\", which the query joins, is locked",
+								   blocked_by ? "a lookup" : "?");
+				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+				lv->needs_builder = true;
+				break;
+
+			case SX_PROCESS_NO_MEMORY:
+				if (!relieved)
+				{
+					/* write and free all there is, then compute once more */
+					discard_all(c);
+					sx_consumer_relieve(c);
+					*again = true;
+					return true;
+				}
+				/* this batch alone is larger than the memory: the slow exact path */
+				sx_view_set_reason(c->db, lv->shared, "a batch needs more than streamext.live_memory; it is written directly");
+				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+				lv->needs_builder = true;
+				break;
+
+			case SX_PROCESS_FAILED:
+				sx_consumer_fail(c, lv, error->message);
+				break;
+		}
+	}
+	return true;
+}
+
+/* moves the transactions with rows in this batch's stream from taken to postponed */
+static List *
+without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch)
+{
+	List	   *rest_of = NIL;
+	ListCell   *lc;
+
+	foreach(lc, taken)
+	{
+		SxReady    *r = lfirst(lc);
+		SxBatch    *own = sx_batch_create(c->tail->capture->map, batch->stream, &r, 1);
+
+		if (own->nrows == 0 || r->fxid == SX_ALWAYS_XID)
+			rest_of = lappend(rest_of, r);
+		else
+			*postponed = lappend(*postponed, r);
+	}
+	return rest_of;
+}
+
+static void
+discard_all(Consumer *c)
+{
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->writer && sx_live_has_prepared(lv->writer))
+			sx_live_discard(lv->writer);
+		lv->prepared = false;
+		lv->rows = 0;
+	}
+}
+
+SxProcessResult
+sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData **error, Oid *blocked_by)
+{
+	SxProcess	p;
+	SxProcessResult result;
+
+	memset(&p, 0, sizeof(p));
+	p.info = lv->info;
+	p.plan = lv->plan;
+	p.apply = apply_row;
+	p.reject = apply_reject;
+	p.arg = lv;
+	p.context = mcxt;
+	result = sx_process_batch(&p, batch);
+	*error = p.error;
+	*blocked_by = p.blocked_by;
+	return result;
+}
+
+static bool
+apply_row(void *arg, TupleTableSlot *row)
+{
+	LiveView   *lv = arg;
+
+	return sx_live_prepare(lv->writer, row);
+}
+
+static bool
+apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
+{
+	LiveView   *lv = arg;
+
+	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, "error",
+									   row_json, message);
+}
+
+/* all views and the position, in one instant; nothing here can fail */
+static void
+publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
+{
+	SxDb	   *db = c->db;
+	SxPosition *old = c->position;
+	MemoryContext oldcxt;
+	bool		any = false;
+	int64		rows = 0;
+	ListCell   *lc;
+
+	oldcxt = MemoryContextSwitchTo(TopMemoryContext);
+	c->position = sx_position_copy(position);
+	MemoryContextSwitchTo(oldcxt);
+
+	foreach(lc, c->views)
+		any |= ((LiveView *) lfirst(lc))->prepared;
+
+	if (any)
+	{
+		sx_lock_publish_exclusive(db);
+		foreach(lc, c->views)
+		{
+			LiveView   *lv = lfirst(lc);
+
+			if (lv->prepared)
+				sx_live_publish(lv->writer, c->cycle, lv->rows);
+		}
+		/* inside the lock, so that a copy and its cycle agree */
+		pg_atomic_write_u64(&db->consumed_lsn, consumed);
+		pg_write_barrier();
+		pg_atomic_write_u64(&db->cycle_published, c->cycle);
+		sx_unlock_publish(db);
+	}
+	else
+	{
+		pg_atomic_write_u64(&db->consumed_lsn, consumed);
+		pg_write_barrier();
+		pg_atomic_write_u64(&db->cycle_published, c->cycle);
+	}
+	pfree(old);
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (!lv->prepared)
+			continue;
+		sx_live_published(lv->writer);
+		rows = Max(rows, lv->rows);
+		SpinLockAcquire(&db->mutex);
+		lv->shared->rows_consumed += lv->rows;
+		SpinLockRelease(&db->mutex);
+		lv->prepared = false;
+		lv->rows = 0;
+	}
+	if (rows > 0)
+		pg_atomic_fetch_add_u64(&db->rows, rows);
+	ConditionVariableBroadcast(&db->published_cv);
+}
+
+/*
+ * Sleeps until a transaction commits or something is due; at most a cycle per
+ * cycle_interval.  A latch set at any time since the turn began means one more turn.
+ */
+static void
+rest(Consumer *c, TimestampTz turn_started)
+{
+	SxDb	   *db = c->db;
+	long		timeout;
+	long		pace = sx_cycle_interval -
+		TimestampDifferenceMilliseconds(turn_started, GetCurrentTimestamp());
+
+	if (pace > 0 &&
+		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pace,
+				   PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
+	{
+		ResetLatch(MyLatch);
+		pg_usleep(sx_cycle_interval * 500L);
+		return;
+	}
+	if (c->backlog || c->tail->stale || catalog_stale)
+		return;
+
+	timeout = sx_consumer_next_flush_ms(c);
+	if (c->retry_soon || c->tail->has_fresh)
+		timeout = Min(timeout, 10);
+	pg_atomic_write_u32(&db->consumer_sleeps, 1);
+	pg_memory_barrier();
+	/* a transaction that ended before the flag was seen would not wake us */
+	if (SxXactCompletionCount() == c->tail->last_completion && timeout > 0 &&
+		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+				   PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
+		ResetLatch(MyLatch);
+	pg_atomic_write_u32(&db->consumer_sleeps, 0);
+}

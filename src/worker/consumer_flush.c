@@ -1,0 +1,351 @@
+/*
+ * consumer_flush.c
+ *		Decides what is flushed and when, carries out flush requests and pauses, gives
+ *		memory back, and moves the slot.
+ *
+ * A generation is sealed with the published position, at the end of a cycle.  A view has at
+ * most one sealed generation at a time; it goes on collecting in the next.
+ */
+#include "worker/consumer_internal.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "capture/slot.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "utils/memutils.h"
+
+/* an empty flush moves a view's position after this much WAL, or this many transactions */
+#define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
+#define IDLE_FLUSH_XIDS		100000
+/* flushes that fail this often cost the view its live memory */
+#define MAX_FLUSH_FAILURES	3
+/* how often freed generations are looked for */
+#define FREE_INTERVAL_MS	100
+
+static bool may_seal(Consumer *c);
+static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
+static bool has_open_rows(SxView *v);
+static bool seal(Consumer *c, LiveView *lv);
+static void check_request(Consumer *c);
+
+void
+sx_consumer_flush(Consumer *c)
+{
+	SxDb	   *db = c->db;
+	TimestampTz now = GetCurrentTimestamp();
+	bool		sealed = false;
+	ListCell   *lc;
+	bool		look_for_free = TimestampDifferenceExceeds(c->last_free, now, FREE_INTERVAL_MS);
+
+	/* a request covers all that was published when it is seen */
+	if (c->flush_request == 0)
+	{
+		uint64		wanted = pg_atomic_read_u64(&db->flush_request);
+
+		if (wanted > pg_atomic_read_u64(&db->flush_done))
+		{
+			c->flush_request = wanted;
+			foreach(lc, c->views)
+			{
+				LiveView   *lv = lfirst(lc);
+
+				lv->flush_wanted = lv->shared->state == SX_VIEW_LIVE;
+			}
+		}
+	}
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		SxView	   *v = lv->shared;
+
+		if (v->state == SX_VIEW_PAUSING)
+		{
+			if (sx_gen_sealed(v) == NULL)
+			{
+				sx_consumer_detach(c, lv, SX_VIEW_PAUSED);
+				sx_view_set_reason(db, v, "paused; continue with streamext.resume()");
+			}
+			continue;
+		}
+		if (v->state != SX_VIEW_LIVE)
+			continue;
+
+		if (v->failures >= MAX_FLUSH_FAILURES && sx_gen_sealed(v) != NULL)
+		{
+			char		message[sizeof(v->last_error)];
+
+			SpinLockAcquire(&db->mutex);
+			memcpy(message, v->last_error, sizeof(message));
+			SpinLockRelease(&db->mutex);
+			sx_consumer_fail(c, lv, message);
+			continue;
+		}
+
+		if (look_for_free)
+			sx_gen_free_flushed(db, v, false);
+		if (sx_gen_sealed(v) == NULL && may_seal(c) && is_due(c, lv, now))
+			sealed |= seal(c, lv);
+	}
+	if (look_for_free)
+		c->last_free = now;
+	if (sealed)
+		sx_wake_flusher(db);
+	check_request(c);
+}
+
+/* rows that no position can hold back must be consumed first (cycle.h) */
+static bool
+may_seal(Consumer *c)
+{
+	dlist_head *ready = sx_pending_ready(c->tail->capture->pending);
+
+	if (!dlist_is_empty(ready) &&
+		dlist_container(SxReady, node, dlist_head_node(ready))->fxid == SX_ALWAYS_XID)
+		return false;
+	return true;
+}
+
+static bool
+has_open_rows(SxView *v)
+{
+	SxGeneration *gen = &v->gens[v->open_gen % SX_MAX_GENERATIONS];
+
+	return v->open_gen != 0 && (gen->nentries > 0 || gen->ndead > 0 || gen->rows > 0);
+}
+
+static bool
+is_due(Consumer *c, LiveView *lv, TimestampTz now)
+{
+	SxView	   *v = lv->shared;
+	int			interval = v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
+	XLogRecPtr	start_lsn;
+
+	if (lv->def->paused || lv->flush_wanted)
+		return true;
+	if (has_open_rows(v))
+		return TimestampDifferenceExceeds(v->last_seal, now, interval);
+
+	/* nothing new: only so that an idle view holds back little */
+	if (!TimestampDifferenceExceeds(v->last_seal, now, interval))
+		return false;
+	start_lsn = sx_consumer_start_lsn(c);
+	return start_lsn > lv->sealed_lsn + IDLE_FLUSH_BYTES ||
+		c->position->xmin > v->protect_xmin + IDLE_FLUSH_XIDS;
+}
+
+static bool
+seal(Consumer *c, LiveView *lv)
+{
+	SxDb	   *db = c->db;
+	SxView	   *v = lv->shared;
+	SxFileMap  *map = c->tail->capture->map;
+	XLogRecPtr	start_lsn = sx_consumer_start_lsn(c);
+	uint32		count = sx_file_map_count(map);
+	Oid		   *rels = palloc(sizeof(Oid) * (count + 1));
+	Oid		   *nodes = palloc(sizeof(Oid) * (count + 1));
+	int			n = 0;
+
+	/* nothing has changed since the last seal: a request or pause needs no write */
+	if (!has_open_rows(v) && lv->sealed &&
+		sx_position_covers(lv->sealed, c->position))
+	{
+		lv->flush_wanted = false;
+		if (lv->def->paused)
+		{
+			sx_consumer_detach(c, lv, SX_VIEW_PAUSED);
+			sx_view_set_reason(db, v, "paused; continue with streamext.resume()");
+		}
+		return false;
+	}
+
+	/* files not scanned yet are new to whoever restarts from here, too */
+	for (uint32 i = 0; i < count; i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(map, i);
+
+		if (e->dead || e->fresh || !list_member_oid(e->streams, lv->def->streamid))
+			continue;
+		rels[n] = e->leaf;
+		nodes[n] = SxFileNumber(e->file);
+		n++;
+	}
+	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
+	{
+		sx_gen_free_flushed(db, v, true);
+		if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
+			return false;
+	}
+
+	if (lv->sealed)
+		pfree(lv->sealed);
+	MemoryContextSwitchTo(lv->context);
+	lv->sealed = sx_position_copy(c->position);
+	MemoryContextSwitchTo(c->turn);
+	lv->sealed_lsn = start_lsn;
+	lv->flush_wanted = false;
+	v->last_seal = GetCurrentTimestamp();
+
+	if (lv->def->paused)
+	{
+		/* the position must not move any more, while readers keep what was live */
+		sx_lock_publish_exclusive(db);
+		v->state = SX_VIEW_PAUSING;
+		sx_unlock_publish(db);
+		sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+	}
+	return true;
+}
+
+/* a flush request is done when everything sealed for it is written */
+static void
+check_request(Consumer *c)
+{
+	ListCell   *lc;
+
+	if (c->flush_request == 0)
+		return;
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->shared->state == SX_VIEW_LIVE &&
+			(lv->flush_wanted || sx_gen_sealed(lv->shared) != NULL))
+			return;
+	}
+	pg_atomic_write_u64(&c->db->flush_done, c->flush_request);
+	c->flush_request = 0;
+	ConditionVariableBroadcast(&c->db->published_cv);
+}
+
+/*
+ * Memory is exhausted: everything is sealed at the published position, written and freed,
+ * also what old snapshots might still want (they read the table alone then).
+ */
+void
+sx_consumer_relieve(Consumer *c)
+{
+	SxDb	   *db = c->db;
+
+	for (int round = 0; round < 2; round++)
+	{
+		ListCell   *lc;
+		bool		busy;
+
+		do
+		{
+			busy = false;
+			foreach(lc, c->views)
+			{
+				LiveView   *lv = lfirst(lc);
+				SxView	   *v = lv->shared;
+
+				if (v->state != SX_VIEW_LIVE || sx_gen_sealed(v) == NULL)
+					continue;
+				if (v->failures >= MAX_FLUSH_FAILURES)
+					sx_consumer_fail(c, lv, "it could not be flushed when memory was exhausted");
+				else
+					busy = true;
+			}
+			if (busy)
+			{
+				sx_wake_flusher(db);
+				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
+								 PG_WAIT_EXTENSION);
+				ResetLatch(MyLatch);
+				sx_worker_check();
+			}
+		} while (busy);
+
+		foreach(lc, c->views)
+		{
+			LiveView   *lv = lfirst(lc);
+
+			if (lv->shared->state != SX_VIEW_LIVE)
+				continue;
+			sx_gen_free_flushed(db, lv->shared, true);
+			if (round == 0 && may_seal(c) && has_open_rows(lv->shared))
+				(void) seal(c, lv);
+		}
+		sx_consumer_drop_detached(c);
+	}
+}
+
+/* until no generation is being read by the flusher, before memory goes away under it */
+void
+sx_consumer_wait_flusher(Consumer *c)
+{
+	SxDb	   *db = c->db;
+
+	for (;;)
+	{
+		bool		busy;
+
+		SpinLockAcquire(&db->mutex);
+		busy = OidIsValid(db->flushing_view) && db->flusher_pid != 0;
+		SpinLockRelease(&db->mutex);
+		if (!busy)
+			return;
+		sx_worker_check();
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+	}
+}
+
+/* to the oldest position stored; not while a view is being created that nobody knows yet */
+void
+sx_consumer_advance_slot(Consumer *c)
+{
+	SxDb	   *db = c->db;
+	uint64		xmin = c->position->xmin;
+	XLogRecPtr	lsn = sx_consumer_start_lsn(c);
+
+	if (pg_atomic_read_u32(&db->requirers) != 0 ||
+		pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
+		return;
+
+	SpinLockAcquire(&db->mutex);
+	for (int i = 0; i < db->nviews; i++)
+	{
+		SxView	   *v = &db->views[i];
+
+		if (!OidIsValid(v->viewid))
+			continue;
+		if (v->protect_xmin != 0)
+			xmin = Min(xmin, v->protect_xmin);
+		if (v->protect_lsn != InvalidXLogRecPtr)
+			lsn = Min(lsn, v->protect_lsn);
+	}
+	db->slot_xmin = (TransactionId) xmin;
+	db->slot_lsn = lsn;
+	SpinLockRelease(&db->mutex);
+
+	if ((TransactionId) xmin != sx_slot_xmin() || lsn != sx_slot_restart_lsn())
+		sx_slot_advance((TransactionId) xmin, lsn);
+}
+
+/* milliseconds until something is due by the clock */
+long
+sx_consumer_next_flush_ms(Consumer *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	long		next = 1000;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		SxView	   *v = lv->shared;
+		int			interval = v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
+
+		if (v->state == SX_VIEW_LIVE && has_open_rows(v) && sx_gen_sealed(v) == NULL)
+			next = Min(next, Max(1, interval - TimestampDifferenceMilliseconds(v->last_seal, now)));
+		else if (v->state == SX_VIEW_FAILED || v->state == SX_VIEW_CATCHUP)
+			next = Min(next, 100);
+		if (lv->builder || lv->drop_pending)
+			next = Min(next, 50);
+	}
+	return next;
+}

@@ -1,0 +1,74 @@
+/*
+ * consumer_internal.h
+ *		The parts of the consumer: the cycle (consumer.c), the views it knows
+ *		(consumer_views.c), joining (consumer_join.c), flush and slot (consumer_flush.c).
+ */
+#ifndef SX_CONSUMER_INTERNAL_H
+#define SX_CONSUMER_INTERNAL_H
+
+#include "worker/cycle.h"
+#include "worker/worker_internal.h"
+
+/* the consumer's side of one view; exists while the view is in the catalog */
+typedef struct LiveView
+{
+	SxView	   *shared;
+	SxViewDef  *def;			/* in context */
+	MemoryContext context;
+	bool		gone;			/* no longer in the catalog */
+	bool		drop_pending;	/* live state goes when the flusher has let go of it */
+	bool		needs_builder;	/* joining failed: a builder catches up first */
+	BackgroundWorkerHandle *builder;
+	/* while live: */
+	SxViewInfo *info;
+	SxPlan	   *plan;
+	SxLiveWriter *writer;
+	bool		prepared;		/* takes part in the publication of this cycle */
+	int64		rows;			/* stream rows in what is prepared */
+	bool		flush_wanted;	/* by the request being carried out */
+	SxPosition *sealed;			/* position at the last seal, in context */
+	XLogRecPtr	sealed_lsn;
+} LiveView;
+
+
+typedef struct Consumer
+{
+	SxDb	   *db;
+	SxTail	   *tail;			/* the capture for all live views */
+	List	   *views;			/* of LiveView *, in TopMemoryContext */
+	MemoryContext turn;			/* reset every turn of the loop */
+	SxPosition *position;		/* published; in TopMemoryContext */
+	uint64		cycle;
+	bool		backlog;		/* there is more to do at once */
+	bool		retry_soon;		/* … when a lock is free */
+	uint32		require_epoch;	/* of the last load of the catalog */
+	uint64		flush_request;	/* being carried out; 0: none */
+	TimestampTz last_free;		/* when generations were last looked through */
+} Consumer;
+
+/* consumer.c */
+extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
+/* runs a batch for one view into what its writer has prepared */
+extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
+										   ErrorData **error, Oid *blocked_by);
+
+/* consumer_views.c */
+extern void sx_consumer_load_views(Consumer *c);
+extern void sx_consumer_launch_builders(Consumer *c);
+extern void sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next);
+extern void sx_consumer_fail(Consumer *c, LiveView *lv, const char *message);
+extern void sx_consumer_drop_detached(Consumer *c);
+extern bool sx_consumer_go_live(Consumer *c, LiveView *lv);
+extern List *sx_consumer_live_streams(Consumer *c);
+
+/* consumer_join.c */
+extern void sx_consumer_join(Consumer *c);
+
+/* consumer_flush.c */
+extern void sx_consumer_flush(Consumer *c);
+extern void sx_consumer_relieve(Consumer *c);
+extern void sx_consumer_advance_slot(Consumer *c);
+extern long sx_consumer_next_flush_ms(Consumer *c);
+extern void sx_consumer_wait_flusher(Consumer *c);
+
+#endif							/* SX_CONSUMER_INTERNAL_H */

@@ -1,0 +1,251 @@
+/*
+ * consumer_join.c
+ *		Takes a view whose stored position stands close behind the shared one into the
+ *		cycle.
+ *
+ * A capture of its own reads WAL from the view's start LSN to where the consumer stands.
+ * Transactions that the shared position contains and the view's does not are computed into
+ * its first generation; together with publishing them the view becomes live.  What is
+ * still open is handed to the consumer's capture, for files that this did not know.
+ *
+ * The stored position must lie within the shared one: a builder's snapshot may be ahead of
+ * it for a moment, then the view waits for the next cycle.
+ */
+#include "worker/consumer_internal.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "miscadmin.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* WAL a join may read: while others are live they wait for it */
+#define JOIN_BYTES			(UINT64CONST(8) * 1024 * 1024)
+#define JOIN_BYTES_IDLE		(UINT64CONST(256) * 1024 * 1024)
+
+static bool try_join(Consumer *c, LiveView *lv);
+static bool read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
+static bool compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
+static void hand_over(Consumer *c, LiveView *lv, SxTail *own);
+static bool drop_always(uint64 fxid, void *arg);
+
+void
+sx_consumer_join(Consumer *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	bool		any_live = false;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+		any_live |= ((LiveView *) lfirst(lc))->shared->state == SX_VIEW_LIVE;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		SxView	   *v = lv->shared;
+		XLogRecPtr	read_lsn = c->tail->capture->read_lsn;
+		uint64		limit = any_live ? JOIN_BYTES : JOIN_BYTES_IDLE;
+
+		if (v->state != SX_VIEW_CATCHUP || lv->gone || lv->drop_pending || lv->needs_builder ||
+			lv->builder || v->retry_at > now)
+			continue;
+		if (read_lsn > v->protect_lsn && read_lsn - v->protect_lsn > limit)
+		{
+			lv->needs_builder = true;
+			continue;
+		}
+		if (!sx_wal_available(v->protect_lsn))
+		{
+			sx_consumer_fail(c, lv, "the WAL that it needs is gone; drop and create the view");
+			continue;
+		}
+		if (!try_join(c, lv))
+			c->retry_soon = true;
+	}
+}
+
+static bool
+try_join(Consumer *c, LiveView *lv)
+{
+	SxTail	   *own;
+	SxStoredPosition *pos;
+	bool		joined = false;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(c->turn);
+	pos = sx_catalog_position(lv->def->viewid);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(c->turn);
+
+	if (pos == NULL || !pos->ours)
+		return false;			/* being dropped; the catalog will say so */
+	if (!sx_position_covers(c->position, pos->position))
+		return false;
+
+	own = sx_tail_create(TopMemoryContext, Min(pos->start_lsn, c->tail->capture->read_lsn));
+	if (read_own(c, lv, own, pos) &&
+		sx_consumer_go_live(c, lv))
+	{
+		joined = compute_own(c, lv, own, pos);
+		if (joined)
+			hand_over(c, lv, own);
+	}
+	sx_tail_destroy(own);
+	return joined;
+}
+
+/* addresses up to where the consumer stands; false: a new file is locked */
+static bool
+read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
+{
+	SxFound    *found;
+	bool		complete;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sx_tail_set_streams(own, list_make1_oid(lv->def->streamid));
+	sx_file_map_refresh(own->capture->map, own->streams, false);
+	own->has_fresh = sx_file_map_compare(own->capture->map, pos->nfiles, pos->file_rels, pos->file_nodes);
+	found = sx_tail_scan_fresh(own, pos->position, sx_position_to_snapshot(c->position),
+							   c->turn, &complete);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(c->turn);
+	if (!complete)
+		return false;
+
+	sx_capture_read(own->capture, c->tail->capture->read_lsn);
+	sx_tail_apply_found(own, found, c->position);
+	sx_pending_drop_below(own->capture->pending, c->position->xmin);
+	return true;
+}
+
+/* computes what the view lacks, and publishes it with the view's new state */
+static bool
+compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
+{
+	SxDb	   *db = c->db;
+	SxPending  *pending = own->capture->pending;
+	List	   *taken = NIL;
+	SxReady   **ready;
+	int			n = 0;
+	SxBatch    *batch;
+	SxProcessResult result = SX_PROCESS_OK;
+	ErrorData  *error = NULL;
+	Oid			blocked_by = InvalidOid;
+	dlist_mutable_iter iter;
+	ListCell   *lc;
+
+	dlist_foreach_modify(iter, sx_pending_ready(pending))
+	{
+		SxReady    *r = dlist_container(SxReady, node, iter.cur);
+
+		if (r->fxid == SX_ALWAYS_XID)
+			taken = lcons(r, taken);
+		else if (sx_position_contains(pos->position, r->fxid))
+			sx_pending_remove(pending, r);
+		else if (sx_position_contains(c->position, r->fxid))
+			taken = lappend(taken, r);
+	}
+	ready = palloc(sizeof(SxReady *) * (list_length(taken) + 1));
+	foreach(lc, taken)
+		ready[n++] = lfirst(lc);
+	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n);
+	if (batch->nrows > 0)
+		result = sx_consumer_compute(lv, batch, c->turn, &error, &blocked_by);
+
+	if (result != SX_PROCESS_OK)
+	{
+		sx_live_discard(lv->writer);
+		if (result == SX_PROCESS_FAILED)
+			sx_consumer_fail(c, lv, error->message);
+		else if (result != SX_PROCESS_STREAM_LOCKED)
+			lv->needs_builder = true;
+		sx_consumer_detach(c, lv, lv->shared->state);
+		return false;
+	}
+
+	sx_lock_publish_exclusive(db);
+	if (batch->nrows > 0)
+		sx_live_publish(lv->writer, c->cycle, batch->nrows);
+	lv->shared->state = SX_VIEW_LIVE;
+	lv->shared->flushed_cycle = 0;
+	sx_unlock_publish(db);
+	if (batch->nrows > 0)
+		sx_live_published(lv->writer);
+
+	SpinLockAcquire(&db->mutex);
+	lv->shared->rows_consumed += batch->nrows;
+	lv->shared->failures = 0;
+	lv->shared->retry_at = 0;
+	lv->shared->reason[0] = '\0';
+	lv->shared->phase[0] = '\0';
+	lv->shared->last_seal = GetCurrentTimestamp();
+	SpinLockRelease(&db->mutex);
+	lv->sealed_lsn = pos->start_lsn;
+
+	foreach(lc, taken)
+		sx_pending_remove(pending, lfirst(lc));
+	ConditionVariableBroadcast(&db->published_cv);
+	return true;
+}
+
+/*
+ * The consumer's capture follows the stream from here on.  Addresses in files that it already
+ * follows it has read itself; the others are the joining capture's.
+ */
+static void
+hand_over(Consumer *c, LiveView *lv, SxTail *own)
+{
+	SxPending  *pending = c->tail->capture->pending;
+	SxFileMap  *main_map = c->tail->capture->map;
+	SxFileMap  *own_map = own->capture->map;
+	uint32		before = sx_file_map_count(main_map);
+	uint32		n = sx_file_map_count(own_map);
+	uint32	   *map = palloc(sizeof(uint32) * (n + 1));
+	bool	   *followed = palloc(sizeof(bool) * (before + 1));
+
+	for (uint32 i = 0; i < before; i++)
+		followed[i] = !sx_file_map_entry(main_map, i)->dead;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+	sx_file_map_refresh(main_map, c->tail->streams, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(c->turn);
+
+	for (uint32 i = 0; i < n; i++)
+	{
+		SxFileEntry *e = sx_file_map_lookup(main_map, sx_file_map_entry(own_map, i)->file);
+
+		map[i] = PG_UINT32_MAX;
+		if (e && !(e->index < before && followed[e->index]))
+			map[i] = e->index;
+	}
+	for (uint32 i = 0; i < sx_file_map_count(main_map); i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(main_map, i);
+
+		if (e->dead || (i < before && followed[i]))
+			continue;
+		/* not followed for a while: what it has of this file is incomplete */
+		sx_pending_drop_file(pending, i, drop_always, NULL);
+		/* appeared while we read: neither capture has seen its first rows */
+		if (sx_file_map_lookup(own_map, e->file) == NULL)
+		{
+			e->fresh = true;
+			c->tail->has_fresh = true;
+		}
+	}
+	sx_pending_merge(pending, own->capture->pending, map);
+}
+
+static bool
+drop_always(uint64 fxid, void *arg)
+{
+	return true;
+}

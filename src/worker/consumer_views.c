@@ -1,0 +1,518 @@
+/*
+ * consumer_views.c
+ *		The views a consumer knows, and the states they go through.
+ *
+ *	 NEW ---------> BUILDING ---> CATCHUP ---> LIVE ---> PAUSING ---> PAUSED
+ *	 no position	a builder	  stored		|					   |
+ *	 of ours		runs		  position <----+ trouble: memory	   |
+ *					  ^			    |			  is dropped		   |
+ *					  +-- far ------+ <------------------------------- + resume
+ *	 FAILED: after an error; when its pause is over it goes on as NEW or CATCHUP.
+ */
+#include "worker/consumer_internal.h"
+
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* builders at work in one database */
+#define MAX_BUILDERS	2
+/* first and longest pause of a view that fails */
+#define FIRST_PAUSE_MS		200
+#define LONGEST_PAUSE_MS	30000
+
+static LiveView *find(Consumer *c, Oid viewid);
+static void add_view(Consumer *c, SxViewDef *def);
+static void update_view(Consumer *c, LiveView *lv, SxViewDef *def);
+static void set_def(LiveView *lv, const SxViewDef *def);
+static void set_start_state(Consumer *c, LiveView *lv);
+static bool same_settings(List *a, List *b);
+static void end_live(LiveView *lv);
+static void launch(Consumer *c, LiveView *lv);
+static void set_state(SxDb *db, SxView *v, SxViewState state);
+
+static LiveView *
+find(Consumer *c, Oid viewid)
+{
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->def->viewid == viewid && !lv->gone)
+			return lv;
+	}
+	return NULL;
+}
+
+void
+sx_consumer_load_views(Consumer *c)
+{
+	List	   *defs = NIL;
+	ListCell   *lc;
+	uint32		epoch = pg_atomic_read_u32(&c->db->require_epoch);
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (sx_catalog_exists())
+		defs = sx_catalog_views();
+
+	foreach(lc, defs)
+	{
+		SxViewDef  *def = lfirst(lc);
+		LiveView   *lv = find(c, def->viewid);
+
+		if (lv && lv->def->matid != def->matid)
+		{
+			lv->gone = true;
+			lv = NULL;
+		}
+		if (lv)
+			update_view(c, lv, def);
+		else
+			add_view(c, def);
+	}
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		ListCell   *lc2;
+		bool		found = false;
+
+		foreach(lc2, defs)
+			found |= ((SxViewDef *) lfirst(lc2))->viewid == lv->def->viewid &&
+				((SxViewDef *) lfirst(lc2))->matid == lv->def->matid;
+		if (!found)
+			lv->gone = true;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(c->turn);
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->gone && lv->shared->state == SX_VIEW_LIVE)
+			sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+	}
+	sx_consumer_drop_detached(c);
+	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+	c->require_epoch = epoch;
+	ConditionVariableBroadcast(&c->db->published_cv);
+}
+
+List *
+sx_consumer_live_streams(Consumer *c)
+{
+	List	   *streams = NIL;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->shared->state == SX_VIEW_LIVE)
+			streams = list_append_unique_oid(streams, lv->def->streamid);
+	}
+	return streams;
+}
+
+static void
+add_view(Consumer *c, SxViewDef *def)
+{
+	SxDb	   *db = c->db;
+	LiveView   *lv;
+	SxView	   *v = NULL;
+	MemoryContext context;
+	MemoryContext old;
+	int			slot;
+
+	for (slot = 0; slot < SX_MAX_VIEWS; slot++)
+		if (!OidIsValid(db->views[slot].viewid))
+			break;
+	if (slot == SX_MAX_VIEWS)
+	{
+		sx_worker_log(LOG, "more than %d continuous views in database %u: view with OID %u is not kept up to date",
+					  SX_MAX_VIEWS, db->dboid, def->viewid);
+		return;
+	}
+
+	context = AllocSetContextCreate(TopMemoryContext, "streamext consumer view", ALLOCSET_DEFAULT_SIZES);
+	lv = MemoryContextAllocZero(context, sizeof(LiveView));
+	lv->context = context;
+	set_def(lv, def);
+
+	v = &db->views[slot];
+	sx_lock_publish_exclusive(db);
+	{
+		uint64		incarnation = v->incarnation;
+
+		memset(v, 0, sizeof(SxView));
+		v->incarnation = incarnation + 1;
+		v->matid = def->matid;
+		v->streamid = def->streamid;
+		v->flush_interval = def->flush_interval;
+		v->viewid = def->viewid;
+		db->nviews = Max(db->nviews, slot + 1);
+	}
+	sx_unlock_publish(db);
+	lv->shared = v;
+	set_start_state(c, lv);
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	c->views = lappend(c->views, lv);
+	MemoryContextSwitchTo(old);
+}
+
+/* from the stored position; in a transaction */
+static void
+set_start_state(Consumer *c, LiveView *lv)
+{
+	SxDb	   *db = c->db;
+	SxStoredPosition *pos = sx_catalog_position(lv->def->viewid);
+	SxViewState state;
+
+	SpinLockAcquire(&db->mutex);
+	if (pos && pos->ours)
+	{
+		lv->shared->protect_xmin = pos->position->xmin;
+		lv->shared->protect_lsn = pos->start_lsn;
+		lv->shared->rows_consumed = pos->rows_consumed;
+	}
+	else
+	{
+		lv->shared->protect_xmin = 0;
+		lv->shared->protect_lsn = InvalidXLogRecPtr;
+	}
+	SpinLockRelease(&db->mutex);
+
+	if (lv->def->paused)
+	{
+		state = SX_VIEW_PAUSED;
+		sx_view_set_reason(db, lv->shared, "paused; continue with streamext.resume()");
+	}
+	else if (pos && pos->ours && pos->start_lsn != InvalidXLogRecPtr)
+		state = SX_VIEW_CATCHUP;
+	else
+		state = SX_VIEW_NEW;
+	set_state(db, lv->shared, state);
+}
+
+static void
+set_def(LiveView *lv, const SxViewDef *def)
+{
+	MemoryContext old = MemoryContextSwitchTo(lv->context);
+	SxViewDef  *copy = palloc(sizeof(SxViewDef));
+	ListCell   *lc;
+
+	/* the previous one stays in the context: definitions change seldom */
+	*copy = *def;
+	copy->settings = NIL;
+	foreach(lc, def->settings)
+		copy->settings = lappend(copy->settings, pstrdup(lfirst(lc)));
+	lv->def = copy;
+	MemoryContextSwitchTo(old);
+}
+
+static bool
+same_settings(List *a, List *b)
+{
+	ListCell   *la;
+	ListCell   *lb;
+
+	if (list_length(a) != list_length(b))
+		return false;
+	forboth(la, a, lb, b)
+		if (strcmp(lfirst(la), lfirst(lb)) != 0)
+			return false;
+	return true;
+}
+
+static void
+update_view(Consumer *c, LiveView *lv, SxViewDef *def)
+{
+	SxView	   *v = lv->shared;
+	bool		rebuild = lv->def->owner != def->owner ||
+		lv->def->queryid != def->queryid ||
+		!same_settings(lv->def->settings, def->settings);
+	bool		was_paused = lv->def->paused;
+
+	set_def(lv, def);
+	v->flush_interval = def->flush_interval;
+	if (rebuild && v->state == SX_VIEW_LIVE)
+		sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+
+	/* a live view is paused after its last flush: consumer_flush.c */
+	if (def->paused && (v->state == SX_VIEW_NEW || v->state == SX_VIEW_CATCHUP ||
+						v->state == SX_VIEW_FAILED))
+	{
+		set_state(c->db, v, SX_VIEW_PAUSED);
+		sx_view_set_reason(c->db, v, "paused; continue with streamext.resume()");
+	}
+	else if (!def->paused && was_paused && v->state == SX_VIEW_PAUSED)
+	{
+		sx_view_set_reason(c->db, v, "%s", "");
+		set_start_state(c, lv);
+	}
+}
+
+static void
+set_state(SxDb *db, SxView *v, SxViewState state)
+{
+	sx_lock_publish_exclusive(db);
+	v->state = state;
+	sx_unlock_publish(db);
+}
+
+/* drops the process's own things; shared memory is dropped by sx_consumer_drop_detached */
+static void
+end_live(LiveView *lv)
+{
+	if (lv->writer)
+	{
+		if (sx_live_has_prepared(lv->writer))
+			sx_live_discard(lv->writer);
+		sx_live_writer_destroy(lv->writer);
+	}
+	if (lv->info)
+		sx_view_info_destroy(lv->info);
+	lv->writer = NULL;
+	lv->info = NULL;
+	lv->plan = NULL;			/* lived in info's context */
+	lv->prepared = false;
+	lv->flush_wanted = false;
+}
+
+/* a live view leaves the shared position and falls back to what is stored */
+void
+sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
+{
+	sx_lock_publish_exclusive(c->db);
+	lv->shared->state = next;
+	lv->shared->incarnation++;
+	sx_unlock_publish(c->db);
+	end_live(lv);
+	lv->drop_pending = true;
+	ConditionVariableBroadcast(&c->db->published_cv);
+}
+
+void
+sx_consumer_fail(Consumer *c, LiveView *lv, const char *message)
+{
+	SxDb	   *db = c->db;
+	SxView	   *v = lv->shared;
+	int			pause = FIRST_PAUSE_MS;
+
+	for (int i = 0; i < v->failures && pause < LONGEST_PAUSE_MS; i++)
+		pause *= 2;
+	SpinLockAcquire(&db->mutex);
+	v->failures++;
+	v->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	SpinLockRelease(&db->mutex);
+	sx_view_set_error(db, v, message);
+	sx_view_set_reason(db, v, "failed, is tried again after %d ms: %s", pause, message);
+	sx_worker_log(LOG, "continuous view with OID %u failed: %s", v->viewid, message);
+	if (v->state == SX_VIEW_LIVE)
+		sx_consumer_detach(c, lv, SX_VIEW_FAILED);
+	else
+		set_state(db, v, SX_VIEW_FAILED);
+}
+
+/* frees what detached views had, once the flusher has let go of it, and forgets views that are gone */
+void
+sx_consumer_drop_detached(Consumer *c)
+{
+	SxDb	   *db = c->db;
+	List	   *keep = NIL;
+	ListCell   *lc;
+	bool		any_gone = false;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		Oid			flushing;
+
+		any_gone |= lv->gone;
+		if (!lv->drop_pending)
+			continue;
+		SpinLockAcquire(&db->mutex);
+		flushing = db->flushing_view;
+		SpinLockRelease(&db->mutex);
+		if (flushing == lv->shared->viewid)
+			continue;
+		sx_gen_drop_all(db, lv->shared);
+		lv->drop_pending = false;
+
+		/* what was being flushed may have been committed meanwhile */
+		if (!lv->gone)
+		{
+			SxStoredPosition *pos;
+
+			StartTransactionCommand();
+			PushActiveSnapshot(GetTransactionSnapshot());
+			pos = sx_catalog_position(lv->def->viewid);
+			if (pos && pos->ours)
+			{
+				SpinLockAcquire(&db->mutex);
+				lv->shared->rows_consumed = pos->rows_consumed;
+				lv->shared->protect_xmin = pos->position->xmin;
+				lv->shared->protect_lsn = pos->start_lsn;
+				SpinLockRelease(&db->mutex);
+			}
+			PopActiveSnapshot();
+			CommitTransactionCommand();
+			MemoryContextSwitchTo(c->turn);
+		}
+	}
+	if (!any_gone)
+		return;
+
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		List	   *before = c->views;
+
+		foreach(lc, before)
+		{
+			LiveView   *lv = lfirst(lc);
+
+			if (!lv->gone || lv->drop_pending || lv->shared->state == SX_VIEW_PAUSING ||
+				(lv->shared->state == SX_VIEW_BUILDING && lv->shared->builder_pid != 0))
+			{
+				keep = lappend(keep, lv);
+				continue;
+			}
+			sx_lock_publish_exclusive(db);
+			lv->shared->viewid = InvalidOid;
+			lv->shared->matid = InvalidOid;
+			lv->shared->state = SX_VIEW_UNUSED;
+			lv->shared->incarnation++;
+			sx_unlock_publish(db);
+			MemoryContextDelete(lv->context);
+		}
+		c->views = keep;
+		list_free(before);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/*
+ * What a view needs to take part in cycles.  Its state is set by the caller, in the same
+ * instant as its first rows are published.  False: it failed, and says so.
+ */
+bool
+sx_consumer_go_live(Consumer *c, LiveView *lv)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		SxRunAs		as;
+
+		StartTransactionCommand();
+		XactReadOnly = true;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		sx_run_as_begin(&as, lv->def);
+		lv->info = sx_view_info_create(lv->def, lv->context);
+		lv->plan = sx_plan_create(lv->info);
+		sx_run_as_end(&as);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		ok = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = sx_worker_recover(caller);
+
+		end_live(lv);
+		sx_consumer_fail(c, lv, error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	if (!ok)
+		return false;
+
+	if (!sx_gen_open(c->db, lv->shared, 64))
+	{
+		end_live(lv);
+		sx_view_set_reason(c->db, lv->shared, "streamext.live_memory is exhausted");
+		return false;
+	}
+	lv->writer = sx_live_writer_create(c->db, lv->shared, lv->info, lv->context);
+	lv->sealed = NULL;
+	return true;
+}
+
+void
+sx_consumer_launch_builders(Consumer *c)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	int			running = 0;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		pid_t		pid;
+
+		if (lv->builder == NULL)
+			continue;
+		if (GetBackgroundWorkerPid(lv->builder, &pid) != BGWH_STOPPED)
+		{
+			running++;
+			continue;
+		}
+		pfree(lv->builder);
+		lv->builder = NULL;
+		lv->needs_builder = false;
+		if (lv->shared->state == SX_VIEW_BUILDING)
+			sx_consumer_fail(c, lv, "its builder ended unexpectedly");
+	}
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+		SxView	   *v = lv->shared;
+
+		if (lv->drop_pending || lv->gone || lv->builder)
+			continue;
+		if (v->state == SX_VIEW_FAILED && v->retry_at <= now)
+			set_state(c->db, v, v->protect_lsn == InvalidXLogRecPtr ? SX_VIEW_NEW : SX_VIEW_CATCHUP);
+		if (lv->def->paused && (v->state == SX_VIEW_NEW || v->state == SX_VIEW_CATCHUP))
+		{
+			set_state(c->db, v, SX_VIEW_PAUSED);
+			sx_view_set_reason(c->db, v, "paused; continue with streamext.resume()");
+		}
+		if (v->state != SX_VIEW_NEW && !(v->state == SX_VIEW_CATCHUP && lv->needs_builder))
+			continue;
+		if (running < MAX_BUILDERS && !c->db->closing)
+		{
+			launch(c, lv);
+			running++;
+		}
+	}
+}
+
+static void
+launch(Consumer *c, LiveView *lv)
+{
+	BackgroundWorker w;
+	MemoryContext old;
+	bool		ok;
+
+	sx_worker_fill(&w, "streamext builder", "sx_builder_main", c->db->dboid, lv->def->viewid);
+	set_state(c->db, lv->shared, SX_VIEW_BUILDING);
+	old = MemoryContextSwitchTo(lv->context);
+	ok = RegisterDynamicBackgroundWorker(&w, &lv->builder);
+	MemoryContextSwitchTo(old);
+	if (!ok)
+	{
+		lv->builder = NULL;
+		sx_consumer_fail(c, lv, "no background worker slot is free; raise max_worker_processes");
+	}
+}

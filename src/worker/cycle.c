@@ -1,0 +1,294 @@
+/*
+ * cycle.c
+ *		The first half of a cycle: take a snapshot, read WAL up to a point behind it, look
+ *		at files that are new.
+ *
+ * The order matters (see src/README.md):
+ *	 S	the snapshot: what it sees as finished has its commit record below L;
+ *	 L	the end of WAL, flushed;
+ *	 invalidations: a writer can only use a new file after the command that made it has sent
+ *		them, so the map is complete for every record below L, except for the rows of that
+ *		command's own transaction;
+ *	 those are found by scanning the new file once, at the next S.  The scan replaces the
+ *		addresses in that file for every transaction that S sees.
+ */
+#include "worker/cycle.h"
+
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/catalog.h"
+#include "storage/lmgr.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
+
+/* the tails of this process, told by the invalidation callback */
+static SxTail *tails = NULL;
+static bool callback_registered = false;
+
+typedef struct Found
+{
+	uint64		fxid;
+	TransactionId xid;
+	BlockNumber block;
+	OffsetNumber off;
+	uint32		file;
+} Found;
+
+struct SxFound
+{
+	MemoryContext context;
+	uint32		file;			/* being scanned */
+	const SxPosition *position;
+	SxPosition *counted;		/* what this file held when it was detached */
+	uint64		n;
+	uint64		max;
+	Found	   *rows;
+	List	   *files;			/* of SxFileEntry *: scanned */
+};
+
+static void relcache_changed(Datum arg, Oid relid);
+static void add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
+static bool contained(uint64 fxid, void *arg);
+static int	compare_found(const void *a, const void *b);
+
+SxTail *
+sx_tail_create(MemoryContext parent, XLogRecPtr start)
+{
+	SxTail	   *t = MemoryContextAllocZero(parent, sizeof(SxTail));
+
+	t->capture = sx_capture_create(parent, start);
+	t->stale = false;
+	t->next = tails;
+	tails = t;
+	if (!callback_registered)
+	{
+		CacheRegisterRelcacheCallback(relcache_changed, (Datum) 0);
+		callback_registered = true;
+	}
+	return t;
+}
+
+void
+sx_tail_destroy(SxTail *t)
+{
+	for (SxTail **p = &tails; *p; p = &(*p)->next)
+	{
+		if (*p == t)
+		{
+			*p = t->next;
+			break;
+		}
+	}
+	sx_capture_destroy(t->capture);
+	list_free(t->streams);
+	pfree(t);
+}
+
+static void
+relcache_changed(Datum arg, Oid relid)
+{
+	for (SxTail *t = tails; t; t = t->next)
+		if (!OidIsValid(relid) || sx_file_map_concerns(t->capture->map, relid))
+			t->stale = true;
+}
+
+void
+sx_tail_set_streams(SxTail *t, List *streams)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(t));
+
+	list_free(t->streams);
+	t->streams = list_copy(streams);
+	MemoryContextSwitchTo(old);
+}
+
+/*
+ * Reads what is new.  Sets *snapshot to S (in `turn`).  Returns false if a new file could not
+ * be scanned now because its relation is locked: nothing may be consumed then.
+ */
+bool
+sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosition **snapshot)
+{
+	Snapshot	s;
+	XLogRecPtr	upto;
+	SxFound    *found;
+	bool		complete;
+	uint64		completion;
+
+	StartTransactionCommand();
+	s = GetTransactionSnapshot();
+	completion = s->snapXactCompletionCount;
+	MemoryContextSwitchTo(turn);
+	*snapshot = sx_position_from_snapshot(s);
+	PushActiveSnapshot(s);
+
+	/* without a transaction that ended since the last S nothing can have been committed */
+	if (!t->started || completion != t->last_completion)
+		upto = sx_wal_flush_to_end();
+	else
+		upto = t->capture->read_lsn;
+	t->last_completion = completion;
+	t->started = true;
+
+	AcceptInvalidationMessages();
+	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
+	if (t->stale)
+	{
+		t->stale = false;
+		if (sx_file_map_refresh(t->capture->map, t->streams, true))
+			t->has_fresh = true;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(turn);
+
+	if (upto > t->capture->read_lsn)
+		sx_capture_read(t->capture, upto);
+	sx_tail_apply_found(t, found, *snapshot);
+	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
+	return complete;
+}
+
+/*
+ * Scans the files marked fresh, in the caller's transaction.  *complete is false if one could
+ * not be locked; it stays fresh.
+ */
+SxFound *
+sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryContext mcxt, bool *complete)
+{
+	SxFileMap  *map = t->capture->map;
+	SxFound    *found = NULL;
+
+	*complete = true;
+	if (!t->has_fresh)
+		return NULL;
+
+	t->has_fresh = false;
+	found = MemoryContextAllocZero(mcxt, sizeof(SxFound));
+	found->context = mcxt;
+	found->position = position;
+	for (uint32 i = 0; i < sx_file_map_count(map); i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(map, i);
+		SxPosition *attached = NULL;
+		MemoryContext old;
+
+		if (!e->fresh || e->dead)
+			continue;
+		if (!ConditionalLockRelationOid(e->leaf, AccessShareLock))
+		{
+			*complete = false;
+			t->has_fresh = true;
+			continue;
+		}
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(e->leaf)))
+			continue;			/* dropped: the next refresh marks it dead */
+
+		/*
+		 * A partition that is new to the stream: all that it contained when it was attached
+		 * counts, but for what it contained when it was detached from it before.
+		 */
+		found->file = i;
+		found->counted = NULL;
+		if (!e->member_before)
+		{
+			ListCell   *lc;
+
+			foreach(lc, sx_catalog_marks(e->leaf))
+			{
+				SxAttachMark *mark = lfirst(lc);
+				SxPosition **latest = mark->attached ? &attached : &found->counted;
+
+				if (*latest == NULL || (*latest)->xmax <= mark->snapshot->xmax)
+					*latest = mark->snapshot;
+			}
+		}
+		sx_file_scan(e->leaf, upto, e->member_before ? position : NULL,
+					 attached ? sx_position_to_snapshot(attached) : NULL, add_found, found);
+		old = MemoryContextSwitchTo(mcxt);
+		found->files = lappend(found->files, e);
+		MemoryContextSwitchTo(old);
+	}
+	return found;
+}
+
+static void
+add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
+{
+	SxFound    *f = arg;
+	Found	   *row;
+
+	if (f->counted && sx_position_contains(f->counted, fxid))
+		return;
+	if (f->n == f->max)
+	{
+		f->max = f->max ? f->max * 2 : 1024;
+		f->rows = f->rows ? repalloc_huge(f->rows, sizeof(Found) * f->max) :
+			MemoryContextAllocHuge(f->context, sizeof(Found) * f->max);
+	}
+	row = &f->rows[f->n++];
+	/* rows of an attached partition may be old: they count as inserted now, see cycle.h */
+	row->fxid = sx_position_contains(f->position, fxid) ? SX_ALWAYS_XID : fxid;
+	row->xid = xid;
+	row->block = block;
+	row->off = off;
+	row->file = f->file;
+}
+
+static bool
+contained(uint64 fxid, void *arg)
+{
+	return sx_position_contains(arg, fxid);
+}
+
+static int
+compare_found(const void *a, const void *b)
+{
+	const Found *fa = a;
+	const Found *fb = b;
+
+	if (fa->fxid != fb->fxid)
+		return fa->fxid < fb->fxid ? -1 : 1;
+	if (fa->file != fb->file)
+		return fa->file < fb->file ? -1 : 1;
+	if (fa->block != fb->block)
+		return fa->block < fb->block ? -1 : 1;
+	return (int) fa->off - (int) fb->off;
+}
+
+/* after WAL was read: found rows replace addresses, for every transaction in `upto` */
+void
+sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
+{
+	SxPending  *pending = t->capture->pending;
+	SxReady    *ready = NULL;
+	SxReady    *always = NULL;
+	ListCell   *lc;
+
+	if (found == NULL)
+		return;
+	foreach(lc, found->files)
+	{
+		SxFileEntry *e = lfirst(lc);
+
+		sx_pending_drop_file(pending, e->index, contained, unconstify(SxPosition *, upto));
+		e->fresh = false;
+	}
+	if (found->n > 0)
+		qsort(found->rows, found->n, sizeof(Found), compare_found);
+	for (uint64 i = 0; i < found->n; i++)
+	{
+		Found	   *row = &found->rows[i];
+
+		if (ready == NULL || ready->fxid != row->fxid)
+			ready = sx_pending_new_ready(pending, row->fxid, t->capture->read_lsn);
+		sx_pending_ready_add_run(pending, ready, row->file, row->block, row->off, row->xid);
+		if (row->fxid == SX_ALWAYS_XID)
+			always = ready;
+	}
+	/* in front, where the consumer looks for it */
+	if (always)
+		dlist_move_head(sx_pending_ready(pending), &always->node);
+}

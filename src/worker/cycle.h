@@ -1,0 +1,40 @@
+/*
+ * cycle.h
+ *		A capture that follows the end of WAL, one snapshot at a time.
+ */
+#ifndef SX_CYCLE_H
+#define SX_CYCLE_H
+
+#include "capture/position.h"
+#include "capture/delta_scan.h"
+#include "capture/wal_tail.h"
+
+/*
+ * The id of ready rows that no position can hold back: those of an attached partition whose
+ * transactions were consumed long ago.  They must be consumed with the cycle that finds them.
+ */
+#define SX_ALWAYS_XID	UINT64CONST(0)
+
+typedef struct SxTail
+{
+	SxCapture  *capture;
+	List	   *streams;		/* of Oid */
+	bool		started;
+	bool		stale;			/* an invalidation concerns the map */
+	bool		has_fresh;		/* files wait for their scan */
+	uint64		last_completion;	/* snapXactCompletionCount of the last S */
+	struct SxTail *next;
+} SxTail;
+
+typedef struct SxFound SxFound;
+
+extern SxTail *sx_tail_create(MemoryContext parent, XLogRecPtr start);
+extern void sx_tail_destroy(SxTail *t);
+extern void sx_tail_set_streams(SxTail *t, List *streams);
+extern bool sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn,
+						  SxPosition **snapshot);
+extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,
+								   MemoryContext mcxt, bool *complete);
+extern void sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto);
+
+#endif							/* SX_CYCLE_H */

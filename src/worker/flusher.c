@@ -1,0 +1,391 @@
+/*
+ * flusher.c
+ *		Writes sealed generations into the materialized tables, so that cycles go on
+ *		meanwhile.
+ *
+ * One transaction per view: the generation's rows are upserted, combined with what is
+ * there, its dead letters inserted, and the position stored.  The transaction's id is noted
+ * with the generation before it commits, so that a reader's snapshot tells whether the table
+ * already contains the generation.  A crash before the commit leaves table and position
+ * as they were, after it both are new; the generation is gone either way.
+ *
+ * A view that cannot be written (locked table, failing trigger) is retried with a pause;
+ * after a few failures the consumer takes its live state away and it falls back to its
+ * stored position (see consumer.c).
+ */
+#include "worker/worker_internal.h"
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "catalog/catalog.h"
+#include "live/live_read.h"
+#include "live/merge.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "storage/ipc.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/inval.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* first and longest pause of a view that fails */
+#define FIRST_PAUSE_MS		100
+#define LONGEST_PAUSE_MS	10000
+
+typedef struct FlushView
+{
+	Oid			viewid;			/* hash key */
+	SxViewInfo *info;
+	bool		stale;
+} FlushView;
+
+typedef struct FlushRows
+{
+	Tuplestorestate *store;
+	TupleTableSlot *slot;
+} FlushRows;
+
+static HTAB *views;
+static volatile bool views_stale;
+
+static void flusher_exit(int code, Datum arg);
+static void catalog_changed(void);
+static SxViewInfo *get_info(Oid viewid);
+static bool flush_one(SxDb *db);
+static SxView *claim(SxDb *db);
+static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
+static void put_row(void *arg, MinimalTuple tuple);
+static void put_letter(void *arg, const SxSharedDeadLetter *d);
+static void store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored);
+static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
+					TimestampTz started);
+static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
+
+void
+sx_flusher_main(Datum arg)
+{
+	SxWorkerArg wa = sx_worker_start();
+	SxDb	   *db = sx_db_lookup(wa.dboid, false);
+	HASHCTL		ctl;
+	MemoryContext turn;
+
+	if (db == NULL)
+		proc_exit(0);
+	before_shmem_exit(flusher_exit, PointerGetDatum(db));
+	SpinLockAcquire(&db->mutex);
+	db->flusher_pid = MyProcPid;
+	db->flusher_latch = MyLatch;
+	SpinLockRelease(&db->mutex);
+	ConditionVariableBroadcast(&db->published_cv);
+
+	sx_live_read_disabled = true;
+	memset(&ctl, 0, sizeof(ctl));
+	ctl.keysize = sizeof(Oid);
+	ctl.entrysize = sizeof(FlushView);
+	views = hash_create("streamext flusher views", 64, &ctl, HASH_ELEM | HASH_BLOBS);
+	sx_catalog_on_change(catalog_changed);
+
+	turn = AllocSetContextCreate(TopMemoryContext, "streamext flush", ALLOCSET_DEFAULT_SIZES);
+	for (;;)
+	{
+		bool		wanted;
+		bool		did;
+
+		sx_worker_check();
+		MemoryContextSwitchTo(turn);
+		MemoryContextReset(turn);
+
+		SpinLockAcquire(&db->mutex);
+		wanted = db->wanted && !db->closing;
+		SpinLockRelease(&db->mutex);
+		if (!wanted)
+			proc_exit(0);
+
+		did = flush_one(db);
+		if (!did)
+		{
+			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 1000, PG_WAIT_EXTENSION);
+			ResetLatch(MyLatch);
+		}
+	}
+}
+
+static void
+flusher_exit(int code, Datum arg)
+{
+	SxDb	   *db = (SxDb *) DatumGetPointer(arg);
+
+	SpinLockAcquire(&db->mutex);
+	db->flusher_pid = 0;
+	db->flusher_latch = NULL;
+	db->flushing_view = InvalidOid;
+	SpinLockRelease(&db->mutex);
+	ConditionVariableBroadcast(&db->published_cv);
+	sx_wake_launcher();
+}
+
+static void
+catalog_changed(void)
+{
+	views_stale = true;
+}
+
+/* in a transaction, as the superuser we are: the owner's rights are checked while writing */
+static SxViewInfo *
+get_info(Oid viewid)
+{
+	FlushView  *fv;
+	bool		found;
+
+	if (views_stale)
+	{
+		HASH_SEQ_STATUS seq;
+
+		views_stale = false;
+		hash_seq_init(&seq, views);
+		while ((fv = hash_seq_search(&seq)) != NULL)
+			fv->stale = true;
+	}
+
+	fv = hash_search(views, &viewid, HASH_ENTER, &found);
+	if (!found)
+	{
+		fv->info = NULL;
+		fv->stale = false;
+	}
+	if (fv->info && fv->stale)
+	{
+		sx_view_info_destroy(fv->info);
+		fv->info = NULL;
+	}
+	if (fv->info == NULL)
+	{
+		SxViewDef  *def = sx_catalog_view(viewid);
+
+		fv->stale = false;
+		if (def == NULL)
+		{
+			hash_search(views, &viewid, HASH_REMOVE, NULL);
+			return NULL;
+		}
+		fv->info = sx_view_info_create(def, TopMemoryContext);
+	}
+	return fv->info;
+}
+
+/* flushes the oldest sealed generation that may be tried now; false: there is none */
+static bool
+flush_one(SxDb *db)
+{
+	SxView	   *v = claim(db);
+	SxGeneration *gen;
+	MemoryContext caller = CurrentMemoryContext;
+
+	if (v == NULL)
+		return false;
+	gen = sx_gen_sealed(v);
+
+	PG_TRY();
+	{
+		SxViewContext vc;
+
+		sx_view_context_push(&vc, v->viewid, "flushing");
+		flush_view(db, v, gen);
+		sx_view_context_pop(&vc);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = sx_worker_recover(caller);
+
+		flush_failed(db, v, gen, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+
+	SpinLockAcquire(&db->mutex);
+	db->flushing_view = InvalidOid;
+	SpinLockRelease(&db->mutex);
+	ConditionVariableBroadcast(&db->published_cv);
+	sx_wake_consumer(db);
+	return true;
+}
+
+/*
+ * Under the publish lock, where the consumer changes a view's state: from here on it leaves
+ * the view's generations alone until flushing_view is cleared.
+ */
+static SxView *
+claim(SxDb *db)
+{
+	static int	next = 0;
+	TimestampTz now = GetCurrentTimestamp();
+	SxView	   *claimed = NULL;
+
+	if (sx_db_area(db) == NULL)
+		return NULL;
+	sx_lock_publish_exclusive(db);
+	for (int i = 0; i < db->nviews; i++)
+	{
+		SxView	   *v = &db->views[(next + i) % db->nviews];
+
+		if (OidIsValid(v->viewid) &&
+			(v->state == SX_VIEW_LIVE || v->state == SX_VIEW_PAUSING) &&
+			sx_gen_sealed(v) != NULL && v->retry_at <= now)
+		{
+			claimed = v;
+			next = (next + i + 1) % db->nviews;
+			break;
+		}
+	}
+	if (claimed)
+	{
+		SpinLockAcquire(&db->mutex);
+		db->flushing_view = claimed->viewid;
+		SpinLockRelease(&db->mutex);
+	}
+	sx_unlock_publish(db);
+	return claimed;
+}
+
+static void
+flush_view(SxDb *db, SxView *v, SxGeneration *gen)
+{
+	SxViewInfo *info;
+	SxStoredPosition *stored;
+	SxStoredPosition keep;
+	TimestampTz started = GetCurrentTimestamp();
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+
+	/* a lock on the table must not keep the other views waiting */
+	if (!ConditionalLockRelationOid(v->matid, RowExclusiveLock))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the materialized table is locked")));
+	AcceptInvalidationMessages();
+	info = get_info(v->viewid);
+	stored = info ? sx_catalog_position(v->viewid) : NULL;
+	if (info == NULL || stored == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the continuous view is being dropped")));
+
+	if (gen->nentries > 0)
+	{
+		SxRunAs		as;
+		FlushRows	rows;
+
+		sx_run_as_begin(&as, info->def);
+		rows.store = tuplestore_begin_heap(false, false, work_mem);
+		rows.slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+		sx_gen_rows(db, gen, put_row, &rows);
+		sx_merge_into_table(info, rows.store);
+		ExecDropSingleTupleTableSlot(rows.slot);
+		tuplestore_end(rows.store);
+		sx_run_as_end(&as);
+	}
+	if (gen->ndead > 0)
+		sx_gen_dead_letters(db, gen, put_letter, v);
+	store_position(db, gen, v->viewid, stored);
+	keep = *stored;
+	PopActiveSnapshot();
+
+	sx_lock_publish_exclusive(db);
+	gen->flush_xid = GetTopTransactionId();
+	sx_unlock_publish(db);
+	CommitTransactionCommand();
+
+	flushed(db, v, gen, &keep, started);
+}
+
+static void
+put_row(void *arg, MinimalTuple tuple)
+{
+	FlushRows  *rows = arg;
+
+	ExecStoreMinimalTuple(tuple, rows->slot, false);
+	tuplestore_puttupleslot(rows->store, rows->slot);
+}
+
+static void
+put_letter(void *arg, const SxSharedDeadLetter *d)
+{
+	SxView	   *v = arg;
+	char	   *row = NULL;
+	char	   *message;
+	uint32		rowlen = d->rowlen == PG_UINT32_MAX ? 0 : d->rowlen;
+
+	if (d->rowlen != PG_UINT32_MAX)
+		row = pnstrdup(d->data, d->rowlen);
+	message = pnstrdup(d->data + rowlen, d->messagelen);
+	sx_dead_letter_insert(v->viewid, d->stream, d->sqlstate, d->reason, row, message, d->at);
+}
+
+/* the position that was sealed with the generation, in place of the stored one */
+static void
+store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored)
+{
+	dsa_area   *area = sx_db_area(db);
+	uint32	   *files = dsa_get_address(area, gen->files);
+
+	stored->position = dsa_get_address(area, gen->position);
+	stored->start_lsn = gen->start_lsn;
+	stored->seq++;
+	stored->rows_consumed += gen->rows;
+	stored->nfiles = files[0];
+	stored->file_rels = palloc(sizeof(Oid) * (files[0] + 1));
+	stored->file_nodes = palloc(sizeof(Oid) * (files[0] + 1));
+	for (uint32 i = 0; i < files[0]; i++)
+	{
+		stored->file_rels[i] = files[1 + 2 * i];
+		stored->file_nodes[i] = files[2 + 2 * i];
+	}
+	sx_catalog_store_position(stored);
+}
+
+static void
+flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, TimestampTz started)
+{
+	TimestampTz now = GetCurrentTimestamp();
+	SxPosition *position = dsa_get_address(sx_db_area(db), gen->position);
+
+	SpinLockAcquire(&db->mutex);
+	v->protect_xmin = position->xmin;
+	v->protect_lsn = gen->start_lsn;
+	v->flushes++;
+	v->last_flush = now;
+	v->last_flush_us = (int) Min(now - started, PG_INT32_MAX);
+	v->failures = 0;
+	v->retry_at = 0;
+	v->reason[0] = '\0';
+	SpinLockRelease(&db->mutex);
+
+	sx_lock_publish_exclusive(db);
+	gen->state = SX_GEN_FLUSHED;
+	v->flushed_cycle = gen->cycle;
+	sx_unlock_publish(db);
+}
+
+static void
+flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error)
+{
+	int			pause = FIRST_PAUSE_MS;
+
+	/* readers add the generation again, whatever their snapshot says of the aborted id */
+	sx_lock_publish_exclusive(db);
+	gen->flush_xid = InvalidTransactionId;
+	sx_unlock_publish(db);
+
+	for (int i = 0; i < v->failures && pause < LONGEST_PAUSE_MS; i++)
+		pause *= 2;
+	SpinLockAcquire(&db->mutex);
+	v->failures++;
+	v->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	SpinLockRelease(&db->mutex);
+	sx_view_set_error(db, v, error->message);
+	sx_view_set_reason(db, v, "could not write the materialized table: %s", error->message);
+	sx_worker_log(LOG, "could not flush continuous view with OID %u: %s", v->viewid, error->message);
+}

@@ -1,0 +1,411 @@
+/*
+ * wake.c
+ *		What ordinary backends do with the workers: waking the consumer at commit, asking
+ *		for workers, waiting for views, stopping workers before a database goes.
+ */
+#include "worker/worker_internal.h"
+
+#include <signal.h>
+
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "catalog/catalog.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "replication/slot.h"
+#include "storage/ipc.h"
+#include "storage/proc.h"
+#include "utils/lsyscache.h"
+#include "utils/timestamp.h"
+
+/* longest wait for workers to start or stop */
+#define START_TIMEOUT_MS	15000
+#define STOP_TIMEOUT_MS		4000
+
+/* what this transaction has announced; undone or carried out at its end */
+static SxDb *required_db = NULL;
+static SxDb *closed_db = NULL;
+static bool exit_hook_registered = false;
+
+static void xact_callback(XactEvent event, void *arg);
+static void end_require(void);
+static void at_exit(int code, Datum arg);
+static void register_exit_hook(void);
+static bool wait_more(SxDb *db, TimestampTz deadline);
+static bool view_is_at(SxDb *db, SxView *v, uint64 cycle, XLogRecPtr lsn);
+static char *describe_blocker(SxDb *db, SxView *v);
+static void stop_workers(SxDb *db);
+
+void
+sx_wake_init(void)
+{
+	RegisterXactCallback(xact_callback, NULL);
+}
+
+/*
+ * After a commit that wrote WAL, and only if the consumer sleeps, its latch is set: all
+ * that a writer ever does for us.  XactLastCommitEnd keeps its value through read-only
+ * transactions, hence the comparison.
+ */
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	static XLogRecPtr last_commit = InvalidXLogRecPtr;
+
+	switch (event)
+	{
+		case XACT_EVENT_COMMIT:
+		case XACT_EVENT_PREPARE:
+		case XACT_EVENT_ABORT:
+			break;
+		default:
+			return;
+	}
+
+	if (required_db)
+		end_require();
+	if (closed_db)
+	{
+		SpinLockAcquire(&closed_db->mutex);
+		closed_db->closing = false;
+		SpinLockRelease(&closed_db->mutex);
+		closed_db = NULL;
+		sx_wake_launcher();
+	}
+
+	if (event == XACT_EVENT_COMMIT && XactLastCommitEnd != last_commit)
+	{
+		SxDb	   *db;
+
+		last_commit = XactLastCommitEnd;
+		if (sx_is_worker || (db = sx_my_db()) == NULL)
+			return;
+		if (pg_atomic_read_u32(&db->consumer_sleeps) != 0 &&
+			pg_atomic_exchange_u32(&db->consumer_sleeps, 0) != 0)
+			sx_wake_consumer(db);
+	}
+}
+
+static void
+register_exit_hook(void)
+{
+	if (!exit_hook_registered)
+	{
+		before_shmem_exit(at_exit, 0);
+		exit_hook_registered = true;
+	}
+}
+
+static void
+at_exit(int code, Datum arg)
+{
+	if (required_db)
+		end_require();
+	if (closed_db)
+	{
+		SpinLockAcquire(&closed_db->mutex);
+		closed_db->closing = false;
+		SpinLockRelease(&closed_db->mutex);
+		closed_db = NULL;
+	}
+}
+
+static void
+end_require(void)
+{
+	pg_atomic_fetch_add_u32(&required_db->require_epoch, 1);
+	pg_atomic_fetch_sub_u32(&required_db->requirers, 1);
+	sx_wake_consumer(required_db);
+	sx_wake_launcher();
+	required_db = NULL;
+}
+
+/*
+ * A transaction that creates a view: the workers run and the slot protects from here on,
+ * and keep doing so until the transaction has ended and its views are known.
+ */
+void
+sx_worker_require(void)
+{
+	SxDb	   *db;
+	TimestampTz deadline;
+
+	sx_require_preload();
+	db = sx_db_lookup(MyDatabaseId, true);
+	if (db == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+				 errmsg("too many databases with continuous views"),
+				 errdetail("streamext.max_databases is %d.", sx_max_databases),
+				 errhint("Raise streamext.max_databases in postgresql.conf and restart the server.")));
+	CheckSlotRequirements();
+
+	register_exit_hook();
+	if (required_db == NULL)
+	{
+		pg_atomic_fetch_add_u32(&db->requirers, 1);
+		required_db = db;
+	}
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), START_TIMEOUT_MS);
+	ConditionVariablePrepareToSleep(&db->published_cv);
+	for (;;)
+	{
+		bool		ready;
+		char		problem[sizeof(db->problem)];
+
+		SpinLockAcquire(&db->mutex);
+		db->wanted = true;
+		ready = db->slot_ready && db->flusher_pid != 0;
+		memcpy(problem, db->problem, sizeof(problem));
+		SpinLockRelease(&db->mutex);
+		if (ready)
+			break;
+		if (problem[0] != '\0')
+		{
+			ConditionVariableCancelSleep();
+			/* the next attempt starts without it */
+			SpinLockAcquire(&db->mutex);
+			db->problem[0] = '\0';
+			SpinLockRelease(&db->mutex);
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("could not start the workers of streamext"),
+					 errdetail_internal("%s", problem)));
+		}
+		sx_wake_launcher();
+		if (!wait_more(db, deadline))
+		{
+			ConditionVariableCancelSleep();
+			ereport(ERROR,
+					(errcode(ERRCODE_CONFIGURATION_LIMIT_EXCEEDED),
+					 errmsg("the workers of streamext did not start within %d s", START_TIMEOUT_MS / 1000),
+					 errhint("Look into the server log; raise max_worker_processes and max_replication_slots in postgresql.conf if they are exhausted.")));
+		}
+	}
+	ConditionVariableCancelSleep();
+}
+
+/* sleeps until something changes; false when the deadline has passed */
+static bool
+wait_more(SxDb *db, TimestampTz deadline)
+{
+	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+	if (left <= 0)
+		return false;
+	ConditionVariableTimedSleep(&db->published_cv, Min(left, 1000), PG_WAIT_EXTENSION);
+	CHECK_FOR_INTERRUPTS();
+	return true;
+}
+
+/* has the view consumed every commit below lsn, in a cycle that began after `cycle`? */
+static bool
+view_is_at(SxDb *db, SxView *v, uint64 cycle, XLogRecPtr lsn)
+{
+	return v->state == SX_VIEW_LIVE &&
+		pg_atomic_read_u64(&db->cycle_published) > cycle &&
+		pg_atomic_read_u64(&db->consumed_lsn) >= lsn;
+}
+
+static char *
+describe_blocker(SxDb *db, SxView *v)
+{
+	char		reason[sizeof(v->reason)];
+	char	   *name = get_rel_name(v->viewid);
+
+	SpinLockAcquire(&db->mutex);
+	memcpy(reason, v->reason, sizeof(reason));
+	SpinLockRelease(&db->mutex);
+	if (name == NULL)
+		name = "?";
+	if (reason[0] == '\0')
+		strlcpy(reason, "it is behind", sizeof(reason));
+	return psprintf("Continuous view \"%s\" has not read all rows: %s.", name, reason);
+}
+
+/*
+ * The one wait: for one view, or all, or those of a stream, to have consumed (flushed: and
+ * written) everything that was committed before the call.  A consumer's cycle that starts
+ * after the call takes a snapshot that sees all of it.
+ */
+static bool
+wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocker)
+{
+	SxDb	   *db = sx_my_db();
+	TimestampTz deadline;
+	List	   *views = NIL;
+	ListCell   *lc;
+	uint64		cycle;
+	uint64		request = 0;
+	XLogRecPtr	lsn;
+
+	if (blocker)
+		*blocker = NULL;
+	if (OidIsValid(viewid))
+		views = list_make1_oid(viewid);
+	else
+	{
+		foreach(lc, OidIsValid(streamid) ? sx_catalog_views_of_stream(streamid) : sx_catalog_views())
+			views = lappend_oid(views, ((SxViewDef *) lfirst(lc))->viewid);
+	}
+	if (views == NIL)
+		return true;
+	if (db == NULL)
+	{
+		if (blocker)
+			*blocker = pstrdup("The workers of streamext do not run in this database.");
+		return false;
+	}
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	lsn = GetXLogInsertRecPtr();
+	pg_memory_barrier();
+	cycle = pg_atomic_read_u64(&db->cycle_started);
+
+	ConditionVariablePrepareToSleep(&db->published_cv);
+	for (;;)
+	{
+		SxView	   *behind = NULL;
+		Oid			unknown = InvalidOid;
+
+		foreach(lc, views)
+		{
+			SxView	   *v = sx_view_by_id(db, lfirst_oid(lc));
+
+			if (v == NULL)
+				unknown = lfirst_oid(lc);
+			else if (!view_is_at(db, v, cycle, lsn))
+				behind = v;
+		}
+
+		if (behind == NULL && !OidIsValid(unknown))
+		{
+			if (!flushed)
+				break;
+			/* consumed: now ask once that it be written */
+			if (request == 0)
+				request = pg_atomic_add_fetch_u64(&db->flush_request, 1);
+			if (pg_atomic_read_u64(&db->flush_done) >= request)
+				break;
+		}
+
+		/* the consumer may be asleep, with nothing new since: it must run a cycle anyway */
+		pg_atomic_write_u32(&db->consumer_sleeps, 0);
+		sx_wake_consumer(db);
+
+		if (!wait_more(db, deadline))
+		{
+			ConditionVariableCancelSleep();
+			if (blocker)
+			{
+				if (behind)
+					*blocker = describe_blocker(db, behind);
+				else if (OidIsValid(unknown))
+					*blocker = psprintf("Continuous view \"%s\" is not known to the workers yet.",
+										get_rel_name(unknown) ? get_rel_name(unknown) : "?");
+				else
+					*blocker = pstrdup("The flush did not end in time.");
+			}
+			return false;
+		}
+	}
+	ConditionVariableCancelSleep();
+	return true;
+}
+
+bool
+sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker)
+{
+	return wait_views(viewid, InvalidOid, timeout_ms, flushed, blocker);
+}
+
+bool
+sx_wait_stream(Oid streamid, int timeout_ms, char **blocker)
+{
+	return wait_views(InvalidOid, streamid, timeout_ms, true, blocker);
+}
+
+/*
+ * DROP EXTENSION: builders stop now, so that they hold no lock that the drop waits for; the
+ * consumer leaves, with the slot, when it sees that the extension is gone.
+ */
+void
+sx_worker_stop_at_commit(void)
+{
+	SxDb	   *db = sx_my_db();
+
+	if (db == NULL)
+		return;
+	register_exit_hook();
+	SpinLockAcquire(&db->mutex);
+	db->closing = true;
+	SpinLockRelease(&db->mutex);
+	closed_db = db;
+	for (int i = 0; i < db->nviews; i++)
+	{
+		pid_t		pid = db->views[i].builder_pid;
+
+		if (pid != 0)
+			kill(pid, SIGTERM);
+	}
+}
+
+/*
+ * DROP, ALTER or copy of another database: it waits only 5 s for its last process, so ours
+ * leave first.  The mark ends with the transaction; if the database is still there, the
+ * launcher starts them again, otherwise it removes the slot.
+ */
+void
+sx_worker_stop_database(Oid dboid)
+{
+	SxDb	   *db = sx_db_lookup(dboid, false);
+	TimestampTz deadline;
+
+	if (db == NULL)
+		return;
+	register_exit_hook();
+	SpinLockAcquire(&db->mutex);
+	db->closing = true;
+	SpinLockRelease(&db->mutex);
+	closed_db = db;
+	stop_workers(db);
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_TIMEOUT_MS);
+	ConditionVariablePrepareToSleep(&db->published_cv);
+	for (;;)
+	{
+		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0;
+
+		for (int i = 0; i < db->nviews; i++)
+			running |= db->views[i].builder_pid != 0;
+		if (!running || !wait_more(db, deadline))
+			break;
+		stop_workers(db);
+	}
+	ConditionVariableCancelSleep();
+}
+
+static void
+stop_workers(SxDb *db)
+{
+	pid_t		consumer;
+	pid_t		flusher;
+
+	SpinLockAcquire(&db->mutex);
+	consumer = db->consumer_pid;
+	flusher = db->flusher_pid;
+	SpinLockRelease(&db->mutex);
+	if (consumer != 0)
+		kill(consumer, SIGTERM);
+	if (flusher != 0)
+		kill(flusher, SIGTERM);
+	for (int i = 0; i < db->nviews; i++)
+	{
+		pid_t		pid = db->views[i].builder_pid;
+
+		if (pid != 0)
+			kill(pid, SIGTERM);
+	}
+}

@@ -1,0 +1,42 @@
+/*
+ * worker.h
+ *		launcher -> consumer + flusher (+ builders) per database.
+ */
+#ifndef SX_WORKER_H
+#define SX_WORKER_H
+
+#include "live/registry.h"
+
+extern void sx_launcher_register(void); /* at load */
+
+/* bgworker entry points */
+extern PGDLLEXPORT void sx_launcher_main(Datum arg);
+extern PGDLLEXPORT void sx_scout_main(Datum arg);
+extern PGDLLEXPORT void sx_consumer_main(Datum arg);
+extern PGDLLEXPORT void sx_flusher_main(Datum arg);
+extern PGDLLEXPORT void sx_builder_main(Datum arg);
+
+/* is this process one of ours? */
+extern bool sx_is_worker;
+
+/*
+ * For backends: asks for the workers of this database and waits until the slot protects
+ * (first stream); ERROR with the setting to change if they cannot start.
+ */
+extern void sx_worker_require(void);
+/* commit callback and friends: see worker/wake.c */
+extern void sx_wake_init(void);
+
+/*
+ * Waits until everything committed before the call is consumed by the view (or all, InvalidOid)
+ * and, with flushed, written to its table.  false: timeout; *blocker (if not NULL) says why.
+ */
+extern bool sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker);
+/* the same for all views on a stream; used before DDL that destroys rows */
+extern bool sx_wait_stream(Oid streamid, int timeout_ms, char **blocker);
+/* stops the workers of this database and drops the slot after the current transaction commits
+ * (DROP EXTENSION), or now (DROP DATABASE: from another database) */
+extern void sx_worker_stop_at_commit(void);
+extern void sx_worker_stop_database(Oid dboid);
+
+#endif							/* SX_WORKER_H */

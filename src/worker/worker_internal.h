@@ -1,0 +1,77 @@
+/*
+ * worker_internal.h
+ *		What the worker processes share with each other only.
+ */
+#ifndef SX_WORKER_INTERNAL_H
+#define SX_WORKER_INTERNAL_H
+
+#include "capture/wal_tail.h"
+#include "live/live_state.h"
+#include "query/plan.h"
+#include "worker/worker.h"
+
+#include "postmaster/bgworker.h"
+#include "utils/elog.h"
+
+/* passed to scouts, consumers, flushers and builders in bgw_extra */
+typedef struct SxWorkerArg
+{
+	Oid			dboid;
+	Oid			viewid;			/* builder */
+} SxWorkerArg;
+
+/* common start: signals, connection, sx_is_worker, application_name for pg_stat_activity */
+extern SxWorkerArg sx_worker_start(void);
+extern void sx_worker_fill(BackgroundWorker *w, const char *type, const char *function,
+						   Oid dboid, Oid viewid);
+/* SIGHUP and interrupts, once per turn of a worker's loop */
+extern void sx_worker_check(void);
+/*
+ * In a worker's PG_CATCH at top level: logs nothing, aborts the transaction and returns a copy of
+ * the error in mcxt.
+ */
+extern ErrorData *sx_worker_recover(MemoryContext mcxt);
+/* logs at most one message per second per process, says how many were left out */
+extern void sx_worker_log(int elevel, const char *fmt,...) pg_attribute_printf(2, 3);
+/* errors of these classes are a row's, all others the view's */
+extern bool sx_is_row_error(int sqlstate);
+
+/* the errcontext that names the view */
+typedef struct SxViewContext
+{
+	ErrorContextCallback callback;
+	Oid			viewid;
+	const char *what;
+} SxViewContext;
+extern void sx_view_context_push(SxViewContext *c, Oid viewid, const char *what);
+extern void sx_view_context_pop(SxViewContext *c);
+
+/* ---- process.c: rows of a batch through a view's plan ---- */
+
+typedef enum SxProcessResult
+{
+	SX_PROCESS_OK,
+	SX_PROCESS_STREAM_LOCKED,	/* try these transactions later */
+	SX_PROCESS_LOOKUP_LOCKED,	/* the view cannot go on now */
+	SX_PROCESS_NO_MEMORY,		/* apply() returned false */
+	SX_PROCESS_FAILED			/* the view's error, in `error` */
+} SxProcessResult;
+
+typedef struct SxProcess
+{
+	SxViewInfo *info;
+	SxPlan	   *plan;
+	bool		wait_for_locks; /* builder */
+	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
+	bool		(*apply) (void *arg, TupleTableSlot *row);
+	/* a row that is rejected, outside a transaction; false: no memory */
+	bool		(*reject) (void *arg, const char *sqlstate, const char *row_json, const char *message);
+	void	   *arg;
+	MemoryContext context;		/* reset by the caller; results and errors live here */
+	ErrorData  *error;
+	Oid			blocked_by;
+} SxProcess;
+
+extern SxProcessResult sx_process_batch(SxProcess *p, SxBatch *batch);
+
+#endif							/* SX_WORKER_INTERNAL_H */
