@@ -20,17 +20,20 @@ SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '5 minutes', '200
 SELECT streamext.tumble('2026-03-01 12:34:56'::timestamp, '1 hour', '2000-01-01 00:30');
 SELECT streamext.tumble('2026-03-04'::date, '7 days', '2026-01-01');
 SELECT streamext.tumble(25::bigint, 10, 3);
-SELECT streamext.tumble('infinity'::timestamptz, '5 minutes'), streamext.tumble('-infinity'::timestamptz, '1 month');
+SELECT streamext.tumble('infinity'::timestamptz, '5 minutes'), streamext.tumble('-infinity'::timestamptz, '1 month', timezone => 'UTC');
 SELECT streamext.tumble(NULL::timestamptz, '5 minutes');
 SELECT streamext.tumble('4714-11-24 00:00:00+00 BC'::timestamptz, '1 hour');
-SELECT streamext.tumble('294276-12-31 23:59:59+00'::timestamptz, '1 month');
+SELECT streamext.tumble('294276-12-31 23:59:59+00'::timestamptz, '1 month', timezone => 'UTC');
 
 -- it agrees with date_bin and date_trunc
 SELECT count(*) FROM generate_series('2025-12-25 00:00+00'::timestamptz, '2026-01-05 00:00+00', '7 minutes 13 seconds') t
 	WHERE streamext.tumble(t, '15 minutes') <> date_bin('15 minutes', t, '2000-01-01 00:00+00')
-		OR streamext.tumble(t, '1 month') <> date_trunc('month', t)
-		OR streamext.tumble(t, '3 months') <> date_trunc('quarter', t)
-		OR streamext.tumble(t, '1 year') <> date_trunc('year', t);
+		OR streamext.tumble(t, '1 month', timezone => 'UTC') <> date_trunc('month', t)
+		OR streamext.tumble(t, '3 months', timezone => 'UTC') <> date_trunc('quarter', t)
+		OR streamext.tumble(t AT TIME ZONE 'UTC', '1 month') <> date_trunc('month', t AT TIME ZONE 'UTC')
+		OR streamext.tumble((t AT TIME ZONE 'UTC')::date, '1 month') <> date_trunc('month', t)::date
+		OR streamext.tumble(t, '7 days') <> date_trunc('week', t)
+		OR streamext.tumble(t, '1 year', timezone => 'UTC') <> date_trunc('year', t);
 
 -- calendar sizes in a time zone, over changes of its clocks
 SELECT t, streamext.tumble(t, '1 day', timezone => 'Europe/Berlin') AS day, streamext.window_end(streamext.tumble(t, '1 day', timezone => 'Europe/Berlin'), '1 day', 'Europe/Berlin') AS day_end,
@@ -38,7 +41,8 @@ SELECT t, streamext.tumble(t, '1 day', timezone => 'Europe/Berlin') AS day, stre
 	FROM unnest(ARRAY['2026-03-28 22:59:59+00', '2026-03-28 23:00:00+00', '2026-03-29 21:59:59+00', '2026-03-29 22:00:00+00', '2026-10-24 22:00:00+00',
 		'2026-10-25 22:59:59+00', '2026-10-25 23:00:00+00']::timestamptz[]) t;
 SELECT streamext.tumble('2026-03-29 01:30:00+00'::timestamptz, '1 hour', timezone => 'Europe/Berlin');
-SELECT streamext.window_end('2026-03-01 00:00+00'::timestamptz, '1 month');
+SELECT streamext.window_end('2026-03-01 00:00+00'::timestamptz, '1 month', 'UTC');
+SELECT streamext.window_end('294276-12-31 23:00:00+00'::timestamptz, '1 hour');
 SELECT streamext.window_end('2026-01-31'::timestamp, '1 month'), streamext.window_end('2026-03-04'::date, '7 days'), streamext.window_end(10::bigint, 10);
 
 -- windows of a view: event time of every type
@@ -83,7 +87,10 @@ SET timezone = 'Asia/Kolkata';
 SELECT test.check('w_kolkata');
 SET timezone = 'UTC';
 
--- bad sizes and zones: at CREATE where they are constants, else for the row
+-- bad sizes and zones
+SELECT streamext.tumble(now(), '1 month');
+SELECT streamext.window_end(now(), '1 month');
+SELECT streamext.tumble('2026-01-01'::timestamp, '1 month', '2026-01-31');
 SELECT streamext.tumble(now(), '0');
 SELECT streamext.tumble(now(), '-5 minutes');
 SELECT streamext.tumble(now(), '1 month 1 day');
@@ -92,3 +99,10 @@ SELECT streamext.tumble(1::bigint, 0);
 SELECT streamext.tumble(1::bigint, -5);
 SELECT streamext.tumble('2026-01-01'::date, '90 minutes');
 SELECT streamext.window_end(now(), '-1 hour');
+
+-- a size from the row: a bad one makes a dead letter
+CREATE TABLE sized (t timestamptz, size interval);
+CREATE MATERIALIZED VIEW by_size WITH (streamext.continuous) AS SELECT streamext.tumble(t, size) AS w, count(*) AS n FROM sized GROUP BY 1;
+INSERT INTO sized VALUES ('2026-01-01 00:07+00', '5 minutes'), ('2026-01-01 00:07+00', '0'), ('2026-01-01 00:07+00', NULL), (NULL, '5 minutes');
+SELECT test.check('by_size', $$SELECT streamext.tumble(t, size), count(*) FROM sized WHERE size > '0' OR size IS NULL GROUP BY 1$$);
+SELECT sqlstate, message FROM streamext.dead_letters;

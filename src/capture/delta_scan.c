@@ -126,7 +126,7 @@ sx_delta_scan_init(void)
 }
 
 SxBatch *
-sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready)
+sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready, bool skip_early)
 {
 	SxBatch    *batch = palloc0(sizeof(SxBatch));
 	uint32		nfiles = sx_file_map_count(map);
@@ -147,7 +147,7 @@ sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready)
 	for (int i = 0; i < nready; i++)
 	{
 		for (uint32 j = 0; j < ready[i]->nruns; j++)
-			maxruns += ours[ready[i]->runs[j].file];
+			maxruns += ours[SxRunFile(&ready[i]->runs[j])];
 	}
 	if (maxruns > INT_MAX)
 		ereport(ERROR,
@@ -163,9 +163,10 @@ sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready)
 		{
 			const SxRun *run = &ready[i]->runs[j];
 
-			if (!ours[run->file])
+			if (!ours[SxRunFile(run)] || (skip_early && (run->file & SX_RUN_EARLY) != 0))
 				continue;
-			batch->runs[nruns++] = *run;
+			batch->runs[nruns] = *run;
+			batch->runs[nruns++].file = SxRunFile(run);
 			batch->nrows += run->count;
 		}
 	}

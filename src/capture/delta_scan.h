@@ -29,9 +29,10 @@ typedef struct SxBatch
 
 /*
  * A batch of the rows of these ready transactions that belong to one stream (palloc'd);
- * nready may be 0.
+ * nready may be 0.  skip_early: without the runs marked SX_RUN_EARLY.
  */
-extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready);
+extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready,
+								bool skip_early);
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
 /* tries AccessShareLock on the stream and every leaf in the batch; false: not free */
 extern bool sx_batch_lock(SxBatch *batch);

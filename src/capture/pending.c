@@ -403,7 +403,7 @@ sx_pending_drop_file(SxPending *p, uint32 file,
 		uint32		kept;
 		uint64		nrows;
 
-		for (kept = 0; kept < ready->nruns && ready->runs[kept].file != file; kept++)
+		for (kept = 0; kept < ready->nruns && SxRunFile(&ready->runs[kept]) != file; kept++)
 			;
 		if (kept == ready->nruns || !drop(ready->fxid, arg))
 			continue;
@@ -412,7 +412,7 @@ sx_pending_drop_file(SxPending *p, uint32 file,
 		kept = 0;
 		for (uint32 i = 0; i < ready->nruns; i++)
 		{
-			if (ready->runs[i].file == file)
+			if (SxRunFile(&ready->runs[i]) == file)
 				continue;
 			nrows += ready->runs[i].count;
 			ready->runs[kept++] = ready->runs[i];
@@ -667,10 +667,11 @@ static void
 append_runs_of(SxPending *p, PendingTx *tx, const PendingTx *from, const uint32 *map)
 {
 	reserve_runs(p, tx, (uint64) tx->ready.nruns + from->ready.nruns);
+	tx->ready.early |= from->ready.early && map == NULL;
 	for (uint32 i = 0; i < from->ready.nruns; i++)
 	{
 		const SxRun *run = &from->ready.runs[i];
-		uint32		file = map != NULL ? map[run->file] : run->file;
+		uint32		file = map != NULL ? map[SxRunFile(run)] : run->file;
 
 		if (file != PG_UINT32_MAX)
 			append_run(p, tx, file, run->block, run->first, run->count, run->xid);

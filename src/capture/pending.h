@@ -33,6 +33,7 @@ typedef struct SxReady
 	uint64		fxid;			/* top-level */
 	XLogRecPtr	first_lsn;		/* of its first address */
 	XLogRecPtr	commit_lsn;		/* where its commit record starts */
+	bool		early;			/* some runs are marked SX_RUN_EARLY */
 	TimestampTz commit_time;	/* by its commit record; 0: found by a scan */
 	uint64		nrows;
 	uint32		nruns;

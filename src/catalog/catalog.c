@@ -841,6 +841,7 @@ read_position(Relation rel, HeapTuple tup)
 	 * widening it is not.
 	 */
 	writer = U64FromFullTransactionId(DatumGetFullTransactionId(require(tup, POS_WRITER, rel)));
+	pos->writer = HeapTupleHeaderGetRawXmin(tup->t_data);
 	pos->ours = DatumGetObjectId(require(tup, POS_DATABASE, rel)) == MyDatabaseId &&
 		(TransactionId) writer == HeapTupleHeaderGetRawXmin(tup->t_data) &&
 		writer < U64FromFullTransactionId(ReadNextFullTransactionId());

@@ -61,6 +61,7 @@ typedef struct SxStoredPosition
 	Oid		   *file_nodes;
 	int64		rows_consumed;
 	bool		ours;			/* written in this database, by this row's xmin */
+	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;
 
 /* A partition that joined or left a stream's tree; see capture/delta_scan.h */

@@ -48,7 +48,6 @@ typedef struct ViewNote
 	TransactionId freed_flush_xid;
 	uint64		freed_cycle;
 	uint64		flushed_cycle;
-	uint64		incarnation;
 	int			ngens;
 	GenNote		gens[SX_MAX_GENERATIONS];
 } ViewNote;
@@ -125,7 +124,6 @@ copy_view(SxDb *db, dsa_area *area, Snapshot snapshot, SxLiveRequest *r, ViewNot
 	note->freed_flush_xid = v->freed_flush_xid;
 	note->freed_cycle = v->freed_cycle;
 	note->flushed_cycle = v->flushed_cycle;
-	note->incarnation = v->incarnation;
 
 	if (one_bucket)
 	{
@@ -254,7 +252,6 @@ resolve(SxLiveRequest *r, ViewNote *note, Snapshot snapshot, CopyBuffer *buf)
 
 	r->too_old = note->live && !sees_freed;
 	r->found = note->live && sees_freed;
-	r->incarnation = note->incarnation;
 	r->cycle = in_table;
 	r->in_table = false;
 	r->nrows = 0;

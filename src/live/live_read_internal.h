@@ -10,7 +10,8 @@
 #include "live/live_read.h"
 #include "live/live_state.h"
 
-#include "access/relscan.h"
+#include "access/genam.h"
+#include "access/skey.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
 
@@ -28,7 +29,7 @@ typedef struct SxReadView
 	int			refs;
 } SxReadView;
 
-/* NULL: not the table of a continuous view; valid until the next catalog access unless pinned */
+/* NULL: not the table of a continuous view; valid until the next call unless pinned */
 extern SxReadView *sx_read_view(Oid matid);
 extern SxViewInfo *sx_read_view_info(SxReadView *view);
 

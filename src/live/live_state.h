@@ -89,7 +89,6 @@ typedef struct SxLiveRequest
 	bool		found;			/* the view has live state that this snapshot may add */
 	bool		too_old;		/* a generation that the snapshot does not see was freed */
 	uint64		cycle;			/* newest cycle that added rows to what this read sees */
-	uint64		incarnation;	/* of the view; cycles compare only if it is the same */
 	bool		in_table;		/* the snapshot sees all of it in the table, whatever the filter */
 	int			nrows;
 	MinimalTuple *rows;			/* may hold one key several times, once per generation, oldest first */

@@ -170,14 +170,14 @@ builder_exit(int code, Datum arg)
 static void
 set_phase(const char *fmt,...)
 {
-	char		buf[sizeof(builder.v->phase)];
+	char		buf[sizeof(builder.v->reason)];
 	va_list		args;
 
 	va_start(args, fmt);
 	vsnprintf(buf, sizeof(buf), fmt, args);
 	va_end(args);
 	SpinLockAcquire(&builder.db->mutex);
-	memcpy(builder.v->phase, buf, sizeof(buf));
+	strlcpy(builder.v->phase, buf, sizeof(builder.v->phase));
 	SpinLockRelease(&builder.db->mutex);
 	sx_view_set_reason(builder.db, builder.v, "%s", buf);
 }
@@ -476,7 +476,7 @@ history_by_rows(SxStoredPosition *pos, const SxPosition *since)
 	MemoryContextSwitchTo(context);
 
 	begin_results();
-	compute(sx_batch_create(h.map, builder.def->streamid, &h.ready, 1));
+	compute(sx_batch_create(h.map, builder.def->streamid, &h.ready, 1, false));
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -594,7 +594,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 
 	begin_results();
 	if (n > 0)
-		compute(sx_batch_create(tail->capture->map, builder.def->streamid, ready, n));
+		compute(sx_batch_create(tail->capture->map, builder.def->streamid, ready, n, false));
 	for (int i = 0; i < n; i++)
 		sx_pending_remove(pending, ready[i]);
 
@@ -699,6 +699,11 @@ write_results(SxStoredPosition *pos, bool replace)
 {
 	SxRunAs		as;
 	ListCell   *lc;
+
+	/* so that a DROP waits until the position is stored, also when nothing is written */
+	LockRelationOid(builder.def->matid, RowExclusiveLock);
+	if (replace)
+		sx_catalog_repair_dependencies(builder.def);
 
 	sx_run_as_begin(&as, builder.def);
 	if (replace)

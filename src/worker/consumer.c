@@ -26,6 +26,7 @@
 #include "live/live_read.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "port/pg_bitutils.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/lsyscache.h"
@@ -46,11 +47,14 @@ static void leave(Consumer *c);
 static void cycle(Consumer *c);
 static void consume(Consumer *c, SxPosition *snapshot);
 static bool compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
+static SxProcessResult compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
+									ErrorData **error, Oid *blocked_by);
 static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
 static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static void note_freshness(Consumer *c, List *taken);
 static void rest(Consumer *c, TimestampTz turn_started);
 
 void
@@ -242,7 +246,11 @@ cycle(Consumer *c)
 	c->retry_soon = false;
 	c->cycle = pg_atomic_add_fetch_u64(&c->db->cycle_started, 1);
 	if (sx_tail_cycle(c->tail, c->position, c->turn, &snapshot))
+	{
+		c->follow_closely = sx_consumer_early(c);
+		c->tail->flush_wal = c->follow_closely;
 		consume(c, snapshot);
+	}
 	else
 		c->retry_soon = true;	/* a new file is locked */
 	pg_atomic_write_u64(&c->db->read_lsn, c->tail->capture->read_lsn);
@@ -311,8 +319,41 @@ consume(Consumer *c, SxPosition *snapshot)
 	c->backlog = nheld > 0 && !c->retry_soon;
 	publish(c, sx_position_without(snapshot, held, nheld), consumed);
 
+	note_freshness(c, taken);
 	foreach(lc, taken)
 		sx_pending_remove(pending, lfirst(lc));
+}
+
+/* how long after its commit record was written each transaction became visible */
+static void
+note_freshness(Consumer *c, List *taken)
+{
+	TimestampTz now;
+	uint32		counts[lengthof(((SxView *) 0)->freshness)] = {0};
+	ListCell   *lc;
+
+	if (taken == NIL)
+		return;
+	now = GetCurrentTimestamp();
+	foreach(lc, taken)
+	{
+		SxReady    *r = lfirst(lc);
+		uint64		us = r->commit_time == 0 ? 0 : (uint64) Max(now - r->commit_time, 1);
+
+		if (us != 0)
+			counts[Min(pg_leftmost_one_pos64(us), lengthof(counts) - 1)]++;
+	}
+
+	SpinLockAcquire(&c->db->mutex);
+	foreach(lc, c->views)
+	{
+		SxView	   *v = ((LiveView *) lfirst(lc))->shared;
+
+		if (v->state == SX_VIEW_LIVE)
+			for (int i = 0; i < lengthof(counts); i++)
+				v->freshness[i] += counts[i];
+	}
+	SpinLockRelease(&c->db->mutex);
 }
 
 /*
@@ -348,11 +389,11 @@ restart:
 		if (lv->shared->state != SX_VIEW_LIVE)
 			continue;
 		if (batch == NULL || batch->stream != lv->def->streamid)
-			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, nready);
+			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, nready, false);
 		if (batch->nrows == 0)
 			continue;
 
-		switch (sx_consumer_compute(lv, batch, c->turn, &error, &blocked_by))
+		switch (compute_view(c, lv, batch, ready, nready, &error, &blocked_by))
 		{
 			case SX_PROCESS_OK:
 				lv->prepared = true;
@@ -397,6 +438,46 @@ restart:
 	return true;
 }
 
+/*
+ * One view over the batch: what was computed while the transactions were open is added, the
+ * rest is run.
+ */
+static SxProcessResult
+compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
+			 ErrorData **error, Oid *blocked_by)
+{
+	SxReady   **rest = palloc(sizeof(SxReady *) * nready);
+	SxReady   **early = palloc(sizeof(SxReady *) * nready);
+	int			nrest = 0;
+	int			nearly = 0;
+	SxProcessResult result;
+
+	for (int i = 0; i < nready; i++)
+	{
+		if (sx_consumer_has_early(lv, ready[i]))
+			early[nearly++] = ready[i];
+		else
+			rest[nrest++] = ready[i];
+	}
+	if (nearly == 0)
+		return sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
+
+	for (int i = 0; i < nearly; i++)
+	{
+		result = sx_consumer_apply_early(c, lv, early[i], error);
+		if (result != SX_PROCESS_OK)
+			return result;
+	}
+	batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, early, nearly, true);
+	result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
+	if (result == SX_PROCESS_OK && nrest > 0)
+	{
+		batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, rest, nrest, false);
+		result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
+	}
+	return result;
+}
+
 /* moves the transactions with rows in this batch's stream from taken to postponed */
 static List *
 without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch)
@@ -407,7 +488,7 @@ without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch)
 	foreach(lc, taken)
 	{
 		SxReady    *r = lfirst(lc);
-		SxBatch    *own = sx_batch_create(c->tail->capture->map, batch->stream, &r, 1);
+		SxBatch    *own = sx_batch_create(c->tail->capture->map, batch->stream, &r, 1, false);
 
 		if (own->nrows == 0 || r->fxid == SX_ALWAYS_XID)
 			rest_of = lappend(rest_of, r);
@@ -554,6 +635,8 @@ rest(Consumer *c, TimestampTz turn_started)
 		return;
 
 	timeout = sx_consumer_next_flush_ms(c);
+	if (c->follow_closely)
+		timeout = Min(timeout, 2);
 	if (c->retry_soon || c->tail->has_fresh)
 		timeout = Min(timeout, 10);
 	pg_atomic_write_u32(&db->consumer_sleeps, 1);

@@ -20,6 +20,8 @@
 #define IDLE_FLUSH_XIDS		100000
 /* flushes that fail this often cost the view its live memory */
 #define MAX_FLUSH_FAILURES	3
+/* a transaction that writes for long wakes nobody before it commits: look for it this often */
+#define LONGEST_SLEEP_MS	100
 /* how often freed generations are looked for */
 #define FREE_INTERVAL_MS	100
 
@@ -228,6 +230,7 @@ sx_consumer_relieve(Consumer *c)
 {
 	SxDb	   *db = c->db;
 
+	sx_consumer_drop_early(c);
 	for (int round = 0; round < 2; round++)
 	{
 		ListCell   *lc;
@@ -331,7 +334,7 @@ long
 sx_consumer_next_flush_ms(Consumer *c)
 {
 	TimestampTz now = GetCurrentTimestamp();
-	long		next = 1000;
+	long		next = LONGEST_SLEEP_MS;
 	ListCell   *lc;
 
 	foreach(lc, c->views)

@@ -39,6 +39,7 @@ typedef struct Consumer
 	MemoryContext turn;			/* reset every turn of the loop */
 	SxPosition *position;		/* published; in TopMemoryContext */
 	uint64		cycle;
+	bool		follow_closely; /* a large transaction is open */
 	bool		backlog;		/* there is more to do at once */
 	bool		retry_soon;		/* … when a lock is free */
 	uint32		require_epoch;	/* of the last load of the catalog */
@@ -51,6 +52,13 @@ extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
 										   ErrorData **error, Oid *blocked_by);
+
+/* consumer_early.c */
+extern bool sx_consumer_early(Consumer *c);
+extern void sx_consumer_drop_early(Consumer *c);
+extern void sx_consumer_drop_early_of(Consumer *c, LiveView *lv);
+extern bool sx_consumer_has_early(LiveView *lv, SxReady *r);
+extern SxProcessResult sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error);
 
 /* consumer_views.c */
 extern void sx_consumer_load_views(Consumer *c);

@@ -152,7 +152,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	ready = palloc(sizeof(SxReady *) * (list_length(taken) + 1));
 	foreach(lc, taken)
 		ready[n++] = lfirst(lc);
-	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n);
+	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, false);
 	if (batch->nrows > 0)
 		result = sx_consumer_compute(lv, batch, c->turn, &error, &blocked_by);
 
@@ -171,7 +171,9 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	if (batch->nrows > 0)
 		sx_live_publish(lv->writer, c->cycle, batch->nrows);
 	lv->shared->state = SX_VIEW_LIVE;
-	lv->shared->flushed_cycle = 0;
+	/* what is live adds to the table as this flush left it: older snapshots read the table alone */
+	lv->shared->freed_flush_xid = pos->writer;
+	lv->shared->freed_cycle = lv->shared->flushed_cycle = batch->nrows > 0 ? c->cycle - 1 : c->cycle;
 	sx_unlock_publish(db);
 	if (batch->nrows > 0)
 		sx_live_published(lv->writer);

@@ -296,6 +296,7 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	lv->shared->state = next;
 	lv->shared->incarnation++;
 	sx_unlock_publish(c->db);
+	sx_consumer_drop_early_of(c, lv);
 	end_live(lv);
 	lv->drop_pending = true;
 	ConditionVariableBroadcast(&c->db->published_cv);

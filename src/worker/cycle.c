@@ -23,6 +23,9 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+/* how often WAL is flushed only to see what a large open transaction has written */
+#define FLUSH_INTERVAL_MS	20
+
 /* the tails of this process, told by the invalidation callback */
 static SxTail *tails = NULL;
 static bool callback_registered = false;
@@ -127,8 +130,14 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	/* without a transaction that ended since the last S nothing can have been committed */
 	if (!t->started || completion != t->last_completion)
 		upto = sx_wal_flush_to_end();
+	else if (t->flush_wal &&
+			 TimestampDifferenceExceeds(t->last_flush, GetCurrentTimestamp(), FLUSH_INTERVAL_MS))
+	{
+		upto = sx_wal_flush_to_end();
+		t->last_flush = GetCurrentTimestamp();
+	}
 	else
-		upto = t->capture->read_lsn;
+		upto = GetFlushRecPtr(NULL);	/* what others have flushed costs nothing */
 	t->last_completion = completion;
 	t->started = true;
 

@@ -22,6 +22,8 @@ typedef struct SxTail
 	bool		started;
 	bool		stale;			/* an invalidation concerns the map */
 	bool		has_fresh;		/* files wait for their scan */
+	bool		flush_wal;		/* a large transaction is followed: see what it has written */
+	TimestampTz last_flush;
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
 	struct SxTail *next;
 } SxTail;

@@ -69,7 +69,7 @@ process_range(SxProcess *p, SxBatch *batch, uint64 from, uint64 n)
 	MemoryContextSwitchTo(old);
 
 	result = run_slice(p, slice);
-	if (result != SX_PROCESS_FAILED || !sx_is_row_error(p->error->sqlerrcode) || n == 0)
+	if (result != SX_PROCESS_FAILED || p->give_up || !sx_is_row_error(p->error->sqlerrcode) || n == 0)
 		return result;
 
 	error = p->error;

@@ -62,6 +62,7 @@ typedef struct SxProcess
 	SxViewInfo *info;
 	SxPlan	   *plan;
 	bool		wait_for_locks; /* builder */
+	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
 	/* a row that is rejected, outside a transaction; false: no memory */

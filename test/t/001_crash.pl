@@ -138,6 +138,8 @@ is($node->safe_psql('app', 'SELECT count(*) FROM streamext.dead_letters'), '0', 
 $node->safe_psql('app', "COMMIT PREPARED '$_'")
   for split /\n/, $node->safe_psql('app', 'SELECT gid FROM pg_prepared_xacts');
 oracle($node, 'app', $_, 'at the end') for @views;
+$node->safe_psql('app', 'SELECT streamext.flush()');
+oracle($node, 'app', $_, 'at the end, flushed') for @views;
 no_orphans($node);
 $node->stop;
 done_testing();
