@@ -145,6 +145,7 @@ typedef struct SxShared
 {
 	LWLock		lock;			/* allocation of dbs[] */
 	pid_t		launcher_pid;
+	bool		sweep_wanted;	/* a database may be gone: look before starting workers */
 	Latch	   *launcher_latch;
 	int			tranche_gate;
 	int			tranche_publish;

@@ -90,15 +90,15 @@ sx_launcher_main(Datum arg)
 
 		sx_worker_check();
 		MemoryContextReset(turn);
-		for (int i = 0; i < sx_shared->ndbs; i++)
-			serve(&sx_shared->dbs[i], &served[i]);
-
 		now = GetCurrentTimestamp();
-		if (TimestampDifferenceExceeds(swept, now, SWEEP_INTERVAL_MS) )
+		if (sx_shared->sweep_wanted || TimestampDifferenceExceeds(swept, now, SWEEP_INTERVAL_MS))
 		{
+			sx_shared->sweep_wanted = false;
 			sweep();
 			swept = now;
 		}
+		for (int i = 0; i < sx_shared->ndbs; i++)
+			serve(&sx_shared->dbs[i], &served[i]);
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 						 RESTART_PAUSE_MS, PG_WAIT_EXTENSION);

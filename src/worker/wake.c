@@ -30,6 +30,7 @@ static bool exit_hook_registered = false;
 
 static void xact_callback(XactEvent event, void *arg);
 static void end_require(void);
+static void end_close(void);
 static void at_exit(int code, Datum arg);
 static void register_exit_hook(void);
 static bool wait_more(SxDb *db, TimestampTz deadline);
@@ -66,13 +67,7 @@ xact_callback(XactEvent event, void *arg)
 	if (required_db)
 		end_require();
 	if (closed_db)
-	{
-		SpinLockAcquire(&closed_db->mutex);
-		closed_db->closing = false;
-		SpinLockRelease(&closed_db->mutex);
-		closed_db = NULL;
-		sx_wake_launcher();
-	}
+		end_close();
 
 	if (event == XACT_EVENT_COMMIT && XactLastCommitEnd != last_commit)
 	{
@@ -103,12 +98,19 @@ at_exit(int code, Datum arg)
 	if (required_db)
 		end_require();
 	if (closed_db)
-	{
-		SpinLockAcquire(&closed_db->mutex);
-		closed_db->closing = false;
-		SpinLockRelease(&closed_db->mutex);
-		closed_db = NULL;
-	}
+		end_close();
+}
+
+/* the launcher looks whether the database is still there before it starts anything */
+static void
+end_close(void)
+{
+	sx_shared->sweep_wanted = true;
+	SpinLockAcquire(&closed_db->mutex);
+	closed_db->closing = false;
+	SpinLockRelease(&closed_db->mutex);
+	closed_db = NULL;
+	sx_wake_launcher();
 }
 
 static void
