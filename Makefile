@@ -27,6 +27,9 @@ endif
 $(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
 	cat $(sort $(wildcard src/sql/*.sql)) > $@
 
+# a header is a contract: whoever includes it is compiled again
+$(OBJS) $(OBJS:.o=.bc): $(wildcard src/*.h src/*/*.h)
+
 # Tests and demo: see test/run.sh and test/demo/demo.pl.  Both build in a temporary folder.
 .PHONY: test demo help format-check
 
