@@ -44,7 +44,7 @@ BEGIN
 			JOIN LATERAL (SELECT attname FROM pg_attribute WHERE attrelid = 'vals'::regclass AND attnum > 1 AND NOT attisdropped
 				AND atttypid = CASE x.type WHEN 'anyarray'::regtype THEN 'int[]'::regtype WHEN 'anyenum'::regtype THEN NULL
 					WHEN 'anyrange'::regtype THEN 'int4range'::regtype WHEN 'anymultirange'::regtype THEN 'int4multirange'::regtype
-					WHEN 'any'::regtype THEN 'text'::regtype WHEN 'bit'::regtype THEN 'bit'::regtype ELSE x.type END
+					WHEN '"any"'::regtype THEN 'text'::regtype WHEN 'bit'::regtype THEN 'bit'::regtype ELSE x.type END
 				ORDER BY attnum LIMIT 1) c ON true
 			HAVING count(*) = agg.pronargs;
 		END IF;
@@ -179,10 +179,10 @@ CREATE SCHEMA elsewhere;
 CREATE FUNCTION elsewhere.variadic_step(bigint, VARIADIC int[]) RETURNS bigint LANGUAGE sql IMMUTABLE AS $$ SELECT $1 + (SELECT sum(x) FROM unnest($2) x) $$;
 CREATE AGGREGATE elsewhere.sum_of(VARIADIC int[]) (SFUNC = elsewhere.variadic_step, STYPE = bigint, INITCOND = '0', COMBINEFUNC = int8pl);
 CREATE AGGREGATE elsewhere.sum(int) (SFUNC = plpgsql_step, STYPE = bigint, INITCOND = '5', COMBINEFUNC = int8pl);
-CREATE MATERIALIZED VIEW variadic WITH (streamext.continuous) AS
+CREATE MATERIALIZED VIEW of_variadic WITH (streamext.continuous) AS
 	SELECT k, elsewhere.sum_of(v, w, 1) AS a, elsewhere.sum_of(VARIADIC ARRAY[v]) AS b FROM own WHERE v IS NOT NULL AND w IS NOT NULL GROUP BY k;
 INSERT INTO own VALUES (1, 'x', 10, 20);
-SELECT test.check('variadic');
+SELECT test.check('of_variadic');
 
 -- sketches: hll is exact in how it merges; tdigest is close
 CREATE EXTENSION hll;

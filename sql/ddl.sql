@@ -204,7 +204,9 @@ SELECT test.check('twofolds');
 CREATE VIEW over AS SELECT k, total FROM totals WHERE rows > 1;
 DROP MATERIALIZED VIEW totals;
 DROP VIEW totals;
+SET client_min_messages = warning;
 DROP MATERIALIZED VIEW totals CASCADE;
+RESET client_min_messages;
 SELECT to_regclass('over'), to_regclass('totals');
 
 -- DROP in every form
@@ -228,8 +230,10 @@ ROLLBACK;
 INSERT INTO events (k, value) VALUES (6, 6);
 SELECT test.check('twice');
 DROP SCHEMA other;
+SET client_min_messages = warning;
 DROP SCHEMA other CASCADE;
 DROP TABLE events CASCADE;
+RESET client_min_messages;
 DROP MATERIALIZED VIEW on_new_table, redone;
 SELECT test.leftovers();
 SELECT count(*) FROM streamext.stream_def WHERE stream NOT IN (SELECT oid FROM pg_class);
@@ -248,7 +252,9 @@ DROP ROLE regress_streamext_owner;
 -- the extension: dropped with its views, and made again
 CREATE MATERIALIZED VIEW last WITH (streamext.continuous) AS SELECT a, count(*) AS n FROM shared GROUP BY a;
 DROP EXTENSION streamext;
+SET client_min_messages = warning;
 DROP EXTENSION streamext CASCADE;
+RESET client_min_messages;
 SELECT to_regclass('last'), to_regnamespace('streamext');
 CREATE MATERIALIZED VIEW last WITH (streamext.continuous) AS SELECT a, count(*) FROM shared GROUP BY a;
 CREATE EXTENSION streamext;

@@ -130,5 +130,7 @@ SELECT streamext.wait_for('of_gone'), streamext.flush('of_gone');
 SELECT "row" FROM streamext.dead_letters WHERE view = 'of_gone'::regclass;
 
 -- they go with their view
+SET client_min_messages = warning;
 DROP TABLE ev, big, long_keys, numbers, shies, gone CASCADE;
+RESET client_min_messages;
 SELECT count(*) FROM streamext.dead_letters;

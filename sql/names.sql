@@ -89,9 +89,9 @@ SELECT test.check('public.before'), test.check('public.bare');
 RESET search_path;
 
 DROP SCHEMA trap CASCADE;
-\set VERBOSITY terse
+SET client_min_messages = warning;
 DROP SCHEMA :"s" CASCADE;
 DROP SCHEMA "schema" CASCADE;
-\set VERBOSITY default
+RESET client_min_messages;
 DROP OWNED BY "regress_streamext user";
 DROP ROLE "regress_streamext user";

@@ -162,11 +162,18 @@ CREATE MATERIALIZED VIEW richly WITH (streamext.continuous) AS
 CREATE MATERIALIZED VIEW whole_rows WITH (streamext.continuous) AS SELECT r.*, r AS all_of_it FROM richer r;
 INSERT INTO richer (a, note) SELECT i % 7 + 1, chr(97 + i % 3) FROM generate_series(1, 100) i;
 INSERT INTO richer (a) VALUES (0);
+-- as with any table, no column can be added while a view keeps values of the row type
+\set VERBOSITY sqlstate
+ALTER TABLE richer ADD COLUMN later int DEFAULT 42;
+\set VERBOSITY default
+SELECT test.check('whole_rows', 'SELECT a, twice, at, note, added, r FROM richer r');
+DROP MATERIALIZED VIEW whole_rows;
 ALTER TABLE richer ADD COLUMN later int DEFAULT 42;
 INSERT INTO richer (a, note, later) VALUES (1, 'x', 43);
 SELECT test.check('richly');
-SELECT test.check('whole_rows', 'SELECT a, twice, at, note, added, r FROM richer r');
+SET client_min_messages = warning;
 DROP TABLE richer CASCADE;
+RESET client_min_messages;
 
 -- large values: out of line, compressed, and read again after the raw rows are gone
 CREATE TABLE large (id int, doc text);

@@ -2,8 +2,6 @@
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set include :abs_srcdir /sql/include/check.sql
 \i :include
-SET timezone = 'UTC';
-SET datestyle = 'ISO, MDY';
 
 -- tumble() alone: start of the window that holds the moment, before the epoch and after
 SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '5 minutes');
@@ -16,7 +14,11 @@ SELECT streamext.tumble('2026-03-04'::date, '7 days');
 SELECT streamext.tumble('2026-03-04'::date, '1 month');
 SELECT x, streamext.tumble(x::bigint, 10) FROM unnest(ARRAY[-11, -10, -1, 0, 9, 10]) x;
 SELECT streamext.tumble(9223372036854775807, 10), streamext.tumble(-9223372036854775800, 7);
+SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '5 minutes', '2000-01-01 00:01+00'::timestamptz);
+SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '5 minutes', origin => '2000-01-01 00:01+00');
+-- a text there is a time zone
 SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '5 minutes', '2000-01-01 00:01+00');
+SELECT streamext.tumble('2026-03-01 12:34:56+00'::timestamptz, '1 day', '2026-02-27 01:00+00', 'Europe/Berlin');
 SELECT streamext.tumble('2026-03-01 12:34:56'::timestamp, '1 hour', '2000-01-01 00:30');
 SELECT streamext.tumble('2026-03-04'::date, '7 days', '2026-01-01');
 SELECT streamext.tumble(25::bigint, 10, 3);

@@ -1,11 +1,13 @@
+\set ECHO none
 -- What the regression files share: included first by each, without being echoed.
 --
 -- check() is the one oracle: once a view has consumed everything committed so far it equals its
 -- query run on the raw rows, and equals it again after its live state has been written to the table.
 -- Floats compare by nine digits, since their sums depend on the order of addition; columns
 -- whose type cannot be compared do as text.
-\set ECHO none
-\set QUIET on
+SET timezone = 'UTC';
+SET datestyle = 'ISO, MDY';
+SET intervalstyle = 'postgres';
 SET client_min_messages = warning;
 CREATE SCHEMA test;
 GRANT USAGE ON SCHEMA test TO PUBLIC;
@@ -38,35 +40,36 @@ BEGIN
 	RETURN QUERY EXECUTE format($query$
 		WITH in_view AS MATERIALIZED (SELECT %1$s FROM %2$s AS q),
 			in_query AS MATERIALIZED (SELECT %1$s FROM (%3$s) AS q(%4$s))
-		SELECT 'only in the view: ' || v::text FROM (TABLE in_view EXCEPT ALL TABLE in_query) v
+		SELECT 'only in the view: ' || whole_row::text FROM (TABLE in_view EXCEPT ALL TABLE in_query) whole_row
 		UNION ALL
-		SELECT 'only in the query: ' || v::text FROM (TABLE in_query EXCEPT ALL TABLE in_view) v
+		SELECT 'only in the query: ' || whole_row::text FROM (TABLE in_query EXCEPT ALL TABLE in_view) whole_row
 		ORDER BY 1 LIMIT 20 $query$, outputs, view, query, names);
 END
 $$;
 
-CREATE FUNCTION test.check(view regclass, query text DEFAULT NULL) RETURNS SETOF text LANGUAGE plpgsql AS
+CREATE FUNCTION test.check(regclass, query text DEFAULT NULL) RETURNS SETOF text LANGUAGE plpgsql AS
 $$
 DECLARE
+	v regclass := $1;
 	same boolean := true;
 	line text;
 BEGIN
-	query := coalesce(query, test.definition(view));
+	query := coalesce(query, test.definition(v));
 	IF query IS NULL THEN
 		RETURN NEXT 'not a continuous view';
 		RETURN;
 	END IF;
-	IF NOT streamext.wait_for(view, '30s') THEN
+	IF NOT streamext.wait_for(v, '30s') THEN
 		RETURN NEXT 'not consumed in time: ' ||
-			coalesce((SELECT s.reason FROM streamext.status s WHERE s.view = check.view), 'no reason given');
+			coalesce((SELECT s.reason FROM streamext.status s WHERE s.view = v), 'no reason given');
 		RETURN;
 	END IF;
-	FOR line IN SELECT test.differences(view, query) LOOP
+	FOR line IN SELECT test.differences(v, query) LOOP
 		RETURN NEXT line;
 		same := false;
 	END LOOP;
-	PERFORM streamext.flush(view);
-	FOR line IN SELECT test.differences(view, query) LOOP
+	PERFORM streamext.flush(v);
+	FOR line IN SELECT test.differences(v, query) LOOP
 		RETURN NEXT 'after the flush, ' || line;
 		same := false;
 	END LOOP;
@@ -114,5 +117,4 @@ CREATE FUNCTION test.leftovers() RETURNS bigint LANGUAGE sql AS
 $$ SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(mat|query)_\d+')
 	+ (SELECT count(*) FROM streamext.view_def) + (SELECT count(*) FROM streamext.view_position) $$;
 RESET client_min_messages;
-\set QUIET off
 \set ECHO all

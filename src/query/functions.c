@@ -94,7 +94,6 @@ static const char *const settings_only[] = {
 
 static bool check_node(Node *node, void *context);
 static bool check_function(Oid funcid, void *context);
-static void check_aggregate_functions(Oid aggfnoid);
 static bool depends_on_settings_only(Form_pg_proc proc);
 static void refuse_value_function(SQLValueFunction *f);
 
@@ -138,9 +137,10 @@ check_node(Node *node, void *context)
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
 				 errmsg("parameters cannot be used in a continuous view"),
 				 errhint("Write the value as a constant.")));
-	if (IsA(node, Aggref))
-		check_aggregate_functions(((Aggref *) node)->aggfnoid);
-
+	/*
+	 * Of an aggregate only its own declaration counts, as in PostgreSQL: its support functions
+	 * are often volatile just because nobody said otherwise (hll's are).
+	 */
 	check_functions_in_node(node, check_function, context);
 	return expression_tree_walker(node, check_node, context);
 }
@@ -180,23 +180,6 @@ check_function(Oid funcid, void *context)
 
 	ReleaseSysCache(tuple);
 	return false;
-}
-
-static void
-check_aggregate_functions(Oid aggfnoid)
-{
-	HeapTuple	tuple = SearchSysCache1(AGGFNOID, ObjectIdGetDatum(aggfnoid));
-	Form_pg_aggregate agg;
-
-	if (!HeapTupleIsValid(tuple))
-		elog(ERROR, "cache lookup failed for aggregate %u", aggfnoid);
-	agg = (Form_pg_aggregate) GETSTRUCT(tuple);
-	check_function(agg->aggtransfn, NULL);
-	if (OidIsValid(agg->aggcombinefn))
-		check_function(agg->aggcombinefn, NULL);
-	if (OidIsValid(agg->aggfinalfn))
-		check_function(agg->aggfinalfn, NULL);
-	ReleaseSysCache(tuple);
 }
 
 static bool

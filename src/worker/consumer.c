@@ -160,6 +160,7 @@ start(SxDb *db)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	c->tail = sx_tail_create(TopMemoryContext, end);
+	c->tail->follows = true;
 	return c;
 }
 
@@ -249,6 +250,8 @@ cycle(Consumer *c)
 	{
 		c->follow_closely = sx_consumer_early(c);
 		c->tail->flush_wal = c->follow_closely;
+		if (c->tail->broken != NIL)
+			sx_consumer_stop_broken(c);
 		consume(c, snapshot);
 	}
 	else

@@ -65,6 +65,7 @@ extern void sx_consumer_load_views(Consumer *c);
 extern void sx_consumer_launch_builders(Consumer *c);
 extern void sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next);
 extern void sx_consumer_fail(Consumer *c, LiveView *lv, const char *message);
+extern void sx_consumer_stop_broken(Consumer *c);
 extern void sx_consumer_drop_detached(Consumer *c);
 extern bool sx_consumer_go_live(Consumer *c, LiveView *lv);
 extern List *sx_consumer_live_streams(Consumer *c);

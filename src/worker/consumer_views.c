@@ -324,6 +324,35 @@ sx_consumer_fail(Consumer *c, LiveView *lv, const char *message)
 		set_state(db, v, SX_VIEW_FAILED);
 }
 
+/* for good: what their streams contain is not known any more */
+void
+sx_consumer_stop_broken(Consumer *c)
+{
+	SxDb	   *db = c->db;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (!list_member_oid(c->tail->broken, lv->def->streamid) || lv->shared->state != SX_VIEW_LIVE)
+			continue;
+		SpinLockAcquire(&db->mutex);
+		lv->shared->retry_at = DT_NOEND;
+		SpinLockRelease(&db->mutex);
+		sx_view_set_error(db, lv->shared, "a file of the stream was replaced by a command unknown to streamext");
+		sx_view_set_reason(db, lv->shared,
+						   "stopped: a file of the stream was replaced by a command unknown to streamext, such as pg_repack or a replicated TRUNCATE; drop and create the view");
+		ereport(LOG,
+				(errmsg("continuous view with OID %u was stopped: a file of its stream was replaced by a command unknown to streamext",
+						lv->def->viewid),
+				 errhint("Drop and create the view.")));
+		sx_consumer_detach(c, lv, SX_VIEW_FAILED);
+	}
+	list_free(c->tail->broken);
+	c->tail->broken = NIL;
+}
+
 /* frees what detached views had, once the flusher has let go of it, and forgets views that are gone */
 void
 sx_consumer_drop_detached(Consumer *c)

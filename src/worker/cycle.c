@@ -14,6 +14,9 @@
  */
 #include "worker/cycle.h"
 
+#include "access/htup_details.h"
+#include "access/subtrans.h"
+#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/catalog.h"
@@ -48,12 +51,21 @@ struct SxFound
 	uint64		n;
 	uint64		max;
 	Found	   *rows;
-	List	   *files;			/* of SxFileEntry *: scanned */
+	List	   *files;			/* of ScannedFile * */
 };
+
+typedef struct ScannedFile
+{
+	SxFileEntry *entry;
+	uint64		maker;			/* transaction that last wrote the relation's pg_class row */
+} ScannedFile;
 
 static void relcache_changed(Datum arg, Oid relid);
 static void add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static bool contained(uint64 fxid, void *arg);
+static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto);
+static uint64 count_found(SxFound *found, uint64 fxid, uint32 file);
+static uint64 maker_of(Oid relid);
 static int	compare_found(const void *a, const void *b);
 
 SxTail *
@@ -108,8 +120,9 @@ sx_tail_set_streams(SxTail *t, List *streams)
 }
 
 /*
- * Reads what is new.  Sets *snapshot to S (in `turn`).  Returns false if a new file could not
- * be scanned now because its relation is locked: nothing may be consumed then.
+ * Reads what is new.  Sets *snapshot to S (in `turn`).  Returns false if a new file is still to
+ * be scanned, at the next S or when its relation is no longer locked: nothing may be consumed
+ * before that.
  */
 bool
 sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosition **snapshot)
@@ -157,7 +170,9 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 		sx_capture_read(t->capture, upto);
 	sx_tail_apply_found(t, found, *snapshot);
 	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
-	return complete;
+
+	/* addresses in a file that was replaced wait for the scan of its successor, at the next S */
+	return complete && !t->has_fresh;
 }
 
 /*
@@ -182,6 +197,7 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 	{
 		SxFileEntry *e = sx_file_map_entry(map, i);
 		SxPosition *attached = NULL;
+		ScannedFile *scanned;
 		MemoryContext old;
 
 		if (!e->fresh || e->dead)
@@ -217,7 +233,10 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 		sx_file_scan(e->leaf, upto, e->member_before ? position : NULL,
 					 attached ? sx_position_to_snapshot(attached) : NULL, add_found, found);
 		old = MemoryContextSwitchTo(mcxt);
-		found->files = lappend(found->files, e);
+		scanned = palloc(sizeof(ScannedFile));
+		scanned->entry = e;
+		scanned->maker = maker_of(e->leaf);
+		found->files = lappend(found->files, scanned);
 		MemoryContextSwitchTo(old);
 	}
 	return found;
@@ -278,15 +297,26 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 
 	if (found == NULL)
 		return;
-	foreach(lc, found->files)
-	{
-		SxFileEntry *e = lfirst(lc);
-
-		sx_pending_drop_file(pending, e->index, contained, unconstify(SxPosition *, upto));
-		e->fresh = false;
-	}
 	if (found->n > 0)
 		qsort(found->rows, found->n, sizeof(Found), compare_found);
+	foreach(lc, found->files)
+	{
+		ScannedFile *f = lfirst(lc);
+		SxFileMap  *map = t->capture->map;
+
+		if (f->entry->member_before && t->follows)
+			check_replaced(t, found, f, upto);
+
+		/* what the scan found stands for the addresses in this file and in those before it */
+		for (uint32 i = 0; i < sx_file_map_count(map); i++)
+		{
+			SxFileEntry *e = sx_file_map_entry(map, i);
+
+			if (e == f->entry || (e->dead && e->leaf == f->entry->leaf))
+				sx_pending_drop_file(pending, i, contained, unconstify(SxPosition *, upto));
+		}
+		f->entry->fresh = false;
+	}
 	for (uint64 i = 0; i < found->n; i++)
 	{
 		Found	   *row = &found->rows[i];
@@ -300,4 +330,97 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 	/* in front, where the consumer looks for it */
 	if (always)
 		dlist_move_head(sx_pending_ready(pending), &always->node);
+}
+
+/*
+ * A command that replaces a file keeps the rows with their transactions (VACUUM FULL), or
+ * has waited until all were consumed (TRUNCATE).  So the new file must hold, of every
+ * transaction but the command's own, just the rows whose addresses we have.  Otherwise
+ * somebody went around us, and what the stream contains cannot be known.
+ */
+static void
+check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto)
+{
+	SxFileMap  *map = t->capture->map;
+	SxFileEntry *e = f->entry;
+	uint64		known = 0;
+	uint64		total = 0;
+	bool		broken = false;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, sx_pending_ready(t->capture->pending))
+	{
+		SxReady    *r = dlist_container(SxReady, node, iter.cur);
+		uint64		addresses = 0;
+		uint64		rows;
+
+		if (r->fxid == SX_ALWAYS_XID || sx_position_contains(found->position, r->fxid) ||
+			!sx_position_contains(upto, r->fxid))
+			continue;
+		for (uint32 i = 0; i < r->nruns; i++)
+		{
+			SxFileEntry *of = sx_file_map_entry(map, SxRunFile(&r->runs[i]));
+
+			if (of == e || (of->dead && of->leaf == e->leaf))
+				addresses += r->runs[i].count;
+		}
+		if (r->fxid == f->maker)
+			continue;
+		rows = count_found(found, r->fxid, e->index);
+		known += rows;
+		if (rows != addresses)
+			broken = true;
+	}
+	for (uint64 i = 0; i < found->n; i++)
+		if (found->rows[i].file == e->index && found->rows[i].fxid != f->maker)
+			total++;
+	if (total > known)			/* of transactions that we have not seen insert */
+		broken = true;
+	if (broken)
+	{
+		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(t));
+
+		t->broken = list_concat_unique_oid(t->broken, e->streams);
+		MemoryContextSwitchTo(old);
+	}
+}
+
+/* rows are sorted by transaction, then file */
+static uint64
+count_found(SxFound *found, uint64 fxid, uint32 file)
+{
+	uint64		low = 0;
+	uint64		high = found->n;
+	uint64		n = 0;
+
+	while (low < high)
+	{
+		uint64		mid = low + (high - low) / 2;
+		Found	   *row = &found->rows[mid];
+
+		if (row->fxid < fxid || (row->fxid == fxid && row->file < file))
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	while (low + n < found->n && found->rows[low + n].fxid == fxid && found->rows[low + n].file == file)
+		n++;
+	return n;
+}
+
+static uint64
+maker_of(Oid relid)
+{
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	TransactionId xid;
+
+	if (!HeapTupleIsValid(tuple))
+		return 0;
+	xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
+	ReleaseSysCache(tuple);
+	if (!TransactionIdIsNormal(xid))
+		return 0;
+	if (TransactionIdFollowsOrEquals(xid, TransactionXmin))
+		xid = SubTransGetTopmostTransaction(xid);
+	return sx_widen_xid(xid);
 }

@@ -25,6 +25,8 @@ typedef struct SxTail
 	bool		flush_wal;		/* a large transaction is followed: see what it has written */
 	TimestampTz last_flush;
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
+	bool		follows;		/* it has read all that was written since its position */
+	List	   *broken;			/* of Oid: streams whose file was replaced behind our back */
 	struct SxTail *next;
 } SxTail;
 
