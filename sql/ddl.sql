@@ -88,7 +88,7 @@ SELECT v.view, v.owner, q.relowner::regrole AS query_owner, m.relowner::regrole 
 INSERT INTO ev VALUES (2, 2000);
 SELECT test.check('totals');
 ALTER VIEW totals OWNER TO CURRENT_USER;
-SELECT view, owner = current_user AS mine FROM streamext.views WHERE view = 'totals'::regclass;
+SELECT view, owner = current_user::regrole AS mine FROM streamext.views WHERE view = 'totals'::regclass;
 SELECT test.check('totals');
 REASSIGN OWNED BY regress_streamext_owner TO CURRENT_USER;
 
@@ -122,6 +122,7 @@ SELECT test.explain('SELECT * FROM totals WHERE total = 1000');
 SELECT test.explain('SELECT * FROM averages WHERE mean > 10');
 RESET enable_seqscan;
 DROP INDEX totals_total;
+SELECT count(*) FROM pg_indexes WHERE indexname = 'totals_total';
 INSERT INTO ev SELECT i % 7, i FROM generate_series(1, 100) i;
 SELECT test.check('totals'), test.check('averages');
 
@@ -135,7 +136,6 @@ SET ROLE regress_streamext_owner;
 SELECT count(*) FROM totals;
 RESET ROLE;
 REVOKE SELECT ON totals FROM regress_streamext_owner;
-SECURITY LABEL ON VIEW totals IS 'none';
 
 -- what PostgreSQL would do to a view, but a continuous one cannot bear
 ALTER VIEW totals ALTER COLUMN k SET DEFAULT 1;
@@ -160,7 +160,7 @@ SELECT test.check('totals');
 -- the internal relations are not for hands
 SELECT format('DROP TABLE %s', mat) AS a, format('DROP VIEW %s', query) AS b, format('ALTER TABLE %s ADD COLUMN x int', mat) AS c,
 	format('ALTER TABLE %s RENAME TO x', mat) AS d, format('TRUNCATE %s', mat) AS e, format('ALTER TABLE %s SET SCHEMA public', mat) AS f,
-	format('INSERT INTO %s DEFAULT VALUES', mat) AS g, format('ALTER VIEW %s RENAME TO x', query) AS h, format('ALTER TABLE %s OWNER TO regress_streamext_owner', mat) AS i
+	format('ALTER VIEW %s RENAME TO x', query) AS h, format('ALTER TABLE %s OWNER TO regress_streamext_owner', mat) AS i
 	FROM streamext.view_def WHERE view = 'totals'::regclass \gset
 \set VERBOSITY sqlstate
 :a;
@@ -169,17 +169,20 @@ SELECT format('DROP TABLE %s', mat) AS a, format('DROP VIEW %s', query) AS b, fo
 :d;
 :e;
 :f;
-:g;
 :h;
 :i;
 \set VERBOSITY default
 SELECT test.check('totals');
 
 -- what a view reads is protected: columns, types, functions
+\set VERBOSITY terse
 ALTER TABLE ev DROP COLUMN v;
+\set VERBOSITY default
 ALTER TABLE ev ALTER COLUMN v TYPE bigint;
 ALTER TABLE ev RENAME COLUMN v TO value;
+\set VERBOSITY terse
 ALTER TABLE ev DROP COLUMN unused;
+\set VERBOSITY default
 DROP MATERIALIZED VIEW averages;
 ALTER TABLE ev DROP COLUMN unused;
 ALTER TABLE ev ADD COLUMN v text DEFAULT 'not the same';
@@ -193,7 +196,9 @@ SELECT test.check('totals');
 ALTER TABLE other.events SET SCHEMA public;
 CREATE FUNCTION twofold(int) RETURNS int LANGUAGE sql IMMUTABLE AS 'SELECT $1 * 2';
 CREATE MATERIALIZED VIEW twofolds WITH (streamext.continuous) AS SELECT twofold(k) AS k2, count(*) AS n FROM events GROUP BY twofold(k);
+\set VERBOSITY terse
 DROP FUNCTION twofold(int);
+\set VERBOSITY default
 DROP TABLE events;
 ALTER TABLE events SET UNLOGGED;
 ALTER TABLE events INHERIT also;
@@ -218,8 +223,8 @@ CREATE VIEW plain_view AS SELECT 1;
 CREATE MATERIALIZED VIEW plain_matview AS SELECT 1;
 DROP VIEW a;
 DROP MATERIALIZED VIEW IF EXISTS a, b;
-DROP VIEW c, plain_view;
 DROP MATERIALIZED VIEW plain_view;
+DROP VIEW c, plain_view;
 DROP VIEW plain_matview;
 DROP MATERIALIZED VIEW plain_matview;
 DROP TABLE twice;
@@ -229,7 +234,9 @@ INSERT INTO events (k, value) VALUES (5, 5);
 ROLLBACK;
 INSERT INTO events (k, value) VALUES (6, 6);
 SELECT test.check('twice');
+\set VERBOSITY terse
 DROP SCHEMA other;
+\set VERBOSITY default
 SET client_min_messages = warning;
 DROP SCHEMA other CASCADE;
 DROP TABLE events CASCADE;
@@ -244,14 +251,18 @@ GRANT SELECT ON shared TO regress_streamext_owner;
 SET ROLE regress_streamext_owner;
 CREATE MATERIALIZED VIEW owned WITH (streamext.continuous) AS SELECT a, count(*) FROM shared GROUP BY a;
 RESET ROLE;
+\set VERBOSITY terse
 DROP ROLE regress_streamext_owner;
+\set VERBOSITY default
 DROP OWNED BY regress_streamext_owner;
 SELECT to_regclass('owned'), test.leftovers();
 DROP ROLE regress_streamext_owner;
 
 -- the extension: dropped with its views, and made again
 CREATE MATERIALIZED VIEW last WITH (streamext.continuous) AS SELECT a, count(*) AS n FROM shared GROUP BY a;
+\set VERBOSITY terse
 DROP EXTENSION streamext;
+\set VERBOSITY default
 SET client_min_messages = warning;
 DROP EXTENSION streamext CASCADE;
 RESET client_min_messages;

@@ -114,7 +114,7 @@ $$;
 
 -- what is left of a view's internal relations and catalog rows
 CREATE FUNCTION test.leftovers() RETURNS bigint LANGUAGE sql AS
-$$ SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(mat|query)_\d+')
+$$ SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(mat|query)_\d+$')
 	+ (SELECT count(*) FROM streamext.view_def) + (SELECT count(*) FROM streamext.view_position) $$;
 RESET client_min_messages;
 \set ECHO all

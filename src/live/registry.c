@@ -59,6 +59,7 @@ sx_registry_init(void)
 			pg_atomic_init_u64(&db->flush_request, 0);
 			pg_atomic_init_u64(&db->flush_done, 0);
 			pg_atomic_init_u64(&db->rows, 0);
+			pg_atomic_init_u64(&db->caught_up_at, 0);
 			pg_atomic_init_u32(&db->requirers, 0);
 			pg_atomic_init_u32(&db->require_epoch, 0);
 			ConditionVariableInit(&db->published_cv);

@@ -84,6 +84,10 @@ typedef struct SxView
 	pid_t		builder_pid;	/* (m) */
 	/* status (m) */
 	int64		rows_consumed;	/* flushed and live */
+	double		rows_per_second;	/* of the last second */
+	int64		rate_rows;		/* rows_consumed when that second began */
+	TimestampTz rate_at;
+	int64		lag_rows;		/* committed, read, not consumed yet */
 	int64		dead_letters;
 	int64		flushes;
 	TimestampTz last_flush;
@@ -127,6 +131,7 @@ typedef struct SxDb
 	pg_atomic_uint64 flush_request; /* raised to ask that all be flushed */
 	pg_atomic_uint64 flush_done;	/* the last request whose flush is done */
 	pg_atomic_uint64 rows;		/* rows consumed, all streams */
+	pg_atomic_uint64 caught_up_at;	/* TimestampTz: when live views last had nothing left to consume */
 	/*
 	 * Transactions that are creating views: the consumer stays and the slot does not move
 	 * while there are any.  The epoch counts those that ended: when it changes, the catalog

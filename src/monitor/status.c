@@ -39,6 +39,8 @@ enum
 	STATE_VIEW,
 	STATE_STATE,
 	STATE_ROWS_CONSUMED,
+	STATE_ROWS_PER_SECOND,
+	STATE_LAG_ROWS,
 	STATE_LAG_BYTES,
 	STATE_LAG,
 	STATE_P50,
@@ -73,6 +75,8 @@ typedef struct ViewCopy
 	uint64		live_bytes;
 	XLogRecPtr	protect_lsn;
 	int64		rows_consumed;
+	double		rows_per_second;
+	int64		lag_rows;
 	int64		dead_letters;
 	TimestampTz last_flush;
 	int			last_flush_us;
@@ -91,6 +95,7 @@ typedef struct DbCopy
 	bool		idle;			/* the consumer sleeps: nothing is new */
 	pid_t		consumer_pid;
 	XLogRecPtr	consumed_lsn;
+	TimestampTz caught_up_at;
 	XLogRecPtr	slot_lsn;
 	char		problem[256];
 } DbCopy;
@@ -171,10 +176,22 @@ sx_view_states(PG_FUNCTION_ARGS)
 			values[STATE_LAG] = IntervalPGetDatum(interval_between(now, now));
 			nulls[STATE_LAG] = false;
 		}
+		else if (v.state == SX_VIEW_LIVE && d.caught_up_at != 0)
+		{
+			values[STATE_LAG] = IntervalPGetDatum(interval_between(d.caught_up_at, now));
+			nulls[STATE_LAG] = false;
+		}
 		else if (v.state != SX_VIEW_LIVE && v.last_flush != 0)
 		{
 			values[STATE_LAG] = IntervalPGetDatum(interval_between(v.last_flush, now));
 			nulls[STATE_LAG] = false;
+		}
+
+		if (v.state == SX_VIEW_LIVE)
+		{
+			values[STATE_ROWS_PER_SECOND] = Float8GetDatum(v.rows_per_second);
+			values[STATE_LAG_ROWS] = Int64GetDatum(v.lag_rows);
+			nulls[STATE_ROWS_PER_SECOND] = nulls[STATE_LAG_ROWS] = false;
 		}
 
 		if (percentile(v.freshness, 0.5, &ms))
@@ -290,7 +307,9 @@ copy_db(SxDb *db, DbCopy *copy)
 		return;
 	copy->found = true;
 	copy->idle = pg_atomic_read_u32(&db->consumer_sleeps) != 0;
-	copy->consumed_lsn = pg_atomic_read_u64(&db->consumed_lsn);
+	/* a consumer that has nothing left says so by the highest LSN */
+	copy->consumed_lsn = Min(pg_atomic_read_u64(&db->consumed_lsn), pg_atomic_read_u64(&db->read_lsn));
+	copy->caught_up_at = (TimestampTz) pg_atomic_read_u64(&db->caught_up_at);
 	SpinLockAcquire(&db->mutex);
 	copy->consumer_pid = db->consumer_pid;
 	copy->slot_lsn = db->slot_lsn;
@@ -314,6 +333,8 @@ copy_view(SxDb *db, Oid viewid, ViewCopy *copy)
 		copy->state = v->state;
 		copy->protect_lsn = v->protect_lsn;
 		copy->rows_consumed = v->rows_consumed;
+		copy->rows_per_second = v->rows_per_second;
+		copy->lag_rows = v->lag_rows;
 		copy->dead_letters = v->dead_letters;
 		copy->last_flush = v->last_flush;
 		copy->last_flush_us = v->last_flush_us;

@@ -5,6 +5,8 @@ CREATE FUNCTION streamext.view_states(
 	OUT view pg_catalog.oid,
 	OUT state pg_catalog.text,
 	OUT rows_consumed pg_catalog.int8,
+	OUT rows_per_second pg_catalog.float8,
+	OUT lag_rows pg_catalog.int8,
 	OUT lag_bytes pg_catalog.int8,
 	OUT lag pg_catalog.interval,
 	OUT freshness_p50_ms pg_catalog.float8,
@@ -64,8 +66,8 @@ CREATE VIEW streamext.status WITH (security_barrier) AS
 SELECT s.view::pg_catalog.regclass AS view,
 	s.state,
 	s.rows_consumed,
-	NULL::pg_catalog.float8 AS rows_per_second,
-	NULL::pg_catalog.int8 AS lag_rows,
+	s.rows_per_second,
+	s.lag_rows,
 	s.lag_bytes,
 	s.lag,
 	s.freshness_p50_ms,
@@ -89,7 +91,9 @@ FROM streamext.view_states() s;
 COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing; columns without a meaning yet are null';
 COMMENT ON COLUMN streamext.status.rows_consumed IS 'rows of the stream read since the view was built';
 COMMENT ON COLUMN streamext.status.lag_bytes IS 'bytes of write-ahead log not read yet';
-COMMENT ON COLUMN streamext.status.lag IS 'zero when nothing is new; time since the last flush when the view is not live; null when unknown';
+COMMENT ON COLUMN streamext.status.lag IS 'zero when nothing is new; otherwise the time since nothing was left to read, or since the last flush when the view is not live';
+COMMENT ON COLUMN streamext.status.rows_per_second IS 'rows of the stream read, over the last second';
+COMMENT ON COLUMN streamext.status.lag_rows IS 'rows that are committed and found, but not computed yet; null when the view is not live';
 COMMENT ON COLUMN streamext.status.freshness_p50_ms IS 'median time from commit to visible, milliseconds';
 COMMENT ON COLUMN streamext.status.freshness_p99_ms IS '99th percentile of the time from commit to visible, milliseconds';
 COMMENT ON COLUMN streamext.status.live_groups IS 'groups in live state, not flushed yet';

@@ -425,7 +425,6 @@ store_row(void *arg, TupleTableSlot *row)
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("group key is too large for the index of the materialized table")));
 	tuplestore_puttupleslot(builder.rows, row);
-	builder.nrows++;
 }
 
 typedef struct HistoryRows

@@ -55,6 +55,7 @@ static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
 static void note_freshness(Consumer *c, List *taken);
+static void note_lag(Consumer *c, List *postponed);
 static void rest(Consumer *c, TimestampTz turn_started);
 
 void
@@ -320,11 +321,42 @@ consume(Consumer *c, SxPosition *snapshot)
 		consumed = Min(consumed, r->commit_lsn);
 	}
 	c->backlog = nheld > 0 && !c->retry_soon;
+	note_lag(c, postponed);
 	publish(c, sx_position_without(snapshot, held, nheld), consumed);
 
 	note_freshness(c, taken);
 	foreach(lc, taken)
 		sx_pending_remove(pending, lfirst(lc));
+}
+
+/* what is left for the next cycles, for streamext.status */
+static void
+note_lag(Consumer *c, List *postponed)
+{
+	SxReady   **ready = palloc(sizeof(SxReady *) * (list_length(postponed) + 1));
+	int			n = 0;
+	SxBatch    *batch = NULL;
+	ListCell   *lc;
+
+	if (postponed == NIL)
+		pg_atomic_write_u64(&c->db->caught_up_at, GetCurrentTimestamp());
+	foreach(lc, postponed)
+		ready[n++] = lfirst(lc);
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->shared->state != SX_VIEW_LIVE)
+			continue;
+		if (n == 0)
+		{
+			lv->shared->lag_rows = 0;
+			continue;
+		}
+		if (batch == NULL || batch->stream != lv->def->streamid)
+			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, n, false);
+		lv->shared->lag_rows = batch->nrows;
+	}
 }
 
 /* how long after its commit record was written each transaction became visible */

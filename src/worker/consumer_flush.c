@@ -30,6 +30,7 @@ static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
 static bool seal(Consumer *c, LiveView *lv);
 static void check_request(Consumer *c);
+static void note_rate(Consumer *c, SxView *v, TimestampTz now);
 
 void
 sx_consumer_flush(Consumer *c)
@@ -62,6 +63,7 @@ sx_consumer_flush(Consumer *c)
 		LiveView   *lv = lfirst(lc);
 		SxView	   *v = lv->shared;
 
+		note_rate(c, v, now);
 		if (v->state == SX_VIEW_PAUSING)
 		{
 			if (sx_gen_sealed(v) == NULL)
@@ -95,6 +97,22 @@ sx_consumer_flush(Consumer *c)
 	if (sealed)
 		sx_wake_flusher(db);
 	check_request(c);
+}
+
+/* rows per second, over a second or more */
+static void
+note_rate(Consumer *c, SxView *v, TimestampTz now)
+{
+	long		ms = TimestampDifferenceMilliseconds(v->rate_at, now);
+
+	if (v->rate_at != 0 && ms < 1000)
+		return;
+	SpinLockAcquire(&c->db->mutex);
+	v->rows_per_second = v->rate_at == 0 || v->rows_consumed < v->rate_rows ? 0 :
+		(v->rows_consumed - v->rate_rows) * 1000.0 / ms;
+	v->rate_rows = v->rows_consumed;
+	v->rate_at = now;
+	SpinLockRelease(&c->db->mutex);
 }
 
 /* rows that no position can hold back must be consumed first (cycle.h) */
