@@ -291,7 +291,22 @@ start(ReadState *st)
 static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
-	return ExecScan(&node->ss, next_row, recheck);
+	ReadState  *st = (ReadState *) node;
+	ExprContext *econtext = node->ss.ps.ps_ExprContext;
+	TupleTableSlot *row;
+
+	if (!st->started || st->groups != NULL || node->ss.ps.state->es_epq_active != NULL)
+		return ExecScan(&node->ss, next_row, recheck);
+
+	/* nothing is live: the shortest way */
+	row = ExecProcNode(st->child);
+	if (node->ss.ps.ps_ProjInfo == NULL)
+		return row;
+	if (TupIsNull(row))
+		return ExecClearTuple(node->ss.ps.ps_ProjInfo->pi_state.resultslot);
+	ResetExprContext(econtext);
+	econtext->ecxt_scantuple = row;
+	return ExecProject(node->ss.ps.ps_ProjInfo);
 }
 
 /* a re-check gets whole rows that had passed the quals */

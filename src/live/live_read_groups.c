@@ -66,7 +66,8 @@ build(SxReadGroups *g, SxLiveRequest *request)
 
 	g->groups = MemoryContextAllocHuge(g->context, sizeof(SxReadGroup) * Max(request->nrows, 1));
 	g->keyhash = palloc(sizeof(uint32) * (nkeys + 1));
-	while (nkeys > 0 && nbuckets < (uint32) request->nrows)
+	/* sparse: most rows of the table have no group, and an empty bucket says so at once */
+	while (nkeys > 0 && nbuckets / 4 < (uint32) request->nrows && nbuckets < (1U << 30))
 		nbuckets *= 2;
 	g->mask = nbuckets - 1;
 	g->buckets = MemoryContextAllocHuge(g->context, sizeof(int) * nbuckets);

@@ -230,7 +230,8 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 					*latest = mark->snapshot;
 			}
 		}
-		sx_file_scan(e->leaf, upto, e->member_before ? position : NULL,
+		/* of an attached one: what the mark sees, and inserts that it does not contain */
+		sx_file_scan(e->leaf, upto, e->member_before ? position : attached,
 					 attached ? sx_position_to_snapshot(attached) : NULL, add_found, found);
 		old = MemoryContextSwitchTo(mcxt);
 		scanned = palloc(sizeof(ScannedFile));

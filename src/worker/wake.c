@@ -227,6 +227,28 @@ describe_blocker(SxDb *db, SxView *v)
 	return psprintf("Continuous view \"%s\" has not read all rows: %s.", name, reason);
 }
 
+/* after a start of the server the launcher needs a moment to find the databases with views */
+static SxDb *
+wait_for_database(TimestampTz deadline)
+{
+	SxDb	   *db;
+
+	if (sx_shared == NULL || wal_level < WAL_LEVEL_REPLICA || RecoveryInProgress())
+		return NULL;
+	while ((db = sx_my_db()) == NULL)
+	{
+		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+
+		if (left <= 0)
+			return NULL;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+						 Min(left, 100), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return db;
+}
+
 /*
  * The one wait: for one view, or all, or those of a stream, to have consumed (flushed: and
  * written) everything that was committed before the call.  A consumer's cycle that starts
@@ -241,6 +263,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	ListCell   *lc;
 	uint64		cycle;
 	uint64		request = 0;
+	uint64		requested_lives = 0;
 	XLogRecPtr	lsn;
 
 	if (blocker)
@@ -254,6 +277,10 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	}
 	if (views == NIL)
 		return true;
+
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	if (db == NULL)
+		db = wait_for_database(deadline);
 	if (db == NULL)
 	{
 		if (blocker)
@@ -261,7 +288,6 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 		return false;
 	}
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
 	lsn = GetXLogInsertRecPtr();
 	pg_memory_barrier();
 	cycle = pg_atomic_read_u64(&db->cycle_started);
@@ -271,14 +297,20 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	{
 		SxView	   *behind = NULL;
 		Oid			unknown = InvalidOid;
+		uint64		lives = 0;
 
 		foreach(lc, views)
 		{
 			SxView	   *v = sx_view_by_id(db, lfirst_oid(lc));
 
 			if (v == NULL)
+			{
 				unknown = lfirst_oid(lc);
-			else if (!view_is_at(db, v, cycle, lsn))
+				continue;
+			}
+			lives += v->incarnation;
+			pg_read_barrier();
+			if (!view_is_at(db, v, cycle, lsn))
 				behind = v;
 		}
 
@@ -288,9 +320,19 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 				break;
 			/* consumed: now ask once that it be written */
 			if (request == 0)
+			{
 				request = pg_atomic_add_fetch_u64(&db->flush_request, 1);
+				requested_lives = lives;
+			}
 			if (pg_atomic_read_u64(&db->flush_done) >= request)
-				break;
+			{
+				if (lives == requested_lives)
+					break;
+
+				/* a view lost its live state meanwhile: what it has now may be unwritten */
+				request = 0;
+				continue;
+			}
 		}
 
 		/* the consumer may be asleep, with nothing new since: it must run a cycle anyway */
