@@ -20,7 +20,7 @@ SELECT test.check('rows_ok');
 SELECT test.check('ratios', 'SELECT k, count(*), sum(100 / v) FROM ev WHERE v <> 0 GROUP BY k');
 SELECT test.check('casts', $$SELECT id, note::int FROM ev WHERE note ~ '^\d+$'$$);
 SELECT test.check('keys', 'SELECT 1000 / v, count(*) FROM ev WHERE v <> 0 GROUP BY 1');
-SELECT test.check('filters', 'SELECT count(*) FROM ev WHERE v <> 0');
+SELECT test.check('filters', 'SELECT count(*) FROM ev WHERE CASE WHEN v <> 0 THEN 10 / v > 0 END');
 SELECT "row", stream, at <= now() AS at FROM streamext.dead_letters WHERE view = 'casts'::regclass;
 SELECT view, state FROM streamext.views ORDER BY view::text;
 SELECT view, dead_letters, last_error FROM streamext.status ORDER BY view::text;
@@ -32,7 +32,7 @@ INSERT INTO ev VALUES (700, 'e', 1, '12');
 SELECT streamext.wait_for(), streamext.flush();
 SELECT view, count(*), min(id::int), max(id::int), min(sqlstate), min(message) FROM letters() GROUP BY view ORDER BY view::text;
 SELECT test.check('ratios', 'SELECT k, count(*), sum(100 / v) FROM ev WHERE v <> 0 GROUP BY k');
-SELECT test.check('rows_ok'), test.check('filters', 'SELECT count(*) FROM ev WHERE v <> 0');
+SELECT test.check('rows_ok'), test.check('filters', 'SELECT count(*) FROM ev WHERE CASE WHEN v <> 0 THEN 10 / v > 0 END');
 
 -- a dead letter is stored once, and before it is flushed too it is counted in the status
 SELECT dead_letters FROM streamext.status WHERE view = 'ratios'::regclass;
@@ -78,14 +78,14 @@ CREATE MATERIALIZED VIEW by_long WITH (streamext.continuous) AS SELECT k, count(
 INSERT INTO long_keys SELECT i, CASE WHEN i = 3 THEN (SELECT string_agg(md5(x::text), '') FROM generate_series(1, 1000) x) ELSE 'short ' || i % 2 END FROM generate_series(1, 6) i;
 SELECT streamext.wait_for('by_long'), streamext.flush('by_long');
 TABLE by_long ORDER BY 1;
-SELECT id, reason, sqlstate, message, length(d."row" ->> 'k') AS length FROM letters() l JOIN streamext.dead_letters d USING (view, sqlstate) WHERE l.view = 'by_long'::regclass;
+SELECT "row" ->> 'id' AS id, reason, sqlstate, message, length("row" ->> 'k') AS length FROM streamext.dead_letters WHERE view = 'by_long'::regclass;
 
 -- user code that raises: class P0 with an own code, a constraint of a domain, a cast of its own; a function that is slow to give up
 CREATE DOMAIN even AS int CHECK (VALUE % 2 = 0);
 CREATE FUNCTION picky(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS
 $$ BEGIN IF $1 = 13 THEN RAISE EXCEPTION 'unlucky: %', $1 USING ERRCODE = 'P0013', DETAIL = 'thirteen'; END IF; RETURN $1; END $$;
 CREATE FUNCTION caught(int) RETURNS text LANGUAGE plpgsql IMMUTABLE AS
-$$ BEGIN RETURN picky($1)::text; EXCEPTION WHEN OTHERS THEN RETURN 'caught ' || SQLERRM; END $$;
+$$ BEGIN RETURN public.picky($1)::text; EXCEPTION WHEN OTHERS THEN RETURN 'caught ' || SQLERRM; END $$;
 CREATE TABLE numbers (id int, v int);
 CREATE MATERIALIZED VIEW evens WITH (streamext.continuous) AS SELECT id, v::even AS e FROM numbers;
 CREATE MATERIALIZED VIEW lucky WITH (streamext.continuous) AS SELECT picky(v) % 2 AS odd, count(*) AS n FROM numbers GROUP BY 1;

@@ -10,7 +10,7 @@ GRANT ALL ON SCHEMA "Schéma ""quoted"" select" TO "regress_streamext "" Rôle";
 GRANT CREATE ON SCHEMA public TO "regress_streamext "" Rôle";
 SET ROLE "regress_streamext "" Rôle";
 CREATE TABLE "Schéma ""quoted"" select"."Tâble; DROP" (
-	"Col umn" int, "quo""te" text, "select" numeric, "Zeit é" timestamptz NOT NULL, "$1" int, "%s" text, E'back\\slash' int);
+	"Col umn" int, "quo""te" text, "select" numeric, "Zeit é" timestamptz NOT NULL, "$1" int, "%s" text, "back\slash" int);
 SELECT streamext.create_stream('"Schéma ""quoted"" select"."Tâble; DROP"', event_time => 'Zeit é');
 CREATE MATERIALIZED VIEW "Schéma ""quoted"" select"."Víew 'x' "" y" WITH (streamext.continuous) AS
 	SELECT "Col umn", "quo""te" AS "a "" b", count(*) AS "group", sum("select") AS "Sum(select)", avg("$1") AS "%s", max("%s") AS "$1",
@@ -62,7 +62,7 @@ CREATE SCHEMA trap;
 CREATE TABLE trap.view_def (a int);
 CREATE TABLE trap.mat_1 (a int);
 CREATE TABLE trap.mat_2 (a int);
-CREATE FUNCTION trap.finalize(regprocedure, "any", anyelement) RETURNS anyelement LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
+CREATE FUNCTION trap.finalize(regprocedure, anyarray, anyelement) RETURNS anyelement LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
 CREATE FUNCTION trap.finalize(regprocedure, bigint, bigint) RETURNS bigint LANGUAGE plpgsql AS $$ BEGIN RAISE 'trapped'; END $$;
 CREATE FUNCTION trap.sum(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'trapped'; END $$;
 CREATE FUNCTION trap.count(int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RAISE 'trapped'; END $$;

@@ -4,8 +4,8 @@
 \i :include
 
 -- states of plain types: the aggregate's own functions at work
-SELECT streamext.combine('count(*)'::regprocedure, 3::bigint, 4::bigint);
-SELECT streamext.combine('max(int)'::regprocedure, 3, 4), streamext.combine('min(text)'::regprocedure, 'a', 'b' COLLATE "C");
+SELECT streamext.combine('count()'::regprocedure, 3::bigint, 4::bigint);
+SELECT streamext.combine('max(int)'::regprocedure, 3, 4), streamext.combine('min(text)'::regprocedure, 'a'::text, 'b'::text);
 SELECT streamext.combine('max(int)'::regprocedure, NULL::int, 4), streamext.combine('max(int)'::regprocedure, 3, NULL::int),
 	streamext.combine('max(int)'::regprocedure, NULL::int, NULL::int);
 SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL::numeric);
@@ -28,7 +28,9 @@ SELECT streamext.finalize('avg(int)'::regprocedure, 3, NULL::numeric);
 \echo :SQLSTATE
 SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL::int);
 \echo :SQLSTATE
-SELECT streamext.finalize('avg(int)'::regprocedure, NULL, NULL);
+SELECT streamext.finalize('avg(int)'::regprocedure, NULL, NULL::numeric);
+\echo :SQLSTATE
+SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL);
 \echo :SQLSTATE
 SELECT streamext.combine('lower(text)'::regprocedure, 'a'::text, 'b'::text);
 \echo :SQLSTATE
@@ -52,7 +54,7 @@ SELECT streamext.finalize('max(anyarray)'::regprocedure, '{2,7}'::bigint[], NULL
 \echo :SQLSTATE
 SELECT streamext.finalize('row_number()'::regprocedure, 1, NULL::bigint);
 \echo :SQLSTATE
-SELECT streamext.combine('max(text)'::regprocedure, 'a' COLLATE "C", 'b' COLLATE "POSIX");
+SELECT streamext.combine('max(text)'::regprocedure, 'a'::text COLLATE "C", 'b'::text COLLATE "POSIX");
 \echo :SQLSTATE
 
 -- forged states of an internal type: nothing that comes in from outside is ever used
@@ -118,11 +120,13 @@ SELECT format('SELECT streamext.finalize(''sum(numeric)''::regprocedure, %I, NUL
 :equality;
 \echo :SQLSTATE
 -- by COPY, in text and binary, as pg_dump would
-\set copied `mktemp`
+\set copied `mktemp -u`
+\set remove 'rm ' :copied
 COPY copied TO :'copied' WITH (FORMAT binary);
 \echo :SQLSTATE
 CREATE TEMP TABLE again (LIKE copied);
 COPY again FROM :'copied' WITH (FORMAT binary);
+COPY (SELECT 1) TO PROGRAM :'remove';
 SELECT replace(:'own', 'copied', 'again') AS own \gset
 :own;
 \echo :SQLSTATE

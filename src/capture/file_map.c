@@ -81,6 +81,7 @@ struct SxFileMap
 	files_hash *by_file;		/* live entries */
 	rels_hash  *concerned;		/* members, their parents and roots, of the last refresh */
 	rels_hash  *leaves;			/* every leaf that ever had an entry */
+	uint32		refreshes;
 	SxFile		last_file;
 	SxFileEntry *last_entry;	/* of last_file; NULL: not ours */
 	bool		last_valid;
@@ -158,6 +159,7 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 	/* change: from here on only memory can run out, which the caller does not survive */
 	MemoryContextSwitchTo(map->context);
 	map->last_valid = false;
+	map->refreshes++;
 
 	for (uint32 i = 0; i < map->nentries; i++)
 	{
@@ -169,6 +171,7 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		if (f == NULL || !SxFileEquals(f->file, entry->file))
 		{
 			entry->dead = true;
+			entry->died = map->refreshes;
 			entry->fresh = false;
 			files_delete(map->by_file, entry->file);
 		}
@@ -333,6 +336,7 @@ add_entry(SxFileMap *map, Oid leaf, SxFile file, bool mark_fresh)
 {
 	SxFileEntry *entry = MemoryContextAllocZero(map->context, sizeof(SxFileEntry));
 	bool		exists;
+	RelSlot    *slot;
 
 	if (map->nentries == map->maxentries)
 	{
@@ -347,12 +351,15 @@ add_entry(SxFileMap *map, Oid leaf, SxFile file, bool mark_fresh)
 	map->entries[map->nentries++] = entry;
 	files_insert(map->by_file, file, &exists)->entry = entry;
 
-	rels_insert(map->leaves, leaf, &exists)->node = SxFileNumber(file);
+	slot = rels_insert(map->leaves, leaf, &exists);
 	if (mark_fresh)
 	{
+		/* one that was detached and comes back is new, although it has been here */
 		entry->fresh = true;
-		entry->member_before = exists;
+		entry->member_before = exists && map->entries[slot->node]->dead &&
+			map->entries[slot->node]->died == map->refreshes;
 	}
+	slot->node = entry->index;
 	return entry;
 }
 

@@ -23,6 +23,8 @@ typedef void (*SxRowSink) (void *arg, TupleTableSlot *row);
  * concerns them; lives in info->context.
  */
 extern SxPlan *sx_plan_create(SxViewInfo *info);
+/* does it read other relations than the stream? (in a transaction) */
+extern bool sx_plan_has_lookups(SxPlan *plan);
 /*
  * Locks the lookups' tables without waiting; false: one is not free (*blocked_by says which).
  * The stream itself is locked by sx_batch_lock.

@@ -72,6 +72,7 @@ static void anything_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void refresh(SxPlan *plan);
 static void build_all(SxPlan *plan);
 static bool lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by);
+static bool lookup_walker(Node *node, Oid *stream);
 static bool lock_walker(Node *node, LockWalk *walk);
 static bool lock_relation_tree(Oid relid, LockWalk *walk);
 static bool lock_one(Oid relid, LockWalk *walk);
@@ -250,6 +251,35 @@ lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by)
 	if (blocked_by != NULL)
 		*blocked_by = walk.blocked_by;
 	return false;
+}
+
+bool
+sx_plan_has_lookups(SxPlan *plan)
+{
+	Oid			stream = plan->info->def->streamid;
+
+	return lookup_walker((Node *) sx_plan_query(plan, SX_PLAN_FEW), &stream);
+}
+
+static bool
+lookup_walker(Node *node, Oid *stream)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Query))
+	{
+		ListCell   *lc;
+
+		foreach(lc, ((Query *) node)->rtable)
+		{
+			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+			if (rte->rtekind == RTE_RELATION && rte->relid != *stream)
+				return true;
+		}
+		return query_tree_walker((Query *) node, lookup_walker, stream, 0);
+	}
+	return expression_tree_walker(node, lookup_walker, stream);
 }
 
 /* true: stop, a lock is not free */

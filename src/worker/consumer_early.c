@@ -159,7 +159,8 @@ get_early(Consumer *c, TransactionId xid)
 	{
 		LiveView   *lv = lfirst(lc);
 
-		if (lv->shared->state == SX_VIEW_LIVE && lv->writer)
+		/* a lookup row of the same transaction is not visible before it commits */
+		if (lv->shared->state == SX_VIEW_LIVE && lv->writer && !lv->has_lookups)
 			add_part(c, e, lv);
 	}
 	return e;

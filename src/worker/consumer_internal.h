@@ -22,12 +22,14 @@ typedef struct LiveView
 	/* while live: */
 	SxViewInfo *info;
 	SxPlan	   *plan;
+	bool		has_lookups;	/* the plan joins other tables */
 	SxLiveWriter *writer;
 	bool		prepared;		/* takes part in the publication of this cycle */
 	int64		rows;			/* stream rows in what is prepared */
 	bool		flush_wanted;	/* by the request being carried out */
 	SxPosition *sealed;			/* position at the last seal, in context */
 	XLogRecPtr	sealed_lsn;
+	uint64		flush_gen;		/* the last one that the request being carried out waits for */
 } LiveView;
 
 

@@ -450,6 +450,7 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 		sx_run_as_begin(&as, lv->def);
 		lv->info = sx_view_info_create(lv->def, lv->context);
 		lv->plan = sx_plan_create(lv->info);
+		lv->has_lookups = sx_plan_has_lookups(lv->plan);
 		sx_run_as_end(&as);
 		PopActiveSnapshot();
 		CommitTransactionCommand();

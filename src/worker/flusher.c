@@ -25,6 +25,7 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -72,12 +73,21 @@ sx_flusher_main(Datum arg)
 
 	if (db == NULL)
 		proc_exit(0);
-	before_shmem_exit(flusher_exit, PointerGetDatum(db));
 	SpinLockAcquire(&db->mutex);
+	/* a launcher that was restarted knows nothing of its predecessor's workers */
+	if (db->flusher_pid != 0 || db->closing)
+	{
+		SpinLockRelease(&db->mutex);
+		proc_exit(0);
+	}
 	db->flusher_pid = MyProcPid;
 	db->flusher_latch = MyLatch;
 	SpinLockRelease(&db->mutex);
+	before_shmem_exit(flusher_exit, PointerGetDatum(db));
 	ConditionVariableBroadcast(&db->published_cv);
+
+	/* a row lock in one table must not keep the other views waiting: it is tried again later */
+	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
 
 	sx_live_read_disabled = true;
 	memset(&ctl, 0, sizeof(ctl));

@@ -40,7 +40,7 @@ typedef struct Served
 	TimestampTz flusher_started;
 } Served;
 
-static List *list_databases(MemoryContext mcxt);
+static List *list_databases(MemoryContext mcxt, bool all);
 static void run_scouts(void);
 static void launcher_exit(int code, Datum arg);
 static bool is_running(BackgroundWorkerHandle **handle);
@@ -113,9 +113,9 @@ launcher_exit(int code, Datum arg)
 	sx_shared->launcher_pid = 0;
 }
 
-/* OIDs of databases one can connect to and that are no templates */
+/* OIDs of all databases, or of those that one can connect to and that are no templates */
 static List *
-list_databases(MemoryContext mcxt)
+list_databases(MemoryContext mcxt, bool all)
 {
 	List	   *result = NIL;
 	Relation	rel;
@@ -131,7 +131,7 @@ list_databases(MemoryContext mcxt)
 	{
 		Form_pg_database form = (Form_pg_database) GETSTRUCT(tuple);
 
-		if (form->datistemplate || !form->datallowconn)
+		if (!all && (form->datistemplate || !form->datallowconn))
 			continue;
 		old = MemoryContextSwitchTo(mcxt);
 		result = lappend_oid(result, form->oid);
@@ -148,7 +148,7 @@ list_databases(MemoryContext mcxt)
 static void
 run_scouts(void)
 {
-	List	   *dbs = list_databases(CurrentMemoryContext);
+	List	   *dbs = list_databases(CurrentMemoryContext, false);
 	ListCell   *lc;
 
 	foreach(lc, dbs)
@@ -224,21 +224,26 @@ serve(SxDb *db, Served *s)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	bool		wanted;
+	bool		has_consumer;
+	bool		has_flusher;
 
 	if (!OidIsValid(db->dboid))
 		return;
+	/* our predecessor's may still be there: we have no handle for those */
 	SpinLockAcquire(&db->mutex);
 	wanted = db->wanted && !db->closing;
+	has_consumer = db->consumer_pid != 0;
+	has_flusher = db->flusher_pid != 0;
 	SpinLockRelease(&db->mutex);
 
 	/* call both: each forgets a worker that has ended */
-	if (!is_running(&s->consumer) && wanted &&
+	if (!is_running(&s->consumer) && wanted && !has_consumer &&
 		TimestampDifferenceExceeds(s->consumer_started, now, RESTART_PAUSE_MS))
 	{
 		s->consumer = start_worker(db, "streamext consumer", "sx_consumer_main");
 		s->consumer_started = s->consumer ? now : 0;
 	}
-	if (!is_running(&s->flusher) && wanted &&
+	if (!is_running(&s->flusher) && wanted && !has_flusher &&
 		TimestampDifferenceExceeds(s->flusher_started, now, RESTART_PAUSE_MS))
 	{
 		s->flusher = start_worker(db, "streamext flusher", "sx_flusher_main");
@@ -275,7 +280,8 @@ start_worker(SxDb *db, const char *type, const char *function)
 static void
 sweep(void)
 {
-	List	   *dbs = list_databases(CurrentMemoryContext);
+	/* one that is closed to connections for a while keeps its slot */
+	List	   *dbs = list_databases(CurrentMemoryContext, true);
 	Oid			slots[128];
 	int			n;
 

@@ -34,6 +34,7 @@ static void end_close(void);
 static void at_exit(int code, Datum arg);
 static void register_exit_hook(void);
 static bool wait_more(SxDb *db, TimestampTz deadline);
+static SxDb *wait_for_database(TimestampTz deadline);
 static bool view_is_at(SxDb *db, SxView *v, uint64 cycle, XLogRecPtr lsn);
 static char *describe_blocker(SxDb *db, SxView *v);
 static void stop_workers(SxDb *db);
