@@ -878,6 +878,11 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	tup = systable_getnext(scan);
 	if (HeapTupleIsValid(tup))
 	{
+		/* one step after the other: rows written from an older position would count twice */
+		if (DatumGetInt64(require(tup, POS_SEQ, rel)) != (int64) pos->seq - 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the position of the continuous view was changed by another process")));
 		tup = heap_modify_tuple(tup, RelationGetDescr(rel), values, nulls, replace);
 		CatalogTupleUpdate(rel, &tup->t_self, tup);
 	}

@@ -78,6 +78,7 @@ typedef struct SxView
 	TransactionId freed_flush_xid;	/* flush of the newest generation freed; Invalid: none */
 	uint64		freed_cycle;	/* newest cycle in it */
 	uint64		flushed_cycle;	/* cycle that the table contains */
+	uint64		seq;			/* of the stored position that the oldest unflushed generation continues */
 	/* (m) what the slot must keep for this view; Invalid: nothing known yet */
 	uint64		protect_xmin;
 	XLogRecPtr	protect_lsn;

@@ -39,6 +39,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 /* this close to the consumer the view may join */
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
@@ -65,6 +66,7 @@ typedef struct Builder
 	Tuplestorestate *rows;		/* results not written yet */
 	List	   *letters;		/* of Letter * */
 	int64		nrows;			/* stream rows in them */
+	uint64		seq;			/* of the stored position that history replaces */
 } Builder;
 
 static Builder builder;
@@ -98,12 +100,19 @@ sx_builder_main(Datum arg)
 	SxStoredPosition *stored;
 
 	builder.db = sx_db_lookup(wa.dboid, false);
-	builder.v = builder.db ? sx_view_by_id(builder.db, wa.viewid) : NULL;
-	if (builder.v == NULL || builder.v->state != SX_VIEW_BUILDING)
+	if (builder.db == NULL)
 		proc_exit(0);
-	SpinLockAcquire(&builder.db->mutex);
-	builder.v->builder_pid = MyProcPid;
-	SpinLockRelease(&builder.db->mutex);
+	/* the consumer that launched us may be gone: its successor clears the views under this lock */
+	sx_lock_publish_exclusive(builder.db);
+	builder.v = sx_view_by_id(builder.db, wa.viewid);
+	if (builder.v && (builder.v->state != SX_VIEW_BUILDING || builder.v->builder_pid != 0 ||
+					  builder.v->incarnation != wa.incarnation || builder.db->closing))
+		builder.v = NULL;
+	if (builder.v)
+		builder.v->builder_pid = MyProcPid;
+	sx_unlock_publish(builder.db);
+	if (builder.v == NULL)
+		proc_exit(0);
 	before_shmem_exit(builder_exit, (Datum) 0);
 
 	sx_live_read_disabled = true;
@@ -119,6 +128,7 @@ sx_builder_main(Datum arg)
 		stored = load_position();
 		if (stored == NULL || !stored->ours || stored->start_lsn == InvalidXLogRecPtr)
 		{
+			builder.seq = stored ? stored->seq : 0;
 			build_history(stored && stored->ours ? stored : NULL);
 			stored = load_position();
 		}
@@ -255,6 +265,7 @@ build_history(SxStoredPosition *stored)
 
 	memset(&pos, 0, sizeof(pos));
 	pos.viewid = builder.def->viewid;
+	pos.seq = builder.seq;
 
 	l0 = GetXLogInsertRecPtr();
 	wait_for_writers();
@@ -701,6 +712,10 @@ write_results(SxStoredPosition *pos, bool replace)
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
 	LockRelationOid(builder.def->matid, RowExclusiveLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(builder.def->matid)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the continuous view is gone")));
 	if (replace)
 		sx_catalog_repair_dependencies(builder.def);
 

@@ -26,7 +26,7 @@ static void view_context_callback(void *arg);
 void
 sx_worker_fill(BackgroundWorker *w, const char *type, const char *function, Oid dboid, Oid viewid)
 {
-	SxWorkerArg arg;
+	SxWorkerArg arg = {0};
 
 	memset(w, 0, sizeof(*w));
 	w->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;

@@ -18,6 +18,8 @@
  */
 #include "worker/consumer_internal.h"
 
+#include <signal.h>
+
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -42,6 +44,7 @@ static void consumer_exit(int code, Datum arg);
 static void catalog_changed(void);
 static Consumer *start(SxDb *db);
 static void acquire_slot(SxDb *db);
+static void clear_views(SxDb *db);
 static bool has_work(Consumer *c);
 static void leave(Consumer *c);
 static void cycle(Consumer *c);
@@ -68,6 +71,12 @@ sx_consumer_main(Datum arg)
 	if (db == NULL)
 		proc_exit(0);
 	SpinLockAcquire(&db->mutex);
+	/* a launcher that was restarted knows nothing of its predecessor's workers */
+	if (db->consumer_pid != 0 || db->closing)
+	{
+		SpinLockRelease(&db->mutex);
+		proc_exit(0);
+	}
 	db->consumer_pid = MyProcPid;
 	db->consumer_latch = MyLatch;
 	db->slot_ready = false;
@@ -136,17 +145,7 @@ start(SxDb *db)
 	MemoryContextSwitchTo(c->turn);
 
 	acquire_slot(db);
-	sx_consumer_wait_flusher(c);
-	sx_lock_publish_exclusive(db);
-	for (int i = 0; i < db->nviews; i++)
-	{
-		uint64		incarnation = db->views[i].incarnation;
-
-		memset(&db->views[i], 0, sizeof(SxView));
-		db->views[i].incarnation = incarnation + 1;
-	}
-	db->nviews = 0;
-	sx_unlock_publish(db);
+	clear_views(db);
 	sx_db_area_create(db);
 
 	sx_catalog_on_change(catalog_changed);
@@ -163,6 +162,54 @@ start(SxDb *db)
 	c->tail = sx_tail_create(TopMemoryContext, end);
 	c->tail->follows = true;
 	return c;
+}
+
+/*
+ * Forgets what a predecessor had.  Its builders end first: they write into tables, by positions
+ * that nobody would know of.  The flusher may be at work on one of its generations; it claims them
+ * under the publish lock, so the look at flushing_view and the end of all generations are one.
+ */
+static void
+clear_views(SxDb *db)
+{
+	for (;;)
+	{
+		bool		busy;
+
+		sx_lock_publish_exclusive(db);
+		SpinLockAcquire(&db->mutex);
+		busy = OidIsValid(db->flushing_view) && db->flusher_pid != 0;
+		SpinLockRelease(&db->mutex);
+		for (int i = 0; i < db->nviews; i++)
+		{
+			pid_t		pid = db->views[i].builder_pid;
+
+			if (pid != 0)
+			{
+				kill(pid, SIGTERM);
+				busy = true;
+			}
+		}
+		if (!busy)
+		{
+			for (int i = 0; i < db->nviews; i++)
+			{
+				uint64		incarnation = db->views[i].incarnation;
+
+				memset(&db->views[i], 0, sizeof(SxView));
+				db->views[i].incarnation = incarnation + 1;
+			}
+			db->nviews = 0;
+		}
+		sx_unlock_publish(db);
+		if (!busy)
+			return;
+
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		sx_worker_check();
+	}
 }
 
 static void
@@ -218,6 +265,15 @@ leave(Consumer *c)
 	SxDb	   *db = c->db;
 
 	SpinLockAcquire(&db->mutex);
+	/*
+	 * Whoever requires us says so before he looks at slot_ready under this lock: either we see
+	 * him here, or he sees that the slot goes.
+	 */
+	if (pg_atomic_read_u32(&db->requirers) != 0)
+	{
+		SpinLockRelease(&db->mutex);
+		return;
+	}
 	db->wanted = false;
 	db->slot_ready = false;
 	SpinLockRelease(&db->mutex);

@@ -171,6 +171,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	if (batch->nrows > 0)
 		sx_live_publish(lv->writer, c->cycle, batch->nrows);
 	lv->shared->state = SX_VIEW_LIVE;
+	lv->shared->seq = pos->seq;
 	/* what is live adds to the table as this flush left it: older snapshots read the table alone */
 	lv->shared->freed_flush_xid = pos->writer;
 	lv->shared->freed_cycle = lv->shared->flushed_cycle = batch->nrows > 0 ? c->cycle - 1 : c->cycle;
@@ -179,7 +180,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		sx_live_published(lv->writer);
 
 	SpinLockAcquire(&db->mutex);
-	lv->shared->rows_consumed += batch->nrows;
+	lv->shared->rows_consumed = pos->rows_consumed + batch->nrows;
 	lv->shared->failures = 0;
 	lv->shared->retry_at = 0;
 	lv->shared->reason[0] = '\0';

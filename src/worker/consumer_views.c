@@ -97,7 +97,7 @@ sx_consumer_load_views(Consumer *c)
 	{
 		LiveView   *lv = lfirst(lc);
 
-		if (lv->gone && lv->shared->state == SX_VIEW_LIVE)
+		if (lv->gone && (lv->shared->state == SX_VIEW_LIVE || lv->shared->state == SX_VIEW_PAUSING))
 			sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
 	}
 	sx_consumer_drop_detached(c);
@@ -410,7 +410,7 @@ sx_consumer_drop_detached(Consumer *c)
 		{
 			LiveView   *lv = lfirst(lc);
 
-			if (!lv->gone || lv->drop_pending || lv->shared->state == SX_VIEW_PAUSING ||
+			if (!lv->gone || lv->drop_pending ||
 				(lv->shared->state == SX_VIEW_BUILDING && lv->shared->builder_pid != 0))
 			{
 				keep = lappend(keep, lv);
@@ -533,11 +533,16 @@ static void
 launch(Consumer *c, LiveView *lv)
 {
 	BackgroundWorker w;
+	SxWorkerArg arg;
 	MemoryContext old;
 	bool		ok;
 
 	sx_worker_fill(&w, "streamext builder", "sx_builder_main", c->db->dboid, lv->def->viewid);
 	set_state(c->db, lv->shared, SX_VIEW_BUILDING);
+	/* one that starts late, for a consumer that is gone, must not take it for its own */
+	memcpy(&arg, w.bgw_extra, sizeof(arg));
+	arg.incarnation = lv->shared->incarnation;
+	memcpy(w.bgw_extra, &arg, sizeof(arg));
 	old = MemoryContextSwitchTo(lv->context);
 	ok = RegisterDynamicBackgroundWorker(&w, &lv->builder);
 	MemoryContextSwitchTo(old);

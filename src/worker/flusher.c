@@ -282,6 +282,14 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is being dropped")));
+	/*
+	 * The generation continues one position and no other: had somebody else written the table
+	 * meanwhile, or a flusher that died right after its commit, rows would count twice.
+	 */
+	if (stored->seq != v->seq)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the stored position is not the one that the live state continues")));
 
 	if (gen->nentries > 0)
 	{
@@ -376,6 +384,7 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	sx_lock_publish_exclusive(db);
 	gen->state = SX_GEN_FLUSHED;
 	v->flushed_cycle = gen->cycle;
+	v->seq = stored->seq;
 	sx_unlock_publish(db);
 }
 

@@ -18,6 +18,7 @@ typedef struct SxWorkerArg
 {
 	Oid			dboid;
 	Oid			viewid;			/* builder */
+	uint64		incarnation;	/* builder: of the view when it was launched */
 } SxWorkerArg;
 
 /* common start: signals, connection, sx_is_worker, application_name for pg_stat_activity */
