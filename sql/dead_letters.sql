@@ -121,6 +121,7 @@ SELECT "row", sqlstate, message FROM streamext.dead_letters WHERE view = 'of_shi
 -- a letter's row shows what was inserted, even when it is gone
 CREATE TABLE gone (id int, v int);
 CREATE MATERIALIZED VIEW of_gone WITH (streamext.continuous) AS SELECT 1 / v AS q FROM gone;
+SELECT streamext.wait_for('of_gone');
 BEGIN;
 INSERT INTO gone VALUES (1, 0);
 UPDATE gone SET v = 1;

@@ -109,7 +109,7 @@ SELECT test.check('of_parts_no_data', 'SELECT k, sum(v) FROM parts WHERE v = 100
 
 -- paused and resumed: nothing is lost, and reading goes on
 SELECT streamext.pause('with_data');
-SELECT state FROM streamext.views WHERE view = 'with_data'::regclass;
+SELECT test.until($$SELECT state = 'paused' FROM streamext.views WHERE view = 'with_data'::regclass$$);
 INSERT INTO ev VALUES (20000, 1, 1), (20001, 77, 1);
 INSERT INTO before_that VALUES (10000, 0, 1), (20000, 1, 1), (20001, 77, 1);
 SELECT test.check('rows_with_data', 'SELECT id, v FROM before_that WHERE k = 3');

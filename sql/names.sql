@@ -88,8 +88,8 @@ CREATE MATERIALIZED VIEW public.bare WITH (streamext.continuous) AS SELECT k, co
 SELECT test.check('public.before'), test.check('public.bare');
 RESET search_path;
 
-DROP SCHEMA trap CASCADE;
 SET client_min_messages = warning;
+DROP SCHEMA trap CASCADE;
 DROP SCHEMA :"s" CASCADE;
 DROP SCHEMA "schema" CASCADE;
 RESET client_min_messages;

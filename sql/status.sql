@@ -8,8 +8,8 @@ SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ord
 	FROM information_schema.columns WHERE table_schema = 'streamext' AND table_name IN ('views', 'status', 'streams', 'backfill_progress', 'dead_letters')
 	GROUP BY table_name ORDER BY table_name;
 SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS result FROM pg_proc p
-	WHERE p.pronamespace = 'streamext'::regnamespace AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE') ORDER BY 1::text;
-SELECT name, setting, unit, context, vartype FROM pg_settings WHERE name LIKE 'streamext.%' ORDER BY name;
+	WHERE p.pronamespace = 'streamext'::regnamespace AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
+SELECT name, setting, unit, context, vartype FROM pg_settings WHERE name LIKE 'streamext.%' AND name !~ 'max_held|backfill_rate' ORDER BY name;
 
 -- nothing yet
 SELECT count(*) FROM streamext.views;
@@ -24,6 +24,7 @@ SELECT streamext.create_stream('clicks', event_time => 'ts');
 CREATE MATERIALIZED VIEW pages WITH (streamext.continuous, streamext.flush_interval = '1h') AS SELECT page, count(*) AS n, avg(ms) AS ms FROM clicks GROUP BY page;
 CREATE MATERIALIZED VIEW slow WITH (streamext.continuous) AS SELECT ts, page FROM clicks WHERE ms > 90;
 CREATE MATERIALIZED VIEW fails WITH (streamext.continuous) AS SELECT 1 / (ms - 50) AS x FROM clicks;
+SELECT streamext.wait_for();
 INSERT INTO clicks SELECT '2026-01-01 00:00+00', 'p' || i % 5, i FROM generate_series(1, 100) i;
 SELECT streamext.wait_for();
 SELECT view, strategy, state, options FROM streamext.views ORDER BY view::text;
@@ -50,6 +51,7 @@ SELECT view, rows_consumed FROM streamext.status ORDER BY view::text;
 
 -- paused
 SELECT streamext.pause('pages');
+SELECT test.until($$SELECT state = 'paused' FROM streamext.views WHERE view = 'pages'::regclass$$);
 SELECT view, state FROM streamext.views ORDER BY view::text;
 SELECT state, reason FROM streamext.status WHERE view = 'pages'::regclass;
 SELECT streamext.resume('pages');
@@ -86,7 +88,7 @@ SELECT * FROM streamext.verify('pages') ORDER BY 1;
 
 -- create_view(): for tools that cannot pass options
 SELECT streamext.create_view('made', 'SELECT page, max(ms) AS ms FROM clicks GROUP BY page');
-SELECT test.check('made', 'SELECT CASE page WHEN ''other'' THEN ''x'' ELSE page END, max(ms) FROM clicks GROUP BY 1');
+SELECT test.check('made');
 DROP MATERIALIZED VIEW made, pages, slow, fails;
 SELECT count(*) FROM streamext.status;
 SELECT count(*) FROM streamext.dead_letters;

@@ -91,6 +91,7 @@ struct SxPending
 	uint64		oldest;			/* no pending id is below */
 	uint64		reference;		/* to widen ids: some recent one */
 	int			commits;		/* since reference was set from the next id */
+	uint32		nfound;			/* ready ones with found set */
 	struct
 	{
 		PendingTx  *tx;
@@ -338,6 +339,8 @@ sx_pending_remove(SxPending *p, SxReady *ready)
 {
 	PendingTx  *tx = (PendingTx *) ready;
 
+	if (ready->found)
+		p->nfound--;
 	dlist_delete(&ready->node);
 	if (p->by_fxid != NULL)
 	{
@@ -359,8 +362,11 @@ sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn)
 	PendingTx  *tx = find_ready(p, fxid);
 	bool		found;
 
+	if (tx == NULL || !tx->ready.found)
+		p->nfound++;
 	if (tx != NULL)
 	{
+		tx->ready.found = true;
 		/* rows of one transaction are consumed together, wherever they were found */
 		if (lsn < tx->ready.first_lsn)
 		{
@@ -373,11 +379,18 @@ sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn)
 
 	tx = new_tx(p, InvalidTransactionId, lsn);
 	tx->ready.fxid = fxid;
+	tx->ready.found = true;
 	tx->ready.commit_lsn = lsn;
 	insert_by_lsn(p, tx);
 	dlist_push_head(&p->ready, &tx->ready.node);
 	fxids_insert(p->by_fxid, fxid, &found)->tx = tx;
 	return &tx->ready;
+}
+
+uint32
+sx_pending_found(SxPending *p)
+{
+	return p->nfound;
 }
 
 void
@@ -413,7 +426,12 @@ sx_pending_drop_file(SxPending *p, uint32 file,
 		for (uint32 i = 0; i < ready->nruns; i++)
 		{
 			if (SxRunFile(&ready->runs[i]) == file)
+			{
+				/* what was computed early contains it: all is computed again */
+				if ((ready->runs[i].file & SX_RUN_EARLY) != 0)
+					ready->early = false;
 				continue;
+			}
 			nrows += ready->runs[i].count;
 			ready->runs[kept++] = ready->runs[i];
 		}

@@ -34,6 +34,7 @@ typedef struct SxReady
 	XLogRecPtr	first_lsn;		/* of its first address */
 	XLogRecPtr	commit_lsn;		/* where its commit record starts */
 	bool		early;			/* some runs are marked SX_RUN_EARLY */
+	bool		found;			/* some runs come from a file scan: no WAL leads to them again */
 	TimestampTz commit_time;	/* by its commit record; 0: found by a scan */
 	uint64		nrows;
 	uint32		nruns;
@@ -74,6 +75,8 @@ extern void sx_pending_remove(SxPending *p, SxReady *ready);	/* unlinks and free
 /* a ready transaction that a file scan found (delta_scan.h), in front of the others; the one of
  * this id if it is there already */
 extern SxReady *sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn);
+/* ready transactions that a scan found and that are still there */
+extern uint32 sx_pending_found(SxPending *p);
 extern void sx_pending_ready_add_run(SxPending *p, SxReady *ready, uint32 file, BlockNumber block,
 									 OffsetNumber off, TransactionId xid);
 /* removes every address in this file of the ready transactions for which drop() says so (what has no

@@ -30,6 +30,7 @@
 #include "access/xlogrecovery.h"
 #include "access/xlogutils.h"
 #include "miscadmin.h"
+#include "storage/sinval.h"
 #include "utils/memutils.h"
 
 #include "capture/wal_tail.h"
@@ -39,6 +40,7 @@ typedef struct SxWalTail
 	XLogReaderState *reader;	/* NULL: made at the next read */
 	bool		reading;		/* still set when the last read ended in an error */
 	bool		applying;		/* ... in the middle of a record */
+	ReadLocalXLogPageNoWaitPrivate end;
 	MemoryContextCallback cleanup;
 } SxWalTail;
 
@@ -48,6 +50,7 @@ static void apply_record(SxCapture *c, XLogReaderState *reader);
 static void apply_heap(SxCapture *c, XLogReaderState *reader);
 static void apply_multi_insert(SxCapture *c, XLogReaderState *reader);
 static void apply_xact(SxCapture *c, XLogReaderState *reader);
+static void note_changed(SxCapture *c, const xl_xact_parsed_commit *parsed);
 static SxFileEntry *record_file(SxCapture *c, XLogReaderState *reader, BlockNumber *block);
 
 SxCapture *
@@ -101,8 +104,20 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 
 		CHECK_FOR_INTERRUPTS();
 
+		tail->end.end_of_wal = false;
 		if (XLogReadRecord(tail->reader, &message) == NULL)
 		{
+			/*
+			 * A record that starts below upto, but ends above what is flushed: when upto is only
+			 * what others have flushed, nobody may flush its rest for long.  The next read begins
+			 * with it.
+			 */
+			if (tail->end.end_of_wal)
+			{
+				MemoryContextSwitchTo(old);
+				return;			/* `reading` stays set: with a new reader */
+			}
+
 			/* a segment that was recycled while we had it open holds other pages now */
 			if (!sx_wal_available(c->read_lsn))
 				ereport(ERROR,
@@ -210,10 +225,10 @@ open_reader(SxCapture *c)
 		XLogReaderFree(reader);
 	}
 	tail->reader = XLogReaderAllocate(wal_segment_size, NULL,
-									  XL_ROUTINE(.page_read = &read_local_xlog_page,
+									  XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait,
 												 .segment_open = &wal_segment_open,
 												 .segment_close = &wal_segment_close),
-									  NULL);
+									  &tail->end);
 	if (tail->reader == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
@@ -328,6 +343,8 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
 						  op == XLOG_XACT_COMMIT ? XLogRecGetXid(reader) : parsed.twophase_xid,
 						  parsed.nsubxacts, parsed.subxacts, reader->ReadRecPtr,
 						  parsed.xact_time);
+		if (parsed.nmsgs > 0)
+			note_changed(c, &parsed);
 	}
 	else if (op == XLOG_XACT_ABORT || op == XLOG_XACT_ABORT_PREPARED)
 	{
@@ -337,6 +354,31 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
 		sx_pending_abort(c->pending,
 						 op == XLOG_XACT_ABORT ? XLogRecGetXid(reader) : parsed.twophase_xid,
 						 parsed.nsubxacts, parsed.subxacts);
+	}
+}
+
+/*
+ * A transaction leaves the list of running ones before it sends its invalidations: a snapshot
+ * may see it while our map does not know yet what it did to a stream's files.  Its commit
+ * record knows.
+ */
+static void
+note_changed(SxCapture *c, const xl_xact_parsed_commit *parsed)
+{
+	if (parsed->dbId != MyDatabaseId)
+		return;
+	for (int i = 0; i < parsed->nmsgs; i++)
+	{
+		const SharedInvalidationMessage *msg = &parsed->msgs[i];
+
+		if (msg->id == SHAREDINVALRELCACHE_ID && msg->rc.dbId == MyDatabaseId &&
+			OidIsValid(msg->rc.relId) && sx_file_map_concerns(c->map, msg->rc.relId))
+		{
+			MemoryContext old = MemoryContextSwitchTo(c->context);
+
+			c->changed = list_append_unique_oid(c->changed, msg->rc.relId);
+			MemoryContextSwitchTo(old);
+		}
 	}
 }
 

@@ -20,6 +20,7 @@ typedef struct SxCapture
 	uint64		records;		/* counters for status */
 	uint64		rows;
 	uint64		partition_moves;
+	List	   *changed;		/* of Oid: mapped relations that commits read so far have changed */
 	struct SxWalTail *tail;
 } SxCapture;
 

@@ -72,6 +72,7 @@ sx_live_read_init(void)
 	set_rel_pathlist_hook = set_paths;
 	prev_planner_hook = planner_hook;
 	planner_hook = plan_statement;
+	sx_read_statement_init();
 }
 
 /* cheap for all other tables: one lookup in the system cache */

@@ -24,6 +24,7 @@
 
 static void build(SxReadGroups *g, SxLiveRequest *request);
 static SxReadGroup *find(SxReadGroups *g, uint32 hash, TupleTableSlot *row);
+static void build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets);
 static void combined_one(SxReadGroups *g);
 static void open_index(SxReadGroups *g);
 static bool is_key_index(Relation index, int nkeys);
@@ -66,13 +67,14 @@ build(SxReadGroups *g, SxLiveRequest *request)
 
 	g->groups = MemoryContextAllocHuge(g->context, sizeof(SxReadGroup) * Max(request->nrows, 1));
 	g->keyhash = palloc(sizeof(uint32) * (nkeys + 1));
-	/* sparse: most rows of the table have no group, and an empty bucket says so at once */
-	while (nkeys > 0 && nbuckets / 4 < (uint32) request->nrows && nbuckets < (1U << 30))
+	/* sparse: most rows of the table have no group, and an empty bucket or bit says so at once */
+	while (nkeys > 0 && nbuckets / 4 < (uint32) request->nrows && nbuckets < (1U << 28))
 		nbuckets *= 2;
 	g->mask = nbuckets - 1;
 	g->buckets = MemoryContextAllocHuge(g->context, sizeof(int) * nbuckets);
 	for (uint32 i = 0; i < nbuckets; i++)
 		g->buckets[i] = -1;
+	build_bitmaps(g, request, nbuckets);
 
 	scratch = AllocSetContextCreate(g->context, "streamext combine", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
@@ -126,6 +128,36 @@ build(SxReadGroups *g, SxLiveRequest *request)
 }
 
 static void
+build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
+{
+	int			nkeys = g->info->nkeys;
+	uint32		nbits = nbuckets * 4;
+	int			n = 0;
+
+	g->order = palloc(sizeof(int) * (nkeys + 1));
+	for (int k = 0; k < nkeys; k++)
+		if (TupleDescAttr(g->info->desc, k)->attbyval)
+			g->order[n++] = k;
+	for (int k = 0; k < nkeys; k++)
+		if (!TupleDescAttr(g->info->desc, k)->attbyval)
+			g->order[n++] = k;
+
+	g->bitmask = nbits - 1;
+	g->bits = palloc(sizeof(uint8 *) * (nkeys + 1));
+	for (int k = 0; k < nkeys; k++)
+	{
+		g->bits[k] = MemoryContextAllocHuge(g->context, nbits / 8);
+		memset(g->bits[k], 0, nbits / 8);
+		for (int i = 0; i < request->nrows; i++)
+		{
+			uint32		bit = request->keyhashes[(Size) i * nkeys + k] & g->bitmask;
+
+			g->bits[k][bit / 8] |= 1 << (bit % 8);
+		}
+	}
+}
+
+static void
 combined_one(SxReadGroups *g)
 {
 	if (++g->combines < COMBINES_PER_RESET)
@@ -159,7 +191,15 @@ sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row)
 
 	slot_getsomeattrs(row, info->nkeys);
 	for (int i = 0; i < info->nkeys; i++)
-		g->keyhash[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
+	{
+		int			k = g->order[i];
+		uint32		bit;
+
+		g->keyhash[k] = sx_key_hash(info, k, row->tts_values[k], row->tts_isnull[k]);
+		bit = g->keyhash[k] & g->bitmask;
+		if ((g->bits[k][bit / 8] & (1 << (bit % 8))) == 0)
+			return NULL;
+	}
 	hash = sx_row_hash(g->keyhash, info->nkeys);
 	if (g->buckets[hash & g->mask] < 0)
 		return NULL;

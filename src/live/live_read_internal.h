@@ -35,6 +35,8 @@ extern SxViewInfo *sx_read_view_info(SxReadView *view);
 
 /* ---- the statement ---- */
 
+extern void sx_read_statement_init(void);	/* at load */
+
 typedef struct SxReadStatement SxReadStatement;
 
 /* at the node's start: takes part in the statement's one copy; pins the view until its end */
@@ -101,6 +103,10 @@ typedef struct SxReadGroups
 	uint32		mask;
 	int		   *buckets;
 	uint32	   *keyhash;		/* [nkeys] scratch */
+	/* for each key a bitmap of its hashes: most rows of the table fail at the first */
+	int		   *order;			/* [nkeys] keys, those whose hash is cheap first */
+	uint8	  **bits;			/* [nkeys] */
+	uint32		bitmask;
 	int			combines;
 	/* slots of the table's row type */
 	TupleTableSlot *live;		/* a group's tuple */

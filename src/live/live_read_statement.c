@@ -3,9 +3,10 @@
  *		What a statement reads of live state: one copy for all its read nodes, and whether
  *		it may be read at all.
  *
- * The nodes of an executor state register when they start; the first that is executed copies
- * for all, so that the statement sees its views at one cycle.  (A node that starts later, as in
- * a re-check of a concurrently updated row, copies for itself.)
+ * The nodes of an executor state register when they start, and one copy is made for all of
+ * them when the whole plan has started: the statement sees its views at one cycle, and a
+ * cursor what was there when it was opened.  (A node that starts later, as in a re-check of a
+ * concurrently updated row, copies when it is executed.)
  *
  * A statement reads the table alone
  *	 - in REPEATABLE READ and SERIALIZABLE, which must repeat, and during recovery;
@@ -28,6 +29,7 @@
 #include "access/xlog.h"
 #include "catalog/catalog.h"
 #include "catalog/pg_type.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "utils/hsearch.h"
 #include "utils/inval.h"
@@ -84,6 +86,9 @@ static bool views_stale = false;
 static HTAB *seen_views = NULL;
 static SxReadStatement *statements = NULL;
 
+static ExecutorStart_hook_type prev_executor_start_hook = NULL;
+
+static void executor_start(QueryDesc *query, int eflags);
 static void init_cache(void);
 static void catalog_changed(void);
 static void relation_changed(Datum arg, Oid relid);
@@ -98,6 +103,31 @@ static void wait_for_views(SxReadStatement *stmt);
 static void check_built(SxReadView *view, Relation mat, Snapshot snapshot);
 static bool has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot);
 static void check_seen(SxReadStatement *stmt, SxReadView *view, SxLiveRequest *r);
+
+void
+sx_read_statement_init(void)
+{
+	prev_executor_start_hook = ExecutorStart_hook;
+	ExecutorStart_hook = executor_start;
+}
+
+static void
+executor_start(QueryDesc *query, int eflags)
+{
+	if (prev_executor_start_hook)
+		prev_executor_start_hook(query, eflags);
+	else
+		standard_ExecutorStart(query, eflags);
+
+	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
+	{
+		if (stmt->estate == query->estate && stmt->requests == NULL)
+		{
+			copy_rows(stmt);
+			break;
+		}
+	}
+}
 
 /* ---- the cache of views ---- */
 

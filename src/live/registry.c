@@ -259,7 +259,14 @@ sx_db_area_create(SxDb *db)
 	dsa_area   *area;
 	dsa_area   *before = sx_db_area(db);
 
-	/* a predecessor's: nobody uses it any more once the new one is announced */
+	/*
+	 * A predecessor's.  Its handle goes first: if there is no memory for a new one, whoever
+	 * comes next must not try to attach to what is gone.
+	 */
+	sx_lock_publish_exclusive(db);
+	db->area = DSM_HANDLE_INVALID;
+	db->generation++;
+	sx_unlock_publish(db);
 	if (before)
 	{
 		dsa_unpin(before);

@@ -745,19 +745,19 @@ unwrap_state(SxAgg *agg, Datum state)
 				 errmsg("state was restored from a dump and cannot be used"),
 				 errdetail("Partial states of aggregate %s are only valid in the database that wrote them.",
 						   format_procedure(agg->aggfnoid)),
-				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+				 errhint("Drop the continuous view and create it again.")));
 	if (len < sizeof(header) || header.format != STATE_FORMAT || header.length != len - sizeof(header))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("state of aggregate %s is damaged", format_procedure(agg->aggfnoid)),
 				 errdetail("It has format %x and %zu bytes.", header.format, len),
-				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+				 errhint("Drop the continuous view and create it again.")));
 	if (header.major != SX_SERVER_MAJOR)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("state was written by PostgreSQL %u and cannot be used by PostgreSQL %u",
 						header.major, SX_SERVER_MAJOR),
-				 errhint("Rebuild the continuous view with REFRESH MATERIALIZED VIEW.")));
+				 errhint("Drop the continuous view and create it again.")));
 	if (header.aggregate != agg->aggfnoid || header.signature != agg->signature)
 		ereport(ERROR,
 				(errcode(ERRCODE_DATATYPE_MISMATCH),

@@ -20,7 +20,9 @@
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
@@ -154,6 +156,10 @@ check_function(Oid funcid, void *context)
 	if (!HeapTupleIsValid(tuple))
 		elog(ERROR, "cache lookup failed for function %u", funcid);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
+
+	/* the workers run it as the owner, who is the current user */
+	if (SxProcAclCheck(funcid, GetUserId()) != ACLCHECK_OK)
+		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, format_procedure(funcid));
 
 	if (proc->provolatile == PROVOLATILE_VOLATILE)
 		ereport(ERROR,

@@ -45,6 +45,8 @@
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
 /* rows that are computed before they are written, with the position */
 #define WRITE_ROWS		2000000
+/* looks for a lock that is not free, 100 ms apart */
+#define LOCK_TRIES		300
 /* pause between looks at open transactions */
 #define WRITER_POLL_MS	20
 
@@ -132,6 +134,10 @@ sx_builder_main(Datum arg)
 			build_history(stored && stored->ours ? stored : NULL);
 			stored = load_position();
 		}
+		if (stored == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_OBJECT),
+					 errmsg("the continuous view is gone")));
 		catch_up(stored);
 		sx_view_context_pop(&vc);
 	}
@@ -171,7 +177,9 @@ static void
 builder_exit(int code, Datum arg)
 {
 	SpinLockAcquire(&builder.db->mutex);
-	builder.v->builder_pid = 0;
+	/* a view that is gone may have left its place to another */
+	if (builder.v->builder_pid == MyProcPid)
+		builder.v->builder_pid = 0;
 	SpinLockRelease(&builder.db->mutex);
 	ConditionVariableBroadcast(&builder.db->published_cv);
 	sx_wake_consumer(builder.db);
@@ -200,14 +208,14 @@ load_view(void)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
+	MemoryContextSwitchTo(TopMemoryContext);
 	def = sx_catalog_view(builder.v->viewid);
+	MemoryContextSwitchTo(CurTransactionContext);
 	if (def == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));
-	MemoryContextSwitchTo(TopMemoryContext);
-	builder.def = sx_catalog_view(builder.v->viewid);
-	MemoryContextSwitchTo(CurTransactionContext);
+	builder.def = def;
 	sx_run_as_begin(&as, builder.def);
 	builder.info = sx_view_info_create(builder.def, TopMemoryContext);
 	builder.plan = sx_plan_create(builder.info);
@@ -463,6 +471,7 @@ history_by_rows(SxStoredPosition *pos, const SxPosition *since)
 	s = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(s);
 	MemoryContextSwitchTo(context);
+	pos->seq = builder.seq;
 	pos->position = sx_position_from_snapshot(s);
 	h.map = sx_file_map_create(context);
 	sx_file_map_refresh(h.map, list_make1_oid(builder.def->streamid), false);
@@ -588,7 +597,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 			}
 			if (!sx_position_contains(snapshot, r->fxid))
 				continue;
-			if (n > 0 && nrows + r->nrows > WRITE_ROWS)
+			if (n > 0 && nrows + r->nrows > WRITE_ROWS && !r->found)
 			{
 				if (nheld == maxheld)
 					held = repalloc_huge(held, sizeof(uint64) * (maxheld *= 2));
@@ -635,11 +644,10 @@ compute(SxBatch *batch)
 	memset(&p, 0, sizeof(p));
 	p.info = builder.info;
 	p.plan = builder.plan;
-	p.wait_for_locks = true;
 	p.apply = apply_row;
 	p.reject = apply_reject;
 	p.context = builder.work;
-	for (;;)
+	for (int tries = 0;; tries++)
 	{
 		switch (sx_process_batch(&p, batch))
 		{
@@ -653,8 +661,19 @@ compute(SxBatch *batch)
 						 p.error->detail ? errdetail_internal("%s", p.error->detail) : 0));
 				break;
 			default:
-				/* nothing of the batch has been kept by a slice that could not lock */
-				set_phase("waits for a lock on a table of the stream");
+				/*
+				 * Nothing of the batch has been kept by a slice that could not lock.  If a file was
+				 * replaced since the batch was made, no waiting helps: begin at the stored position.
+				 */
+				if (tries >= LOCK_TRIES)
+					ereport(ERROR,
+							(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+							 errmsg("a table of the stream is locked")));
+				if (p.blocked_by)
+					set_phase("waits for a lock on table \"%s\"", p.blocked_by);
+				else
+					set_phase("waits for a lock on a table of the stream");
+				p.blocked_by = NULL;
 				begin_results();
 				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
 								 PG_WAIT_EXTENSION);

@@ -51,7 +51,7 @@ static void cycle(Consumer *c);
 static void consume(Consumer *c, SxPosition *snapshot);
 static bool compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
 static SxProcessResult compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
-									ErrorData **error, Oid *blocked_by);
+									ErrorData **error, char **blocked_by);
 static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
 static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
@@ -346,7 +346,7 @@ consume(Consumer *c, SxPosition *snapshot)
 			sx_pending_remove(pending, r);
 		else if (!sx_position_contains(snapshot, r->fxid))
 			continue;			/* its commit is not visible yet */
-		else if (nrows > 0 && nrows + r->nrows > BATCH_ROWS)
+		else if (nrows > 0 && nrows + r->nrows > BATCH_ROWS && !r->found)
 			postponed = lappend(postponed, r);
 		else
 		{
@@ -475,7 +475,7 @@ restart:
 	{
 		LiveView   *lv = lfirst(lc);
 		ErrorData  *error = NULL;
-		Oid			blocked_by = InvalidOid;
+		char	   *blocked_by = NULL;
 
 		if (lv->shared->state != SX_VIEW_LIVE)
 			continue;
@@ -500,8 +500,7 @@ restart:
 				goto restart;
 
 			case SX_PROCESS_LOOKUP_LOCKED:
-				sx_view_set_reason(c->db, lv->shared, "table \"%s\", which the query joins, is locked",
-								   blocked_by ? "a lookup" : "?");
+				sx_view_set_reason(c->db, lv->shared, "waits for a lock on table \"%s\"", blocked_by);
 				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
 				lv->needs_builder = true;
 				break;
@@ -535,7 +534,7 @@ restart:
  */
 static SxProcessResult
 compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
-			 ErrorData **error, Oid *blocked_by)
+			 ErrorData **error, char **blocked_by)
 {
 	SxReady   **rest = palloc(sizeof(SxReady *) * nready);
 	SxReady   **early = palloc(sizeof(SxReady *) * nready);
@@ -545,7 +544,7 @@ compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nre
 
 	for (int i = 0; i < nready; i++)
 	{
-		if (sx_consumer_has_early(lv, ready[i]))
+		if (sx_consumer_has_early(c, lv, ready[i]))
 			early[nearly++] = ready[i];
 		else
 			rest[nrest++] = ready[i];
@@ -606,7 +605,7 @@ discard_all(Consumer *c)
 }
 
 SxProcessResult
-sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData **error, Oid *blocked_by)
+sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData **error, char **blocked_by)
 {
 	SxProcess	p;
 	SxProcessResult result;

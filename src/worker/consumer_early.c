@@ -323,9 +323,12 @@ find_part(TransactionId xid, LiveView *lv)
 	return NULL;
 }
 
-/* have all marked runs of this transaction been computed for this view? */
+/*
+ * Have all marked runs of this transaction been computed for this view?  Not if one lies in a
+ * file that has gone: the transaction itself truncated or dropped what it had inserted.
+ */
 bool
-sx_consumer_has_early(LiveView *lv, SxReady *r)
+sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r)
 {
 	TransactionId last = InvalidTransactionId;
 
@@ -333,7 +336,11 @@ sx_consumer_has_early(LiveView *lv, SxReady *r)
 		return false;
 	for (uint32 i = 0; i < r->nruns; i++)
 	{
-		if ((r->runs[i].file & SX_RUN_EARLY) == 0 || r->runs[i].xid == last)
+		if ((r->runs[i].file & SX_RUN_EARLY) == 0)
+			continue;
+		if (sx_file_map_entry(c->tail->capture->map, SxRunFile(&r->runs[i]))->dead)
+			return false;
+		if (r->runs[i].xid == last)
 			continue;
 		last = r->runs[i].xid;
 		if (find_part(last, lv) == NULL)

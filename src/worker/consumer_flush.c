@@ -22,6 +22,8 @@
 #define MAX_FLUSH_FAILURES	3
 /* a transaction that writes for long wakes nobody before it commits: look for it this often */
 #define LONGEST_SLEEP_MS	100
+/* how long to wait for flushes that have not begun, when memory is exhausted */
+#define RELIEVE_MS			30000
 /* how often freed generations are looked for */
 #define FREE_INTERVAL_MS	100
 
@@ -54,6 +56,7 @@ sx_consumer_flush(Consumer *c)
 				LiveView   *lv = lfirst(lc);
 
 				lv->flush_wanted = lv->shared->state == SX_VIEW_LIVE;
+				lv->flush_gen = 0;
 			}
 		}
 	}
@@ -66,10 +69,13 @@ sx_consumer_flush(Consumer *c)
 		note_rate(c, v, now);
 		if (v->state == SX_VIEW_PAUSING)
 		{
-			if (sx_gen_sealed(v) == NULL)
+			/* what cannot be written is dropped: it is read again when the view goes on */
+			if (sx_gen_sealed(v) == NULL || v->failures >= MAX_FLUSH_FAILURES)
 			{
-				sx_consumer_detach(c, lv, SX_VIEW_PAUSED);
-				sx_view_set_reason(db, v, "paused; continue with streamext.resume()");
+				/* resumed meanwhile? */
+				sx_consumer_detach(c, lv, lv->def->paused ? SX_VIEW_PAUSED : SX_VIEW_CATCHUP);
+				sx_view_set_reason(db, v, "%s", lv->def->paused ?
+								   "paused; continue with streamext.resume()" : "");
 			}
 			continue;
 		}
@@ -115,16 +121,14 @@ note_rate(Consumer *c, SxView *v, TimestampTz now)
 	SpinLockRelease(&c->db->mutex);
 }
 
-/* rows that no position can hold back must be consumed first (cycle.h) */
+/*
+ * Rows found by a scan must be consumed first: some no position can hold back (cycle.h), and
+ * whoever restarts from a position that names their file as known would not scan it again.
+ */
 static bool
 may_seal(Consumer *c)
 {
-	dlist_head *ready = sx_pending_ready(c->tail->capture->pending);
-
-	if (!dlist_is_empty(ready) &&
-		dlist_container(SxReady, node, dlist_head_node(ready))->fxid == SX_ALWAYS_XID)
-		return false;
-	return true;
+	return sx_pending_found(c->tail->capture->pending) == 0;
 }
 
 static bool
@@ -204,6 +208,8 @@ seal(Consumer *c, LiveView *lv)
 	lv->sealed = sx_position_copy(c->position);
 	MemoryContextSwitchTo(c->turn);
 	lv->sealed_lsn = start_lsn;
+	if (lv->flush_wanted)
+		lv->flush_gen = sx_gen_sealed(v)->no;
 	lv->flush_wanted = false;
 	v->last_seal = GetCurrentTimestamp();
 
@@ -229,9 +235,11 @@ check_request(Consumer *c)
 	foreach(lc, c->views)
 	{
 		LiveView   *lv = lfirst(lc);
+		SxGeneration *sealed = sx_gen_sealed(lv->shared);
 
-		if (lv->shared->state == SX_VIEW_LIVE &&
-			(lv->flush_wanted || sx_gen_sealed(lv->shared) != NULL))
+		/* generations that were sealed later do not matter: a busy view has always one */
+		if ((lv->shared->state == SX_VIEW_LIVE || lv->shared->state == SX_VIEW_PAUSING) &&
+			(lv->flush_wanted || (sealed != NULL && sealed->no <= lv->flush_gen)))
 			return;
 	}
 	pg_atomic_write_u64(&c->db->flush_done, c->flush_request);
@@ -247,7 +255,9 @@ void
 sx_consumer_relieve(Consumer *c)
 {
 	SxDb	   *db = c->db;
+	TimestampTz deadline;
 
+	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELIEVE_MS);
 	sx_consumer_drop_early(c);
 	for (int round = 0; round < 2; round++)
 	{
@@ -264,7 +274,9 @@ sx_consumer_relieve(Consumer *c)
 
 				if (v->state != SX_VIEW_LIVE || sx_gen_sealed(v) == NULL)
 					continue;
-				if (v->failures >= MAX_FLUSH_FAILURES)
+				/* nor may a flusher that is missing, or held up elsewhere, hold up all */
+				if (v->failures >= MAX_FLUSH_FAILURES ||
+					(db->flushing_view != v->viewid && GetCurrentTimestamp() > deadline))
 					sx_consumer_fail(c, lv, "it could not be flushed when memory was exhausted");
 				else
 					busy = true;

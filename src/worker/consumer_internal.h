@@ -18,6 +18,7 @@ typedef struct LiveView
 	bool		gone;			/* no longer in the catalog */
 	bool		drop_pending;	/* live state goes when the flusher has let go of it */
 	bool		needs_builder;	/* joining failed: a builder catches up first */
+	bool		caught_up;		/* a builder did: nearer than this it does not come */
 	BackgroundWorkerHandle *builder;
 	/* while live: */
 	SxViewInfo *info;
@@ -53,13 +54,13 @@ typedef struct Consumer
 extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
-										   ErrorData **error, Oid *blocked_by);
+										   ErrorData **error, char **blocked_by);
 
 /* consumer_early.c */
 extern bool sx_consumer_early(Consumer *c);
 extern void sx_consumer_drop_early(Consumer *c);
 extern void sx_consumer_drop_early_of(Consumer *c, LiveView *lv);
-extern bool sx_consumer_has_early(LiveView *lv, SxReady *r);
+extern bool sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r);
 extern SxProcessResult sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error);
 
 /* consumer_views.c */

@@ -49,7 +49,11 @@ sx_consumer_join(Consumer *c)
 		if (v->state != SX_VIEW_CATCHUP || lv->gone || lv->drop_pending || lv->needs_builder ||
 			lv->builder || v->retry_at > now)
 			continue;
-		if (read_lsn > v->protect_lsn && read_lsn - v->protect_lsn > limit)
+		/*
+		 * A transaction that stays open holds the start back: a builder cannot change that, and
+		 * its rows must be known here when it commits.
+		 */
+		if (read_lsn > v->protect_lsn && read_lsn - v->protect_lsn > limit && !lv->caught_up)
 		{
 			lv->needs_builder = true;
 			continue;
@@ -134,7 +138,8 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	SxBatch    *batch;
 	SxProcessResult result = SX_PROCESS_OK;
 	ErrorData  *error = NULL;
-	Oid			blocked_by = InvalidOid;
+	char	   *blocked_by = NULL;
+	TimestampTz now;
 	dlist_mutable_iter iter;
 	ListCell   *lc;
 
@@ -167,6 +172,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		return false;
 	}
 
+	now = GetCurrentTimestamp();
 	sx_lock_publish_exclusive(db);
 	if (batch->nrows > 0)
 		sx_live_publish(lv->writer, c->cycle, batch->nrows);
@@ -185,7 +191,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	lv->shared->retry_at = 0;
 	lv->shared->reason[0] = '\0';
 	lv->shared->phase[0] = '\0';
-	lv->shared->last_seal = GetCurrentTimestamp();
+	lv->shared->last_seal = now;
 	SpinLockRelease(&db->mutex);
 	lv->sealed_lsn = pos->start_lsn;
 
@@ -216,7 +222,8 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
-	sx_file_map_refresh(main_map, c->tail->streams, false);
+	/* also of the streams already followed, for which a new file must be scanned */
+	sx_file_map_refresh(main_map, c->tail->streams, true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(c->turn);
@@ -233,14 +240,24 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 	{
 		SxFileEntry *e = sx_file_map_entry(main_map, i);
 
+		bool		replaced = false;
+
 		if (e->dead || (i < before && followed[i]))
 			continue;
 		/* not followed for a while: what it has of this file is incomplete */
 		sx_pending_drop_file(pending, i, drop_always, NULL);
-		/* appeared while we read: neither capture has seen its first rows */
-		if (sx_file_map_lookup(own_map, e->file) == NULL)
+
+		/* another file of a table that we follow for others: its scan is due, whoever joins */
+		for (uint32 j = 0; j < before && !replaced; j++)
+			replaced = followed[j] && sx_file_map_entry(main_map, j)->leaf == e->leaf;
+		if (!replaced && sx_file_map_lookup(own_map, e->file) != NULL)
+			e->fresh = false;
+		else
 		{
+			/* appeared while we read: neither capture has seen its first rows */
 			e->fresh = true;
+			for (uint32 j = 0; j < n; j++)
+				e->member_before |= sx_file_map_entry(own_map, j)->leaf == e->leaf;
 			c->tail->has_fresh = true;
 		}
 	}

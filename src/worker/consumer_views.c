@@ -286,6 +286,7 @@ end_live(LiveView *lv)
 	lv->plan = NULL;			/* lived in info's context */
 	lv->prepared = false;
 	lv->flush_wanted = false;
+	lv->flush_gen = 0;
 }
 
 /* a live view leaves the shared position and falls back to what is stored */
@@ -299,6 +300,7 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	sx_consumer_drop_early_of(c, lv);
 	end_live(lv);
 	lv->drop_pending = true;
+	lv->caught_up = false;
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
 
@@ -501,6 +503,7 @@ sx_consumer_launch_builders(Consumer *c)
 		pfree(lv->builder);
 		lv->builder = NULL;
 		lv->needs_builder = false;
+		lv->caught_up = lv->shared->state == SX_VIEW_CATCHUP;
 		if (lv->shared->state == SX_VIEW_BUILDING)
 			sx_consumer_fail(c, lv, "its builder ended unexpectedly");
 	}

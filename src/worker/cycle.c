@@ -29,6 +29,9 @@
 /* how often WAL is flushed only to see what a large open transaction has written */
 #define FLUSH_INTERVAL_MS	20
 
+/* the longest wait for the invalidations of a commit that was read */
+#define CHANGED_WAIT_MS		1000
+
 /* the tails of this process, told by the invalidation callback */
 static SxTail *tails = NULL;
 static bool callback_registered = false;
@@ -61,6 +64,7 @@ typedef struct ScannedFile
 } ScannedFile;
 
 static void relcache_changed(Datum arg, Oid relid);
+static void await_invalidations(SxTail *t);
 static void add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static bool contained(uint64 fxid, void *arg);
 static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto);
@@ -155,6 +159,8 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	t->started = true;
 
 	AcceptInvalidationMessages();
+	if (t->capture->changed != NIL)
+		await_invalidations(t);
 	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
 	if (t->stale)
 	{
@@ -172,7 +178,33 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
 
 	/* addresses in a file that was replaced wait for the scan of its successor, at the next S */
-	return complete && !t->has_fresh;
+	return complete && !t->has_fresh && t->capture->changed == NIL;
+}
+
+/*
+ * Commits that we have read changed these relations.  They hold their locks until their
+ * invalidations are sent, so once such a lock is free the messages are there.  Somebody else
+ * may hold one for long; then time must do: the moment in question is one of microseconds.
+ */
+static void
+await_invalidations(SxTail *t)
+{
+	ListCell   *lc;
+
+	if (t->changed_since == 0)
+		t->changed_since = GetCurrentTimestamp();
+	foreach(lc, t->capture->changed)
+	{
+		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
+		else if (!TimestampDifferenceExceeds(t->changed_since, GetCurrentTimestamp(), CHANGED_WAIT_MS))
+			return;
+	}
+	AcceptInvalidationMessages();
+	list_free(t->capture->changed);
+	t->capture->changed = NIL;
+	t->changed_since = 0;
+	t->stale = true;
 }
 
 /*

@@ -13,6 +13,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -95,6 +96,7 @@ run_slice(SxProcess *p, SxBatch *slice)
 		SxRunAs		as;
 		SliceRows	rows;
 		SxViewContext vc;
+		Oid			locked = InvalidOid;
 
 		StartTransactionCommand();
 		XactReadOnly = true;
@@ -103,8 +105,13 @@ run_slice(SxProcess *p, SxBatch *slice)
 
 		if (!sx_batch_lock(slice))
 			result = SX_PROCESS_STREAM_LOCKED;
-		else if (!sx_plan_lock(p->plan, p->wait_for_locks, &p->blocked_by))
+		else if (!sx_plan_lock(p->plan, false, &locked))
+		{
+			char	   *name = get_rel_name(locked);
+
+			p->blocked_by = MemoryContextStrdup(p->context, name ? name : "?");
 			result = SX_PROCESS_LOOKUP_LOCKED;
+		}
 		else
 		{
 			rows.process = p;

@@ -62,7 +62,6 @@ typedef struct SxProcess
 {
 	SxViewInfo *info;
 	SxPlan	   *plan;
-	bool		wait_for_locks; /* builder */
 	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
@@ -71,7 +70,7 @@ typedef struct SxProcess
 	void	   *arg;
 	MemoryContext context;		/* reset by the caller; results and errors live here */
 	ErrorData  *error;
-	Oid			blocked_by;
+	char	   *blocked_by;		/* SX_PROCESS_LOOKUP_LOCKED: the table's name */
 } SxProcess;
 
 extern SxProcessResult sx_process_batch(SxProcess *p, SxBatch *batch);
