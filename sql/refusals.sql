@@ -6,6 +6,7 @@ CREATE TABLE s (id int PRIMARY KEY, k int, v int, t text, x float8, ts timestamp
 CREATE TABLE l (id int PRIMARY KEY, name text);
 -- declared, so that it is the stream wherever it stands
 SELECT streamext.create_stream('s');
+CREATE MATERIALIZED VIEW continuous WITH (streamext.continuous) AS SELECT k, count(*) AS n FROM s GROUP BY k;
 -- one refused definition
 CREATE FUNCTION refused(query text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
 BEGIN
@@ -66,7 +67,6 @@ SELECT * FROM refused('SELECT k FROM (SELECT k FROM s UNION ALL SELECT id FROM l
 SELECT * FROM refused('SELECT k FROM (SELECT k FROM s FOR SHARE) x');
 SELECT * FROM refused('WITH x AS MATERIALIZED (SELECT k FROM s) SELECT k FROM x');
 SELECT * FROM refused('WITH x AS (SELECT k FROM s) SELECT a.k FROM x a JOIN x b ON a.k = b.k');
-SELECT * FROM refused('SELECT name FROM l WHERE EXISTS (SELECT FROM s WHERE s.id = l.id)');
 CREATE VIEW over_s AS SELECT * FROM s;
 SELECT * FROM refused('SELECT k FROM over_s');
 SELECT * FROM refused('SELECT s.k FROM s JOIN over_s USING (id)');
@@ -139,7 +139,6 @@ CREATE TABLE parted (a int) PARTITION BY LIST (a);
 CREATE UNLOGGED TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
 CREATE TABLE parted_f (a int) PARTITION BY LIST (a);
 CREATE FOREIGN TABLE parted_f_1 PARTITION OF parted_f FOR VALUES IN (1) SERVER files OPTIONS (filename '/dev/null');
-CREATE MATERIALIZED VIEW continuous WITH (streamext.continuous) AS SELECT k, count(*) AS n FROM s GROUP BY k;
 SELECT * FROM refused('SELECT a FROM temporary');
 SELECT * FROM refused('SELECT a FROM unlogged');
 SELECT * FROM refused('SELECT a FROM foreign_table');

@@ -29,6 +29,9 @@
 
 #include "capture/file_map.h"
 
+/* a file that was replaced is mapped, to its dead entry, for this many refreshes */
+#define KEEP_REFRESHES		3
+
 typedef struct FileSlot
 {
 	SxFile		file;
@@ -149,9 +152,13 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 	foreach(lc, streams)
 	{
 		Oid			stream = lfirst_oid(lc);
-		List	   *tree = find_all_inheritors(stream, NoLock, NULL);
+		List	   *tree;
 		ListCell   *lc2;
 
+		/* dropped, with its views: they are seen to be gone later */
+		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(stream)))
+			continue;
+		tree = find_all_inheritors(stream, NoLock, NULL);
 		foreach(lc2, tree)
 			read_member(found, &members, lfirst_oid(lc2), stream);
 	}
@@ -166,14 +173,25 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		SxFileEntry *entry = map->entries[i];
 
 		if (entry->dead)
+		{
+			FileSlot   *slot;
+
+			if (map->refreshes - entry->died < KEEP_REFRESHES)
+				continue;
+			slot = files_lookup(map->by_file, entry->file);
+			if (slot != NULL && slot->entry == entry)
+				files_delete(map->by_file, entry->file);
 			continue;
+		}
 		f = hash_search(found, &entry->leaf, HASH_FIND, NULL);
 		if (f == NULL || !SxFileEquals(f->file, entry->file))
 		{
 			entry->dead = true;
 			entry->died = map->refreshes;
 			entry->fresh = false;
-			files_delete(map->by_file, entry->file);
+			/* WAL still to be read may have rows that went to the old file before it was replaced */
+			if (f == NULL)
+				files_delete(map->by_file, entry->file);
 		}
 	}
 
@@ -183,7 +201,7 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		FileSlot   *slot = files_lookup(map->by_file, f->file);
 		SxFileEntry *entry;
 
-		entry = slot != NULL ? slot->entry : add_entry(map, f->leaf, f->file, mark_fresh);
+		entry = slot != NULL && !slot->entry->dead ? slot->entry : add_entry(map, f->leaf, f->file, mark_fresh);
 		list_free(entry->streams);
 		entry->streams = list_copy(f->streams);
 	}

@@ -40,7 +40,8 @@ extern bool sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh);
 /* for restart: says which file each leaf had when the position was stored; members with
  * another file, or not in the list, become fresh */
 extern bool sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, const Oid *nodes);
-extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);	/* NULL: not ours, or dead */
+/* NULL: not ours; a file replaced lately may have a dead entry */
+extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);
 extern SxFileEntry *sx_file_map_entry(SxFileMap *map, uint32 index);
 extern uint32 sx_file_map_count(SxFileMap *map);
 /* is this relation a member, or a parent of members? (for invalidation callbacks: no catalog access) */

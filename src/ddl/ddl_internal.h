@@ -10,6 +10,15 @@
 #include "catalog/objectaddress.h"
 #include "tcop/utility.h"
 
+/* Core's messages while a command runs, see messages.c */
+typedef struct SxMessages
+{
+	List	   *names;
+	char	   *dropped;		/* the only object of a DROP, described; or NULL */
+	MemoryContext context;
+	ErrorContextCallback callback;
+} SxMessages;
+
 /* One call of the utility hook */
 typedef struct SxUtility
 {
@@ -24,6 +33,7 @@ typedef struct SxUtility
 	QueryCompletion *qc;
 	List	   *settled;		/* of Oid: streams whose rows may vanish in this statement, because
 								 * they are flushed and locked, or their views go as well */
+	SxMessages *messages;		/* of a command that looks at dependencies, or NULL */
 	struct SxUtility *outer;
 } SxUtility;
 
@@ -35,6 +45,11 @@ extern void sx_utility_next(SxUtility *u, Node *stmt);
 /* runs a statement of ours with what core does around DDL: read-only checks, event triggers */
 extern void sx_utility_run(SxUtility *u, CommandTag tag,
 						   ObjectAddress (*run) (SxUtility *u, void *arg), void *arg);
+
+/* messages.c: core's messages about dependencies name views, not what is behind them */
+extern void sx_messages_begin(SxMessages *messages);
+extern void sx_messages_end(SxMessages *messages);
+extern void sx_messages_dropping(Oid viewid);
 
 /* view_ddl.c: commands on a view's relations; true: done */
 extern bool sx_ddl_on_view(SxUtility *u);

@@ -27,14 +27,16 @@
 /* One relation whose name is to be replaced */
 typedef struct InternalName
 {
-	char	   *name;			/* as core writes it */
-	char	   *meant;
+	char	   *name;			/* as core describes it */
+	char	   *bare;			/* as core writes it before a column, or NULL */
+	char	   *view;
 } InternalName;
 
-static void add_name(SxMessages *messages, Oid relid, const char *format, const char *view);
+static void add_name(SxMessages *messages, Oid relid, char *view);
 static char *name_of(Oid relid);
 static void edit_message(void *arg);
-static char *edit(const SxMessages *messages, const char *text);
+static char *edit(const SxMessages *messages, const char *text, bool bare);
+static char *replace_name(const char *text, const char *name, const char *with);
 static bool in_name(char c);
 
 void
@@ -52,8 +54,8 @@ sx_messages_begin(SxMessages *messages)
 
 		if (view == NULL)
 			continue;
-		add_name(messages, def->queryid, "%s", view);
-		add_name(messages, def->matid, "\"of continuous view %s\"", view);
+		add_name(messages, def->queryid, view);
+		add_name(messages, def->matid, view);
 	}
 	messages->callback.callback = edit_message;
 	messages->callback.arg = messages;
@@ -80,16 +82,18 @@ sx_messages_dropping(Oid viewid)
 }
 
 static void
-add_name(SxMessages *messages, Oid relid, const char *format, const char *view)
+add_name(SxMessages *messages, Oid relid, char *view)
 {
 	InternalName *name;
 	char	   *internal = name_of(relid);
+	char	   *bare = get_rel_name(relid);
 
-	if (internal == NULL)
+	if (internal == NULL || bare == NULL)
 		return;
 	name = palloc(sizeof(InternalName));
 	name->name = internal;
-	name->meant = psprintf(format, view);
+	name->bare = OidIsValid(RelnameGetRelid(bare)) ? NULL : bare;
+	name->view = view;
 	messages->names = lappend(messages->names, name);
 }
 
@@ -103,4 +107,98 @@ name_of(Oid relid)
 		return NULL;
 	return quote_qualified_identifier(RelationIsVisible(relid) ? NULL :
 									  get_namespace_name(get_rel_namespace(relid)), relname);
+}
+
+static void
+edit_message(void *arg)
+{
+	SxMessages *messages = arg;
+	MemoryContext oldcontext;
+	ErrorData  *edata;
+	char	   *text;
+	bool		bare;
+
+	/* the innermost command knows the latest names; and no work in the worst moments */
+	if (sx_current_utility == NULL || sx_current_utility->messages != messages ||
+		CritSectionCount > 0 || geterrcode() == ERRCODE_OUT_OF_MEMORY)
+		return;
+
+	oldcontext = MemoryContextSwitchTo(messages->context);
+	edata = CopyErrorData();
+	MemoryContextSwitchTo(oldcontext);
+
+	/* core's own messages to a user: not those of functions that it calls, nor DEBUG */
+	if (edata->elevel >= INFO && edata->domain != NULL &&
+		strcmp(edata->domain, PG_TEXTDOMAIN("postgres")) == 0)
+	{
+		bare = edata->funcname != NULL &&
+			strcmp(edata->funcname, "find_composite_type_dependencies") == 0;
+		if (messages->dropped != NULL && edata->message_id != NULL &&
+			strcmp(edata->message_id,
+				   "cannot drop desired object(s) because other objects depend on them") == 0)
+			errmsg("cannot drop %s because other objects depend on it", messages->dropped);
+		else if ((text = edit(messages, edata->message, bare)) != NULL)
+			errmsg_internal("%s", text);
+		if ((text = edit(messages, edata->detail, bare)) != NULL)
+			errdetail_internal("%s", text);
+		if ((text = edit(messages, edata->detail_log, bare)) != NULL)
+			errdetail_log("%s", text);
+		if ((text = edit(messages, edata->hint, bare)) != NULL)
+			errhint("%s", text);
+	}
+	MemoryContextSwitchTo(messages->context);
+	FreeErrorData(edata);
+	MemoryContextSwitchTo(oldcontext);
+}
+
+/* NULL: nothing to replace */
+static char *
+edit(const SxMessages *messages, const char *text, bool bare)
+{
+	char	   *result = NULL;
+	ListCell   *lc;
+
+	if (text == NULL)
+		return NULL;
+	foreach(lc, messages->names)
+	{
+		InternalName *name = lfirst(lc);
+		char	   *edited = replace_name(text, name->name, name->view);
+
+		if (edited == NULL && bare && name->bare != NULL)
+			edited = replace_name(text, name->bare, name->view);
+		if (edited != NULL)
+			text = result = edited;
+	}
+	return result;
+}
+
+static char *
+replace_name(const char *text, const char *name, const char *with)
+{
+	StringInfoData buf;
+	size_t		len = strlen(name);
+	const char *from = text;
+	const char *found;
+
+	if (strstr(text, name) == NULL)
+		return NULL;
+	initStringInfo(&buf);
+	while ((found = strstr(from, name)) != NULL)
+	{
+		bool		whole = (found == text || !(in_name(found[-1]) || found[-1] == '.')) &&
+			!in_name(found[len]);
+
+		appendBinaryStringInfo(&buf, from, found - from);
+		appendStringInfoString(&buf, whole ? with : name);
+		from = found + len;
+	}
+	appendStringInfoString(&buf, from);
+	return buf.data;
+}
+
+static bool
+in_name(char c)
+{
+	return !IS_HIGHBIT_SET(c) && (isalnum((unsigned char) c) || c == '_' || c == '$');
 }

@@ -47,6 +47,8 @@ static void store_first_position(Oid viewid);
 static void refuse_explain(ExplainStmt *stmt);
 static void stop_database(const char *name);
 static bool on_database(Node *stmt);
+static void run_with_our_names(SxUtility *u);
+static void run_command(SxUtility *u);
 
 void
 sx_ddl_init(void)
@@ -94,17 +96,38 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 		}
 		else if (on_database(u.stmt) || !sx_catalog_exists())
 			sx_utility_next(&u, NULL);
-		else if (!sx_ddl_on_view(&u))
-		{
-			sx_ddl_on_stream(&u);
-			sx_utility_next(&u, NULL);
-		}
+		else if (IsA(u.stmt, DropStmt) || IsA(u.stmt, DropOwnedStmt) || IsA(u.stmt, AlterTableStmt))
+			run_with_our_names(&u);
+		else
+			run_command(&u);
 	}
 	PG_FINALLY();
 	{
 		sx_current_utility = u.outer;
 	}
 	PG_END_TRY();
+}
+
+/* these fail, or take other objects along, because of dependencies */
+static void
+run_with_our_names(SxUtility *u)
+{
+	SxMessages	messages;
+
+	sx_messages_begin(&messages);
+	u->messages = &messages;
+	run_command(u);
+	u->messages = NULL;
+	sx_messages_end(&messages);
+}
+
+static void
+run_command(SxUtility *u)
+{
+	if (sx_ddl_on_view(u))
+		return;
+	sx_ddl_on_stream(u);
+	sx_utility_next(u, NULL);
 }
 
 /* The cheap test: may this command concern a view or a stream, if there are any? */
@@ -137,6 +160,7 @@ may_concern_us(Node *stmt)
 		case T_GrantStmt:
 		case T_IndexStmt:
 		case T_RefreshMatViewStmt:
+		case T_ReindexStmt:
 		case T_RenameStmt:
 		case T_RuleStmt:
 		case T_SecLabelStmt:

@@ -64,12 +64,13 @@ typedef struct AlterView
 static SxViewDef *find_view(const RangeVar *rv, Oid *relid);
 static SxViewDef *find_index_view(const RangeVar *rv, Oid *indexid);
 static bool is_key_index(Oid indexid);
+static RangeVar *hidden_index(const RangeVar *rv);
 static void refuse_internal(const SxViewDef *def, Oid relid);
 static void refuse_internal_name(const RangeVar *rv);
 static RangeVar *range_var_of(Oid relid);
 
 static bool on_drop(SxUtility *u, DropStmt *stmt);
-static void check_drop_index(DropStmt *stmt);
+static bool on_drop_index(SxUtility *u, DropStmt *stmt);
 static ObjectAddress drop_run(SxUtility *u, void *arg);
 static void drop_callback(const RangeVar *rv, Oid relid, Oid old_relid, void *arg);
 static void add_if_there(ObjectAddresses *objects, Oid relid);
@@ -82,11 +83,16 @@ static void check_new_owner(const SxViewDef *def, Oid new_owner);
 static bool check_query_walker(Node *node, Oid *new_owner);
 
 static bool on_rename(SxUtility *u, RenameStmt *stmt);
+static bool on_rename_index(SxUtility *u, RenameStmt *stmt);
+static ObjectAddress rename_index_run(SxUtility *u, void *arg);
+static char *query_column_of(const SxViewDef *def, const char *colname);
+static void rename_query_column(const SxViewDef *def, const char *colname, const char *newname);
 static bool on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt);
 static void on_create_view(ViewStmt *stmt);
 static bool on_create_index(SxUtility *u, IndexStmt *stmt);
 static ObjectAddress create_index_run(SxUtility *u, void *arg);
 static void map_index_column(const SxViewDef *def, IndexElem *elem, bool included);
+static bool on_reindex(SxUtility *u, ReindexStmt *stmt);
 static bool on_comment(SxUtility *u, CommentStmt *stmt);
 static bool on_security_label(SxUtility *u, SecLabelStmt *stmt);
 static void on_grant(GrantStmt *stmt);
@@ -109,6 +115,8 @@ sx_ddl_on_view(SxUtility *u)
 			return on_set_schema(u, (AlterObjectSchemaStmt *) stmt);
 		case T_IndexStmt:
 			return on_create_index(u, (IndexStmt *) stmt);
+		case T_ReindexStmt:
+			return on_reindex(u, (ReindexStmt *) stmt);
 		case T_CommentStmt:
 			return on_comment(u, (CommentStmt *) stmt);
 		case T_SecLabelStmt:
@@ -201,6 +209,31 @@ is_key_index(Oid indexid)
 	return unique;
 }
 
+/*
+ * An index that was made by CREATE INDEX on a view is in our schema.  Its name alone, or with the
+ * view's schema, means it if nothing else has that name; NULL: this one does not.
+ */
+static RangeVar *
+hidden_index(const RangeVar *rv)
+{
+	Oid			indexid;
+	SxViewDef  *def;
+
+	if (rv == NULL || OidIsValid(RangeVarGetRelid(rv, NoLock, true)))
+		return NULL;
+	indexid = get_relname_relid(rv->relname, sx_catalog_schema_oid());
+	if (!OidIsValid(indexid) || get_rel_relkind(indexid) != RELKIND_INDEX)
+		return NULL;
+	def = sx_catalog_view_by_mat(IndexGetRelation(indexid, true));
+	if (def == NULL ||
+		(rv->schemaname != NULL &&
+		 get_namespace_oid(rv->schemaname, true) != get_rel_namespace(def->viewid)))
+		return NULL;
+	if (is_key_index(indexid))
+		refuse_internal(def, indexid);
+	return makeRangeVar(SX_SCHEMA, rv->relname, rv->location);
+}
+
 static void
 refuse_internal(const SxViewDef *def, Oid relid)
 {
@@ -236,7 +269,7 @@ on_drop(SxUtility *u, DropStmt *stmt)
 	ListCell   *lc;
 
 	if (stmt->removeType == OBJECT_INDEX)
-		check_drop_index(stmt);
+		return on_drop_index(u, stmt);
 	if (stmt->removeType != OBJECT_MATVIEW && stmt->removeType != OBJECT_VIEW &&
 		stmt->removeType != OBJECT_TABLE)
 		return false;
@@ -259,19 +292,30 @@ on_drop(SxUtility *u, DropStmt *stmt)
 	return true;
 }
 
-static void
-check_drop_index(DropStmt *stmt)
+static bool
+on_drop_index(SxUtility *u, DropStmt *stmt)
 {
+	DropStmt   *copy = copyObject(stmt);
+	bool		any = false;
 	ListCell   *lc;
 
-	foreach(lc, stmt->objects)
+	foreach(lc, copy->objects)
 	{
+		RangeVar   *rv = makeRangeVarFromNameList((List *) lfirst(lc));
 		Oid			indexid;
-		SxViewDef  *def = find_index_view(makeRangeVarFromNameList((List *) lfirst(lc)), &indexid);
+		SxViewDef  *def = find_index_view(rv, &indexid);
 
 		if (def != NULL && is_key_index(indexid))
 			refuse_internal(def, indexid);
+		rv = hidden_index(rv);
+		if (rv == NULL)
+			continue;
+		lfirst(lc) = list_make2(makeString(rv->schemaname), makeString(rv->relname));
+		any = true;
 	}
+	if (any)
+		sx_utility_next(u, (Node *) copy);
+	return any;
 }
 
 /*
@@ -286,12 +330,12 @@ drop_run(SxUtility *u, void *arg)
 	const char *kind = stmt->removeType == OBJECT_VIEW ? "view" : "materialized view";
 	ObjectAddresses *objects = new_object_addresses();
 	ListCell   *lc;
+	Oid			relid = InvalidOid;
+	SxViewDef  *def;
 
 	foreach(lc, stmt->objects)
 	{
 		RangeVar   *rv = makeRangeVarFromNameList((List *) lfirst(lc));
-		Oid			relid;
-		SxViewDef  *def;
 
 		AcceptInvalidationMessages();
 		relid = RangeVarGetRelidExtended(rv, AccessExclusiveLock, RVR_MISSING_OK,
@@ -314,6 +358,8 @@ drop_run(SxUtility *u, void *arg)
 			add_if_there(objects, def->matid);
 		}
 	}
+	if (list_length(stmt->objects) == 1 && OidIsValid(relid))
+		sx_messages_dropping(relid);
 	performMultipleDeletions(objects, stmt->behavior, 0);
 	free_object_addresses(objects);
 	return InvalidObjectAddress;
@@ -371,6 +417,16 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 	{
 		Oid			indexid;
 
+		RangeVar   *index = stmt->objtype == OBJECT_INDEX ? hidden_index(stmt->relation) : NULL;
+
+		if (index != NULL)
+		{
+			AlterTableStmt *copy = copyObject(stmt);
+
+			copy->relation = index;
+			sx_utility_next(u, (Node *) copy);
+			return true;
+		}
 		def = find_index_view(stmt->relation, &indexid);
 		if (def != NULL && is_key_index(indexid))
 			alter_internal(def, indexid, stmt);
@@ -629,10 +685,9 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 								SX_SCHEMA, SX_EXTENSION)));
 			return false;
 		case OBJECT_INDEX:
-			def = find_index_view(stmt->relation, &relid);
-			if (def != NULL && is_key_index(relid))
-				refuse_internal(def, relid);
-			return false;
+			if (on_rename_index(u, stmt))
+				return true;
+			break;				/* core takes the name of any relation here */
 		case OBJECT_TABLE:
 		case OBJECT_VIEW:
 		case OBJECT_MATVIEW:
@@ -659,8 +714,89 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 		copy->renameType = OBJECT_VIEW;
 	if (copy->relationType == OBJECT_MATVIEW)
 		copy->relationType = OBJECT_VIEW;
-	sx_utility_next(u, (Node *) copy);
+	if (copy->renameType == OBJECT_COLUMN)
+	{
+		char	   *column = query_column_of(def, stmt->subname);
+
+		sx_utility_next(u, (Node *) copy);
+		if (column != NULL)
+			rename_query_column(def, column, stmt->newname);
+	}
+	else
+		sx_utility_next(u, (Node *) copy);
 	return true;
+}
+
+/* core asks for CREATE on our schema, which the owner does not have */
+static bool
+on_rename_index(SxUtility *u, RenameStmt *stmt)
+{
+	Oid			indexid;
+	SxViewDef  *def = find_index_view(stmt->relation, &indexid);
+	RangeVar   *index;
+
+	if (def != NULL && is_key_index(indexid))
+		refuse_internal(def, indexid);
+	index = def != NULL ? stmt->relation : hidden_index(stmt->relation);
+	if (index == NULL)
+		return false;
+	stmt = copyObject(stmt);
+	stmt->relation = index;
+	sx_utility_run(u, CMDTAG_ALTER_INDEX, rename_index_run, stmt);
+	return true;
+}
+
+static ObjectAddress
+rename_index_run(SxUtility *u, void *arg)
+{
+	RenameStmt *stmt = arg;
+	ObjectAddress address = InvalidObjectAddress;
+	Oid			indexid = RangeVarGetRelidExtended(stmt->relation, ShareUpdateExclusiveLock,
+												   stmt->missing_ok ? RVR_MISSING_OK : 0,
+												   RangeVarCallbackOwnsRelation, NULL);
+
+	/* dropped meanwhile */
+	if (!OidIsValid(indexid))
+	{
+		ereport(NOTICE,
+				(errmsg("relation \"%s\" does not exist, skipping", stmt->relation->relname)));
+		return address;
+	}
+	RenameRelationInternal(indexid, stmt->newname, false, true);
+	ObjectAddressSet(address, RelationRelationId, indexid);
+	return address;
+}
+
+/*
+ * The column of the query view behind this one of the user's view, so that the definition shows
+ * the names that the view has; NULL: none, and core says why.
+ */
+static char *
+query_column_of(const SxViewDef *def, const char *colname)
+{
+	AttrNumber	attno = get_attnum(def->viewid, colname);
+
+	return attno > 0 ? get_attname(def->queryid, attno, true) : NULL;
+}
+
+/* core has checked that this user may rename the view's */
+static void
+rename_query_column(const SxViewDef *def, const char *colname, const char *newname)
+{
+	RenameStmt *stmt;
+
+	if (get_attnum(def->queryid, newname) != InvalidAttrNumber)
+		return;
+	stmt = makeNode(RenameStmt);
+	stmt->renameType = OBJECT_COLUMN;
+	stmt->relationType = OBJECT_VIEW;
+	stmt->relation = range_var_of(def->queryid);
+	stmt->relation->inh = false;
+	stmt->subname = pstrdup(colname);
+	stmt->newname = pstrdup(newname);
+	CommandCounterIncrement();
+	(void) renameatt(stmt);
+	CommandCounterIncrement();
 }
 
 static bool
@@ -843,6 +979,31 @@ map_index_column(const SxViewDef *def, IndexElem *elem, bool included)
 
 /* ---- others ---- */
 
+/* of the view's materialized table, or of one index of it */
+static bool
+on_reindex(SxUtility *u, ReindexStmt *stmt)
+{
+	RangeVar   *target = NULL;
+	ReindexStmt *copy;
+
+	if (stmt->kind == REINDEX_OBJECT_INDEX)
+		target = hidden_index(stmt->relation);
+	else if (stmt->kind == REINDEX_OBJECT_TABLE)
+	{
+		Oid			relid;
+		SxViewDef  *def = find_view(stmt->relation, &relid);
+
+		if (def != NULL && relid == def->viewid)
+			target = range_var_of(def->matid);
+	}
+	if (target == NULL)
+		return false;
+	copy = copyObject(stmt);
+	copy->relation = target;
+	sx_utility_next(u, (Node *) copy);
+	return true;
+}
+
 static bool
 on_comment(SxUtility *u, CommentStmt *stmt)
 {
@@ -850,6 +1011,17 @@ on_comment(SxUtility *u, CommentStmt *stmt)
 	SxViewDef  *def;
 	CommentStmt *copy;
 
+	if (stmt->objtype == OBJECT_INDEX)
+	{
+		RangeVar   *index = hidden_index(makeRangeVarFromNameList(castNode(List, stmt->object)));
+
+		if (index == NULL)
+			return false;
+		copy = copyObject(stmt);
+		copy->object = (Node *) list_make2(makeString(index->schemaname), makeString(index->relname));
+		sx_utility_next(u, (Node *) copy);
+		return true;
+	}
 	if (stmt->objtype != OBJECT_MATVIEW)
 		return false;
 	def = find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);

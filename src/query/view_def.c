@@ -127,6 +127,8 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	int64		number;
 	char		queryname[NAMEDATALEN];
 	char		matname[NAMEDATALEN];
+	char		indexname[NAMEDATALEN];
+	Oid			schema = sx_catalog_schema_oid();
 	Oid			save_userid;
 	int			save_sec_context;
 
@@ -147,9 +149,16 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	names = output_names(into, query);
 	columns = materialized_columns(a, names);
 
-	number = nextval_internal(get_relname_relid("view_id_seq", sx_catalog_schema_oid()), false);
-	snprintf(queryname, sizeof(queryname), "query_" INT64_FORMAT, number);
-	snprintf(matname, sizeof(matname), "mat_" INT64_FORMAT, number);
+	/* an index on another view may have taken one of these names */
+	do
+	{
+		number = nextval_internal(get_relname_relid("view_id_seq", schema), false);
+		snprintf(queryname, sizeof(queryname), "query_" INT64_FORMAT, number);
+		snprintf(matname, sizeof(matname), "mat_" INT64_FORMAT, number);
+		snprintf(indexname, sizeof(indexname), "%s_key", matname);
+	} while (OidIsValid(get_relname_relid(queryname, schema)) ||
+			 OidIsValid(get_relname_relid(matname, schema)) ||
+			 OidIsValid(get_relname_relid(indexname, schema)));
 
 	/* the internal relations, as the extension's owner: see above */
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);

@@ -31,6 +31,7 @@
 #include "port/pg_bitutils.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -100,7 +101,13 @@ sx_consumer_main(Datum arg)
 			sx_consumer_load_views(c);
 		}
 		if (!has_work(c))
-			leave(c);
+		{
+			/* a transaction's invalidations follow its end, which woke us: look without caches */
+			InvalidateSystemCaches();
+			sx_consumer_load_views(c);
+			if (!has_work(c))
+				leave(c);
+		}
 
 		cycle(c);
 		sx_consumer_join(c);
@@ -269,7 +276,8 @@ leave(Consumer *c)
 	 * Whoever requires us says so before he looks at slot_ready under this lock: either we see
 	 * him here, or he sees that the slot goes.
 	 */
-	if (pg_atomic_read_u32(&db->requirers) != 0)
+	if (pg_atomic_read_u32(&db->requirers) != 0 ||
+		pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
 	{
 		SpinLockRelease(&db->mutex);
 		return;
