@@ -33,7 +33,7 @@ typedef struct SxUtility
 	QueryCompletion *qc;
 	List	   *settled;		/* of Oid: streams whose rows may vanish in this statement, because
 								 * they are flushed and locked, or their views go as well */
-	SxMessages *messages;		/* of a command that looks at dependencies, or NULL */
+	SxMessages *messages;		/* of a command that may name internal relations, or NULL */
 	struct SxUtility *outer;
 } SxUtility;
 

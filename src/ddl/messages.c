@@ -12,6 +12,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/objectaddress.h"
@@ -28,7 +30,7 @@
 typedef struct InternalName
 {
 	char	   *name;			/* as core describes it */
-	char	   *bare;			/* as core writes it before a column, or NULL */
+	char	   *bare;			/* without its schema; NULL if that means something else */
 	char	   *view;
 } InternalName;
 
@@ -131,8 +133,10 @@ edit_message(void *arg)
 	if (edata->elevel >= INFO && edata->domain != NULL &&
 		strcmp(edata->domain, PG_TEXTDOMAIN("postgres")) == 0)
 	{
-		bare = edata->funcname != NULL &&
-			strcmp(edata->funcname, "find_composite_type_dependencies") == 0;
+		/* the messages that name a table without its schema */
+		bare = edata->message_id != NULL &&
+			(strstr(edata->message_id, "uses its row type") != NULL ||
+			 strstr(edata->message_id, "because it is being used by active queries") != NULL);
 		if (messages->dropped != NULL && edata->message_id != NULL &&
 			strcmp(edata->message_id,
 				   "cannot drop desired object(s) because other objects depend on them") == 0)

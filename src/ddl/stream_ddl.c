@@ -356,6 +356,8 @@ before_truncate(SxUtility *u, TruncateStmt *stmt)
 		concerned = streams_of_tree(relid);
 		if (concerned != NIL)
 		{
+			/* first without it: a view may be waiting for a writer who would then wait for us */
+			wait_without_lock(concerned, "TRUNCATE");
 			relid = RangeVarGetRelidExtended(rv, ShareRowExclusiveLock, 0, truncate_callback, NULL);
 			lock_tree(relid, ShareRowExclusiveLock);
 			streams = list_concat_unique_oid(streams, streams_of_tree(relid));

@@ -96,7 +96,8 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 		}
 		else if (on_database(u.stmt) || !sx_catalog_exists())
 			sx_utility_next(&u, NULL);
-		else if (IsA(u.stmt, DropStmt) || IsA(u.stmt, DropOwnedStmt) || IsA(u.stmt, AlterTableStmt))
+		else if (IsA(u.stmt, DropStmt) || IsA(u.stmt, DropOwnedStmt) ||
+				 IsA(u.stmt, AlterTableStmt) || IsA(u.stmt, IndexStmt))
 			run_with_our_names(&u);
 		else
 			run_command(&u);
@@ -108,7 +109,7 @@ utility_hook(PlannedStmt *pstmt, const char *query_string, bool read_only_tree,
 	PG_END_TRY();
 }
 
-/* these fail, or take other objects along, because of dependencies */
+/* these fail because of dependencies or open cursors, or take other objects along */
 static void
 run_with_our_names(SxUtility *u)
 {

@@ -550,7 +550,7 @@ alter_view_options(AlterView *alter, AlterTableCmd *cmd)
 		if (!emit && strcmp(def->defname, "flush_interval") != 0)
 		{
 			/* an unknown one is refused as at CREATE */
-			if (!reset)
+			if (strcmp(def->defname, "continuous") != 0 && strcmp(def->defname, "stream") != 0)
 				(void) sx_view_parse_options(list_make1(copyObject(def)), &parsed, &continuous);
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
@@ -994,7 +994,11 @@ on_reindex(SxUtility *u, ReindexStmt *stmt)
 		SxViewDef  *def = find_view(stmt->relation, &relid);
 
 		if (def != NULL && relid == def->viewid)
+		{
+			if (!SxClassOwnerCheck(relid, GetUserId()))
+				aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, stmt->relation->relname);
 			target = range_var_of(def->matid);
+		}
 	}
 	if (target == NULL)
 		return false;

@@ -72,7 +72,7 @@ static void anything_changed(Datum arg, int cacheid, uint32 hashvalue);
 static void refresh(SxPlan *plan);
 static void build_all(SxPlan *plan);
 static bool lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by);
-static bool lookup_walker(Node *node, Oid *stream);
+static bool lookup_walker(Node *node, SxViewDef *def);
 static bool lock_walker(Node *node, LockWalk *walk);
 static bool lock_relation_tree(Oid relid, LockWalk *walk);
 static bool lock_one(Oid relid, LockWalk *walk);
@@ -256,13 +256,11 @@ lock_for_build(SxPlan *plan, bool wait, Oid *blocked_by)
 bool
 sx_plan_has_lookups(SxPlan *plan)
 {
-	Oid			stream = plan->info->def->streamid;
-
-	return lookup_walker((Node *) sx_plan_query(plan, SX_PLAN_FEW), &stream);
+	return lookup_walker((Node *) sx_plan_query(plan, SX_PLAN_FEW), plan->info->def);
 }
 
 static bool
-lookup_walker(Node *node, Oid *stream)
+lookup_walker(Node *node, SxViewDef *def)
 {
 	if (node == NULL)
 		return false;
@@ -274,12 +272,13 @@ lookup_walker(Node *node, Oid *stream)
 		{
 			RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-			if (rte->rtekind == RTE_RELATION && rte->relid != *stream)
+			/* a view's query names the view itself, as OLD and NEW */
+			if (rte->rtekind == RTE_RELATION && rte->relid != def->streamid && rte->relid != def->queryid)
 				return true;
 		}
-		return query_tree_walker((Query *) node, lookup_walker, stream, 0);
+		return query_tree_walker((Query *) node, lookup_walker, def, 0);
 	}
-	return expression_tree_walker(node, lookup_walker, stream);
+	return expression_tree_walker(node, lookup_walker, def);
 }
 
 /* true: stop, a lock is not free */

@@ -178,6 +178,17 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	recordDependencyOn(&view, &queryview, DEPENDENCY_INTERNAL);
 	recordDependencyOn(&mat, &queryview, DEPENDENCY_INTERNAL);
 
+	/*
+	 * The columns as well: what drops one, with its type, must drop the view as a whole.  From
+	 * the column alone core would get to the view, to the query and back to the table, and drop
+	 * the table before its column.
+	 */
+	for (int i = 1; i <= list_length(columns); i++)
+	{
+		ObjectAddressSubSet(mat, RelationRelationId, def.matid, i);
+		recordDependencyOn(&mat, &queryview, DEPENDENCY_INTERNAL);
+	}
+
 	def.viewid = view.objectId;
 	def.streamid = a->streamid;
 	def.owner = owner;
