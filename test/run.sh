@@ -43,14 +43,15 @@ wanted()
 # files FOLDER SUFFIX: the names of the wanted tests there
 files()
 {
-	local file
+	local file found
 	set +f
-	for file in "$1"/*"$2"; do
+	found=("$1"/*"$2")
+	set -f
+	for file in "${found[@]}"; do
 		[ -e "$file" ] || continue
 		file=${file##*/}
 		wanted "${file%"$2"}" && echo "${file%"$2"}"
 	done
-	set -f
 }
 
 # report KIND NAME PASSED FAILED SECONDS

@@ -24,14 +24,17 @@
 #include "commands/trigger.h"
 #include "fmgr.h"
 #include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "catalog/catalog.h"
+#include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(sx_view_restored);
 
 static bool depend_internally(Oid relid, Oid on);
+static void columns_depend_internally(Oid relid, Oid on);
 
 Datum
 sx_view_restored(PG_FUNCTION_ARGS)
@@ -56,6 +59,7 @@ sx_view_restored(PG_FUNCTION_ARGS)
 	if (def != NULL)
 		(void) sx_catalog_repair_dependencies(def);
 	sx_catalog_announce();
+	sx_worker_announce();
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
@@ -65,6 +69,8 @@ sx_catalog_repair_dependencies(const SxViewDef *def)
 	bool		view = depend_internally(def->viewid, def->queryid);
 	bool		mat = depend_internally(def->matid, def->queryid);
 
+	if (mat)
+		columns_depend_internally(def->matid, def->queryid);
 	return view || mat;
 }
 
@@ -105,4 +111,20 @@ depend_internally(Oid relid, Oid on)
 	ObjectAddressSet(referenced, RelationRelationId, on);
 	recordDependencyOn(&dependent, &referenced, DEPENDENCY_INTERNAL);
 	return true;
+}
+
+/* so that dropping a column's type with CASCADE takes the whole view, not the column */
+static void
+columns_depend_internally(Oid relid, Oid on)
+{
+	ObjectAddress dependent;
+	ObjectAddress referenced;
+	int			natts = get_relnatts(relid);
+
+	ObjectAddressSet(referenced, RelationRelationId, on);
+	for (int i = 1; i <= natts; i++)
+	{
+		ObjectAddressSubSet(dependent, RelationRelationId, relid, i);
+		recordDependencyOn(&dependent, &referenced, DEPENDENCY_INTERNAL);
+	}
 }

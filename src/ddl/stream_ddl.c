@@ -64,6 +64,7 @@ static List *streams_of_tree(Oid relid);
 static bool is_table(Oid relid);
 static Oid	find_relation(const RangeVar *rv);
 static void lock_tree(Oid relid, LOCKMODE lockmode);
+static bool has_not_begun(const SxViewDef *def);
 static bool view_is_new(const SxViewDef *def);
 static void settle(SxUtility *u, List *streams, const char *command);
 static void wait_without_lock(List *streams, const char *command);
@@ -269,7 +270,23 @@ view_is_new(const SxViewDef *def)
 		return true;
 	result = rel->rd_createSubid != InvalidSubTransactionId;
 	relation_close(rel, NoLock);
-	return result;
+	return result || has_not_begun(def);
+}
+
+/*
+ * A view that has not begun to read, such as one that is being restored, starts from what is
+ * there then.  Its builder cannot begin while rows go: it locks the stream first.
+ */
+static bool
+has_not_begun(const SxViewDef *def)
+{
+	SxStoredPosition *position = sx_catalog_position(def->viewid);
+	SxDb	   *db = sx_my_db();
+	SxView	   *v = db ? sx_view_by_id(db, def->viewid) : NULL;
+
+	if (position != NULL && position->ours)
+		return false;
+	return v == NULL || v->state == SX_VIEW_NEW || v->state == SX_VIEW_PAUSED;
 }
 
 bool

@@ -40,6 +40,9 @@ typedef struct Served
 	TimestampTz flusher_started;
 } Served;
 
+/* databases that a scout has been in; later ones are copies, or ask for themselves */
+static List *scouted = NIL;
+
 static List *list_databases(MemoryContext mcxt, bool all);
 static void run_scouts(void);
 static void launcher_exit(int code, Datum arg);
@@ -93,8 +96,13 @@ sx_launcher_main(Datum arg)
 		now = GetCurrentTimestamp();
 		if (sx_shared->sweep_wanted || TimestampDifferenceExceeds(swept, now, SWEEP_INTERVAL_MS))
 		{
+			bool		look = sx_shared->sweep_wanted;
+
 			sx_shared->sweep_wanted = false;
 			sweep();
+			/* a database may have been copied together with its views */
+			if (look)
+				run_scouts();
 			swept = now;
 		}
 		for (int i = 0; i < sx_shared->ndbs; i++)
@@ -155,6 +163,13 @@ run_scouts(void)
 	{
 		BackgroundWorker w;
 		BackgroundWorkerHandle *handle;
+		MemoryContext old;
+
+		if (list_member_oid(scouted, lfirst_oid(lc)))
+			continue;
+		old = MemoryContextSwitchTo(TopMemoryContext);
+		scouted = lappend_oid(scouted, lfirst_oid(lc));
+		MemoryContextSwitchTo(old);
 
 		sx_worker_check();
 		sx_worker_fill(&w, "streamext scout", "sx_scout_main", lfirst_oid(lc), InvalidOid);

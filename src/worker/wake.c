@@ -197,6 +197,32 @@ sx_worker_require(void)
 	ConditionVariableCancelSleep();
 }
 
+void
+sx_worker_announce(void)
+{
+	SxDb	   *db = sx_db_lookup(MyDatabaseId, true);
+
+	if (db == NULL)
+	{
+		if (sx_shared != NULL)
+			ereport(WARNING,
+					(errmsg("the continuous views of this database are not kept up to date"),
+					 errdetail("streamext.max_databases is %d.", sx_max_databases),
+					 errhint("Raise streamext.max_databases in postgresql.conf and restart the server.")));
+		return;
+	}
+	register_exit_hook();
+	if (required_db == NULL)
+	{
+		pg_atomic_fetch_add_u32(&db->requirers, 1);
+		required_db = db;
+	}
+	SpinLockAcquire(&db->mutex);
+	db->wanted = true;
+	SpinLockRelease(&db->mutex);
+	sx_wake_launcher();
+}
+
 /* sleeps until something changes; false when the deadline has passed */
 static bool
 wait_more(SxDb *db, TimestampTz deadline)

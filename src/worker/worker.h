@@ -24,6 +24,10 @@ extern bool sx_is_worker;
  * (first stream); ERROR with the setting to change if they cannot start.
  */
 extern void sx_worker_require(void);
+/*
+ * The same for views that are restored: the workers are asked for, nobody waits for them.
+ */
+extern void sx_worker_announce(void);
 /* commit callback and friends: see worker/wake.c */
 extern void sx_wake_init(void);
 
