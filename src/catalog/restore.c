@@ -119,7 +119,13 @@ columns_depend_internally(Oid relid, Oid on)
 {
 	ObjectAddress dependent;
 	ObjectAddress referenced;
-	int			natts = get_relnatts(relid);
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	int			natts;
+
+	if (!HeapTupleIsValid(tuple))
+		return;
+	natts = ((Form_pg_class) GETSTRUCT(tuple))->relnatts;
+	ReleaseSysCache(tuple);
 
 	ObjectAddressSet(referenced, RelationRelationId, on);
 	for (int i = 1; i <= natts; i++)

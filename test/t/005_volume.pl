@@ -1,4 +1,5 @@
-# Volume: millions of rows by every road are exact, and complete within a second after the last commit.
+# Volume: millions of rows by every road are exact.  How long after the last commit the views are
+# complete is noted, not tested: that depends on the machine.
 #
 # 3,000,000 rows by one COPY, 3,000,000 by COPYs of 30,000 rows from four clients, and 100,000
 # single-row transactions from four clients (each pays its own commit, hence fewer).
@@ -14,7 +15,6 @@ use StreamextTest;
 use Test::More;
 
 my @views = qw(by_key total rare);
-my $bound = 1.0;
 
 my $node = new_node('volume', settings => <<'CONF');
 shared_buffers = '512MB'
@@ -61,7 +61,6 @@ SELECT current_setting('test.waited');
 SQL
 	note(sprintf('%s: loaded in %.2f s, complete %.3f s later', $name, $load, $wait));
 	is($node->safe_psql('app', 'SELECT n FROM total') - $had, $rows, "$name: all rows are there");
-	cmp_ok($wait, '<', $bound, "$name: complete within $bound s");
 	oracle($node, 'app', $_, $name) for @views;
 }
 
