@@ -170,7 +170,7 @@ for name in $(files test/t .pl); do
 		find "$results/tap.$name/tmp_check/log" -name "regress_log_*" -exec tail -n 12 {} + 2>/dev/null
 		for file in $(find "$results/tap.$name/tmp_check/log" -name '*.log' 2>/dev/null | grep -v regress_log); do
 			echo "--- the end of ${file##*/}"
-			grep -avE 'statement: |connection (authorized|received)|disconnection' "$file" | tail -n 25
+			grep -avE 'checkpoint (starting|complete)|background worker "logical replication' "$file" | tail -n 25
 		done
 	fi
 	not_ok=
@@ -186,7 +186,7 @@ fi
 if [ "$failed" != 0 ]; then
 	if [ -e "$log" ]; then
 		echo "--- the end of the server's log"
-		tail -n 40 "$log"
+		grep -av 'checkpoint ' "$log" | tail -n 40
 	fi
 	echo "failed: $(IFS=,; echo "${failures[*]}" | sed 's/,/, /g')"
 fi
