@@ -28,7 +28,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "worker/worker.h"
 
 PG_FUNCTION_INFO_V1(sx_view_restored);

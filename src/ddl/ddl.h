@@ -7,7 +7,7 @@
 
 #include "streamext.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 
 extern void sx_ddl_init(void);	/* chains the hooks, at load */
 

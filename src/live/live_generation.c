@@ -19,7 +19,7 @@
 #include "access/genam.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "storage/proc.h"
 #include "storage/procarray.h"
 #include "utils/fmgroids.h"

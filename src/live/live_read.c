@@ -20,7 +20,7 @@
 #include "access/nbtree.h"
 #include "access/sysattr.h"
 #include "access/table.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"

@@ -37,7 +37,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "live/merge.h"
 
 /* the statement's name for the tuplestore */

@@ -28,7 +28,7 @@
 #include "utils/timestamp.h"
 
 #include "capture/slot.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "live/registry.h"
 
 #define N_BUCKETS	32			/* of SxView.freshness */

@@ -54,7 +54,7 @@
 #include "utils/regproc.h"
 #include "utils/syscache.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "query/aggregate_state.h"
 
 /* Values of StateHeader.format; the low byte is the format's version */

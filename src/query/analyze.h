@@ -8,7 +8,7 @@
 #ifndef SX_ANALYZE_H
 #define SX_ANALYZE_H
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 
 #include "nodes/parsenodes.h"
 

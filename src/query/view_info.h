@@ -10,7 +10,7 @@
 #ifndef SX_VIEW_INFO_H
 #define SX_VIEW_INFO_H
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "query/aggregate_state.h"
 
 #include "access/htup.h"

@@ -1,4 +1,4 @@
--- Catalog tables: written only by the functions of the extension (src/catalog/catalog.c),
+-- Catalog tables: written only by the functions of the extension (src/catalog/definitions.c),
 -- which read them by column number.
 
 CREATE TABLE streamext.stream_def

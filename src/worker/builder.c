@@ -23,7 +23,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/delta_scan.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "executor/spi.h"

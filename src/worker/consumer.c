@@ -24,7 +24,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/slot.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "live/live_read.h"
 #include "miscadmin.h"
 #include "pgstat.h"

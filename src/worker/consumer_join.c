@@ -14,7 +14,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"

@@ -12,7 +12,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "utils/lsyscache.h"

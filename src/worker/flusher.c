@@ -17,7 +17,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "live/live_read.h"
 #include "live/merge.h"
 #include "miscadmin.h"

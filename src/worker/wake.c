@@ -10,7 +10,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "replication/slot.h"

@@ -1,5 +1,5 @@
 /*
- * catalog.c
+ * definitions.c
  *		Streams and continuous views: SQL catalog <-> structs.
  *
  * Reading is a systable scan with a fresh catalog snapshot: no SPI, no user code, no
@@ -44,7 +44,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "catalog/catalog.h"
+#include "catalog/definitions.h"
 
 /* columns of streamext.view_def */
 enum

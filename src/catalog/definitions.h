@@ -1,5 +1,5 @@
 /*
- * catalog.h
+ * definitions.h
  *		Streams and continuous views: SQL catalog <-> structs.
  *
  * Tables (src/sql/10_catalog.sql): streamext.stream_def, streamext.view_def,
@@ -8,8 +8,8 @@
  * CacheInvalidateRelcacheByRelid on streamext.view_def, which is how workers
  * and other backends learn of it.
  */
-#ifndef SX_CATALOG_H
-#define SX_CATALOG_H
+#ifndef SX_DEFINITIONS_H
+#define SX_DEFINITIONS_H
 
 #include "streamext.h"
 
@@ -144,4 +144,4 @@ extern bool sx_catalog_repair_dependencies(const SxViewDef *def);
  */
 extern void sx_catalog_on_change(void (*callback) (void));
 
-#endif							/* SX_CATALOG_H */
+#endif							/* SX_DEFINITIONS_H */
