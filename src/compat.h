@@ -81,6 +81,8 @@ SxFileEquals(SxFile a, SxFile b)
 
 /* 16: permissions moved from the range table to entries of their own */
 #if PG_VERSION_NUM >= 160000
+#include "catalog/pg_tablespace.h"
+#include "parser/parse_relation.h"
 #define SxCheckQueryPermissions(query) \
 	ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
 #define SxSelectedColumns(query, rte)	(getRTEPermissionInfo((query)->rteperminfos, (rte))->selectedCols)
@@ -137,6 +139,37 @@ SxFileEquals(SxFile a, SxFile b)
 #define SxSlotInvalidated(slot) \
 	(!XLogRecPtrIsInvalid((slot)->data.invalidated_at) && \
 	 XLogRecPtrIsInvalid((slot)->data.restart_lsn))
+#endif
+
+/* 16: a place for soft errors was added */
+#if PG_VERSION_NUM >= 160000
+#define SxStringToNameList(string)	stringToQualifiedNameList(string, NULL)
+#else
+#define SxStringToNameList(string)	stringToQualifiedNameList(string)
+#endif
+
+/* 17: old_snapshot_threshold went, and its error code with it */
+#ifndef ERRCODE_SNAPSHOT_TOO_OLD
+#define ERRCODE_SNAPSHOT_TOO_OLD	MAKE_SQLSTATE('7', '2', '0', '0', '0')
+#endif
+
+/* 18: pg_noreturn, before the declaration, replaced pg_attribute_noreturn(), behind it */
+#ifndef pg_noreturn
+#define pg_noreturn					__attribute__((noreturn))
+#endif
+
+/* 18: deferrable_ok was added */
+#if PG_VERSION_NUM >= 180000
+#define SxPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel, false)
+#else
+#define SxPrimaryKeyIndex(rel)		RelationGetPrimaryKeyIndex(rel)
+#endif
+
+/* 18: transformRelOptions takes constants */
+#if PG_VERSION_NUM >= 180000
+typedef const char *const SxOptionNamespace;
+#else
+typedef char *SxOptionNamespace;
 #endif
 
 /* 16: missing_ok was added */

@@ -98,7 +98,7 @@ static bool reader_next(RowReader *r, TupleTableSlot *slot);
 static void reader_end(RowReader *r);
 static bool begin_run(RowReader *r, const SxRun *run);
 static Leaf *open_leaf(RowReader *r, SxFileEntry *entry);
-static void missing_row(RowReader *r, const SxRun *run, OffsetNumber off) pg_attribute_noreturn();
+pg_noreturn static void missing_row(RowReader *r, const SxRun *run, OffsetNumber off);
 static Datum row_to_jsonb_text(SxBatch *batch);
 
 static const CustomPathMethods path_methods = {

@@ -144,7 +144,7 @@ last_table_writer(Oid viewid)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	rel = table_open(sx_catalog_table_oid("view_position"), AccessShareLock);
 	ScanKeyInit(&key, POSITION_VIEW, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(viewid));
-	scan = systable_beginscan(rel, RelationGetPrimaryKeyIndex(rel), true, NULL, 1, &key);
+	scan = systable_beginscan(rel, SxPrimaryKeyIndex(rel), true, NULL, 1, &key);
 	tup = systable_getnext(scan);
 	if (HeapTupleIsValid(tup))
 	{

@@ -465,7 +465,7 @@ create_query_view(Query *query, List *names, const char *relname, Oid owner)
 static Oid
 create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname, Oid owner)
 {
-	static char *validnsps[] = HEAP_RELOPT_NAMESPACES;
+	static SxOptionNamespace validnsps[] = HEAP_RELOPT_NAMESPACES;
 	CreateStmt *create = makeNode(CreateStmt);
 	ObjectAddress address;
 	Datum		toast_options;

@@ -49,7 +49,7 @@ static void look_up_query(SxViewInfo *info);
 static void look_up_aggregates(SxViewInfo *info, List *aggrefs);
 static void look_up_keys(SxViewInfo *info);
 static void check_output(SxViewInfo *info, List *targetlist);
-static void report_altered(SxViewInfo *info, const char *detail) pg_attribute_noreturn();
+pg_noreturn static void report_altered(SxViewInfo *info, const char *detail);
 
 /* ---- creation ---- */
 

@@ -89,7 +89,7 @@ parse_option(DefElem *def, SxViewOptions *options, bool *continuous)
 static Oid
 stream_option(DefElem *def)
 {
-	RangeVar   *rv = makeRangeVarFromNameList(stringToQualifiedNameList(defGetString(def)));
+	RangeVar   *rv = makeRangeVarFromNameList(SxStringToNameList(defGetString(def)));
 
 	return RangeVarGetRelid(rv, AccessShareLock, false);
 }
