@@ -268,10 +268,10 @@ wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blo
 	if (all)
 		return sx_wait(InvalidOid, timeout_ms, flushed, blocker);
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), (int64) timeout_ms);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), (int64) timeout_ms);
 	foreach(lc, visible)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long		left = TimestampDifferenceMilliseconds(sx_now(), deadline);
 
 		if (!sx_wait(lfirst_oid(lc), (int) Min(left, (long) INT_MAX), flushed, blocker))
 			return false;

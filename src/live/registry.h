@@ -13,6 +13,7 @@
 #ifndef SX_REGISTRY_H
 #define SX_REGISTRY_H
 
+#include "moment.h"
 #include "streamext.h"
 
 #include "access/transam.h"
@@ -87,7 +88,7 @@ typedef struct SxView
 	int64		rows_consumed;	/* flushed and live */
 	double		rows_per_second;	/* of the last second */
 	int64		rate_rows;		/* rows_consumed when that second began */
-	TimestampTz rate_at;
+	TimestampTz rate_at;		/* of moment.h, as are retry_at and last_seal */
 	int64		lag_rows;		/* committed, read, not consumed yet */
 	int64		dead_letters;
 	int64		flushes;
@@ -132,7 +133,7 @@ typedef struct SxDb
 	pg_atomic_uint64 flush_request; /* raised to ask that all be flushed */
 	pg_atomic_uint64 flush_done;	/* the last request whose flush is done */
 	pg_atomic_uint64 rows;		/* rows consumed, all streams */
-	pg_atomic_uint64 caught_up_at;	/* TimestampTz: when live views last had nothing left to consume */
+	pg_atomic_uint64 caught_up_at;	/* of moment.h: when live views last had nothing left to consume */
 	/*
 	 * Transactions that are creating views: the consumer stays and the slot does not move
 	 * while there are any.  The epoch counts those that ended: when it changes, the catalog

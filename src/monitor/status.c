@@ -178,7 +178,7 @@ sx_view_states(PG_FUNCTION_ARGS)
 		}
 		else if (v.state == SX_VIEW_LIVE && d.caught_up_at != 0)
 		{
-			values[STATE_LAG] = IntervalPGetDatum(interval_between(d.caught_up_at, now));
+			values[STATE_LAG] = IntervalPGetDatum(interval_between(d.caught_up_at, sx_now()));
 			nulls[STATE_LAG] = false;
 		}
 		else if (v.state != SX_VIEW_LIVE && v.last_flush != 0)

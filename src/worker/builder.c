@@ -150,7 +150,7 @@ sx_builder_main(Datum arg)
 			pause *= 2;
 		SpinLockAcquire(&builder.db->mutex);
 		builder.v->failures++;
-		builder.v->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+		builder.v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
 		SpinLockRelease(&builder.db->mutex);
 		sx_view_set_error(builder.db, builder.v, error->message);
 		sx_view_set_reason(builder.db, builder.v, "failed, is tried again after %d ms: %s", pause, error->message);

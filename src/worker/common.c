@@ -113,7 +113,7 @@ sx_worker_log(int elevel, const char *fmt,...)
 {
 	static TimestampTz last = 0;
 	static int	left_out = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	char		buf[1024];
 	va_list		args;
 

@@ -88,7 +88,7 @@ sx_consumer_main(Datum arg)
 	c = start(db);
 	for (;;)
 	{
-		TimestampTz turn_started = GetCurrentTimestamp();
+		TimestampTz turn_started = sx_now();
 
 		sx_worker_check();
 		MemoryContextReset(c->turn);
@@ -403,7 +403,7 @@ note_lag(Consumer *c, List *postponed)
 	ListCell   *lc;
 
 	if (postponed == NIL)
-		pg_atomic_write_u64(&c->db->caught_up_at, GetCurrentTimestamp());
+		pg_atomic_write_u64(&c->db->caught_up_at, sx_now());
 	foreach(lc, postponed)
 		ready[n++] = lfirst(lc);
 	foreach(lc, c->views)
@@ -719,7 +719,7 @@ rest(Consumer *c, TimestampTz turn_started)
 	SxDb	   *db = c->db;
 	long		timeout;
 	long		pace = sx_cycle_interval -
-		TimestampDifferenceMilliseconds(turn_started, GetCurrentTimestamp());
+		TimestampDifferenceMilliseconds(turn_started, sx_now());
 
 	if (pace > 0 &&
 		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pace,

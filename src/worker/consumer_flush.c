@@ -38,7 +38,7 @@ void
 sx_consumer_flush(Consumer *c)
 {
 	SxDb	   *db = c->db;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	bool		sealed = false;
 	ListCell   *lc;
 	bool		look_for_free = TimestampDifferenceExceeds(c->last_free, now, FREE_INTERVAL_MS);
@@ -211,7 +211,7 @@ seal(Consumer *c, LiveView *lv)
 	if (lv->flush_wanted)
 		lv->flush_gen = sx_gen_sealed(v)->no;
 	lv->flush_wanted = false;
-	v->last_seal = GetCurrentTimestamp();
+	v->last_seal = sx_now();
 
 	if (lv->def->paused)
 	{
@@ -257,7 +257,7 @@ sx_consumer_relieve(Consumer *c)
 	SxDb	   *db = c->db;
 	TimestampTz deadline;
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), RELIEVE_MS);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), RELIEVE_MS);
 	sx_consumer_drop_early(c);
 	for (int round = 0; round < 2; round++)
 	{
@@ -276,7 +276,7 @@ sx_consumer_relieve(Consumer *c)
 					continue;
 				/* nor may a flusher that is missing, or held up elsewhere, hold up all */
 				if (v->failures >= MAX_FLUSH_FAILURES ||
-					(db->flushing_view != v->viewid && GetCurrentTimestamp() > deadline))
+					(db->flushing_view != v->viewid && sx_now() > deadline))
 					sx_consumer_fail(c, lv, "it could not be flushed when memory was exhausted");
 				else
 					busy = true;
@@ -363,7 +363,7 @@ sx_consumer_advance_slot(Consumer *c)
 long
 sx_consumer_next_flush_ms(Consumer *c)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	long		next = LONGEST_SLEEP_MS;
 	ListCell   *lc;
 

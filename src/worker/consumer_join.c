@@ -32,7 +32,7 @@ static bool drop_always(uint64 fxid, void *arg);
 void
 sx_consumer_join(Consumer *c)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	bool		any_live = false;
 	ListCell   *lc;
 
@@ -172,7 +172,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		return false;
 	}
 
-	now = GetCurrentTimestamp();
+	now = sx_now();
 	sx_lock_publish_exclusive(db);
 	if (batch->nrows > 0)
 		sx_live_publish(lv->writer, c->cycle, batch->nrows);

@@ -315,7 +315,7 @@ sx_consumer_fail(Consumer *c, LiveView *lv, const char *message)
 		pause *= 2;
 	SpinLockAcquire(&db->mutex);
 	v->failures++;
-	v->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
 	SpinLockRelease(&db->mutex);
 	sx_view_set_error(db, v, message);
 	sx_view_set_reason(db, v, "failed, is tried again after %d ms: %s", pause, message);
@@ -484,7 +484,7 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 void
 sx_consumer_launch_builders(Consumer *c)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	int			running = 0;
 	ListCell   *lc;
 

@@ -20,6 +20,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/definitions.h"
+#include "moment.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -148,10 +149,10 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	if (!t->started || completion != t->last_completion)
 		upto = sx_wal_flush_to_end();
 	else if (t->flush_wal &&
-			 TimestampDifferenceExceeds(t->last_flush, GetCurrentTimestamp(), FLUSH_INTERVAL_MS))
+			 TimestampDifferenceExceeds(t->last_flush, sx_now(), FLUSH_INTERVAL_MS))
 	{
 		upto = sx_wal_flush_to_end();
-		t->last_flush = GetCurrentTimestamp();
+		t->last_flush = sx_now();
 	}
 	else
 		upto = GetFlushRecPtr(NULL);	/* what others have flushed costs nothing */
@@ -192,12 +193,12 @@ await_invalidations(SxTail *t)
 	ListCell   *lc;
 
 	if (t->changed_since == 0)
-		t->changed_since = GetCurrentTimestamp();
+		t->changed_since = sx_now();
 	foreach(lc, t->capture->changed)
 	{
 		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
 			UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
-		else if (!TimestampDifferenceExceeds(t->changed_since, GetCurrentTimestamp(), CHANGED_WAIT_MS))
+		else if (!TimestampDifferenceExceeds(t->changed_since, sx_now(), CHANGED_WAIT_MS))
 			return;
 	}
 	AcceptInvalidationMessages();

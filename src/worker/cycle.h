@@ -23,7 +23,7 @@ typedef struct SxTail
 	bool		stale;			/* an invalidation concerns the map */
 	bool		has_fresh;		/* files wait for their scan */
 	bool		flush_wal;		/* a large transaction is followed: see what it has written */
-	TimestampTz last_flush;
+	TimestampTz last_flush;		/* both of moment.h */
 	TimestampTz changed_since;	/* capture->changed waits for invalidations since then */
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
 	bool		follows;		/* it has read all that was written since its position */

@@ -230,7 +230,7 @@ static SxView *
 claim(SxDb *db)
 {
 	static int	next = 0;
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	SxView	   *claimed = NULL;
 
 	if (sx_db_area(db) == NULL)
@@ -265,7 +265,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxViewInfo *info;
 	SxStoredPosition *stored;
 	SxStoredPosition keep;
-	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz started = sx_now();
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -367,14 +367,15 @@ store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored
 static void
 flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, TimestampTz started)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
+	TimestampTz wall_clock = GetCurrentTimestamp();
 	SxPosition *position = dsa_get_address(sx_db_area(db), gen->position);
 
 	SpinLockAcquire(&db->mutex);
 	v->protect_xmin = position->xmin;
 	v->protect_lsn = gen->start_lsn;
 	v->flushes++;
-	v->last_flush = now;
+	v->last_flush = wall_clock;
 	v->last_flush_us = (int) Min(now - started, PG_INT32_MAX);
 	v->failures = 0;
 	v->retry_at = 0;
@@ -402,7 +403,7 @@ flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error)
 		pause *= 2;
 	SpinLockAcquire(&db->mutex);
 	v->failures++;
-	v->retry_at = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), pause);
+	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
 	SpinLockRelease(&db->mutex);
 	sx_view_set_error(db, v, error->message);
 	sx_view_set_reason(db, v, "could not write the materialized table: %s", error->message);

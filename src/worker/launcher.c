@@ -93,7 +93,7 @@ sx_launcher_main(Datum arg)
 
 		sx_worker_check();
 		MemoryContextReset(turn);
-		now = GetCurrentTimestamp();
+		now = sx_now();
 		if (sx_shared->sweep_wanted || TimestampDifferenceExceeds(swept, now, SWEEP_INTERVAL_MS))
 		{
 			bool		look = sx_shared->sweep_wanted;
@@ -237,7 +237,7 @@ is_running(BackgroundWorkerHandle **handle)
 static void
 serve(SxDb *db, Served *s)
 {
-	TimestampTz now = GetCurrentTimestamp();
+	TimestampTz now = sx_now();
 	bool		wanted;
 	bool		has_consumer;
 	bool		has_flusher;

@@ -158,7 +158,7 @@ sx_worker_require(void)
 		required_db = db;
 	}
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), START_TIMEOUT_MS);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), START_TIMEOUT_MS);
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
 	{
@@ -227,7 +227,7 @@ sx_worker_announce(void)
 static bool
 wait_more(SxDb *db, TimestampTz deadline)
 {
-	long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+	long		left = TimestampDifferenceMilliseconds(sx_now(), deadline);
 
 	if (left <= 0)
 		return false;
@@ -271,7 +271,7 @@ wait_for_database(TimestampTz deadline)
 		return NULL;
 	while ((db = sx_my_db()) == NULL)
 	{
-		long		left = TimestampDifferenceMilliseconds(GetCurrentTimestamp(), deadline);
+		long		left = TimestampDifferenceMilliseconds(sx_now(), deadline);
 
 		if (left <= 0)
 			return NULL;
@@ -312,7 +312,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	if (views == NIL)
 		return true;
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), timeout_ms);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), timeout_ms);
 	if (db == NULL)
 		db = wait_for_database(deadline);
 	if (db == NULL)
@@ -450,7 +450,7 @@ sx_worker_stop_database(Oid dboid)
 	closed_db = db;
 	stop_workers(db);
 
-	deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), STOP_TIMEOUT_MS);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), STOP_TIMEOUT_MS);
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
 	{

@@ -23,6 +23,8 @@ my @code = ('src/*.[ch]', 'src/*/*.[ch]');
 is(files_with(qr/PG_VERSION_NUM/, @code) =~ s{\S*/src/compat\.h}{}r =~ s/^\s+|\s+$//gr, '',
 	'PG_VERSION_NUM only in src/compat.h');
 is(files_with(qr/\b(strcpy|strcat|sprintf|vsprintf|gets)\s*\(/, @code), '', 'no unbounded C string function');
+is(files_with(qr/Timestamp(TzPlus|Diff)\w*\([^;]*GetCurrentTimestamp/, @code), '',
+	'what must not wait for a clock that was set back is measured by sx_now()');
 is(files_with(qr/^(?!\/\*)/, @code), '', 'every source file opens with a comment');
 is(files_with(qr/CREATE OR REPLACE|IF NOT EXISTS/i, 'src/sql/*.sql'), '',
 	'the script creates everything itself: no CREATE OR REPLACE, no IF NOT EXISTS');

@@ -8,13 +8,15 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node new_database oracle difference wait_ready wait_until query_until
-  worker_pids no_orphans allow_in_log seed pick chance elapsed source_dir);
+  worker_pids no_orphans allow_in_log seed pick chance elapsed source_dir
+  build_shim start_with_shim background statement);
 
 my $random;
 
@@ -181,6 +183,54 @@ sub allow_in_log
 	my ($pattern) = @_;
 	append_to_file("$ENV{TESTDIR}/allowed_in_log", "$pattern\n") if $ENV{TESTDIR};
 	return;
+}
+
+# build_shim(NAME): test/shim/NAME.c as a library for LD_PRELOAD; its path
+sub build_shim
+{
+	my ($name) = @_;
+	my $library = "$ENV{TESTDIR}/shim_$name.so";
+	my @command = ($ENV{CC} || 'gcc', qw(-Wall -O1 -shared -fPIC -o), $library, source_dir() . "/test/shim/$name.c", '-ldl');
+	PostgreSQL::Test::Utils::system_or_bail(@command);
+	return $library;
+}
+
+# start_with_shim(NODE, LIBRARY, NAME => VALUE ...): the server, and nothing else, runs with the
+# library and these environment variables
+sub start_with_shim
+{
+	my ($node, $library, %environment) = @_;
+	local %ENV = (%ENV, %environment, LD_PRELOAD => $library);
+	return $node->start;
+}
+
+# background(NODE, DATABASE): a session that stays open; statement(SESSION, SQL): what it answers
+sub background
+{
+	my ($node, $database) = @_;
+	my $session = { in => '', out => '', n => 0 };
+	$session->{timer} = IPC::Run::timeout($PostgreSQL::Test::Utils::timeout_default);
+	$session->{run} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($database), '-f', '-' ],
+		'<', \$session->{in}, '>', \$session->{out}, '2>&1', $session->{timer});
+	return $session;
+}
+
+# statement(SESSION, SQL [, 1]): with the last argument it is only sent; statement(SESSION) then waits for it
+sub statement
+{
+	my ($session, $sql, $only_send) = @_;
+	if (defined $sql)
+	{
+		$session->{n}++;
+		$session->{out} = '';
+		$session->{in} .= "$sql\n;\n\\echo done $session->{n}\n";
+		$session->{run}->pump_nb;
+		return if $only_send;
+	}
+	$session->{timer}->start;
+	$session->{run}->pump until $session->{out} =~ /^done $session->{n}$/m;
+	$session->{timer}->reset;
+	return $session->{out} =~ s/^done $session->{n}\n//mr =~ s/\n$//r;
 }
 
 # Random numbers that can be had again: SEED=n make test TESTS=...
