@@ -9,7 +9,7 @@ SELECT table_name, string_agg(column_name || ' ' || data_type, ', ' ORDER BY ord
 	GROUP BY table_name ORDER BY table_name;
 SELECT p.oid::regprocedure AS function, pg_get_function_result(p.oid) AS result FROM pg_proc p
 	WHERE p.pronamespace = 'streamext'::regnamespace AND has_function_privilege('pg_monitor', p.oid, 'EXECUTE') ORDER BY p.oid::regprocedure::text COLLATE "C";
-SELECT name, setting, unit, context, vartype FROM pg_settings WHERE name LIKE 'streamext.%' AND name !~ 'max_held|backfill_rate' ORDER BY name;
+SELECT name, setting, unit, context, vartype FROM pg_settings WHERE name LIKE 'streamext.%' ORDER BY name;
 
 -- nothing yet
 SELECT count(*) FROM streamext.views;

@@ -28,6 +28,8 @@ int			sx_live_memory = 64 * 1024;
 int			sx_read_consistency = SX_READ_LATEST;
 int			sx_wait_timeout = 30000;
 int			sx_max_databases = 8;
+int			sx_max_held_wal = 10 * 1024;
+int			sx_max_held_xids = 50000000;
 
 bool		sx_preloaded = false;
 
@@ -117,6 +119,18 @@ define_settings(void)
 							"Number of databases that can have continuous views.",
 							NULL, &sx_max_databases, 8, 1, 1024,
 							PGC_POSTMASTER, 0, NULL, NULL, NULL);
+
+	/* Beyond this the slot lets WAL go; a view that needs it is caught up by a full scan, as exactly. */
+	DefineCustomIntVariable("streamext.max_held_wal",
+							"How much WAL may be held back for continuous views.",
+							NULL, &sx_max_held_wal, 10 * 1024, 1, MAX_KILOBYTES / 1024,
+							PGC_SIGHUP, GUC_UNIT_MB, NULL, NULL, NULL);
+
+	/* Beyond this the slot lets VACUUM go on; what a view may have missed then is reported. */
+	DefineCustomIntVariable("streamext.max_held_xids",
+							"How many transactions old the horizon may be that is held back for continuous views.",
+							NULL, &sx_max_held_xids, 50000000, 1000, 1000000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("streamext");
 }

@@ -22,6 +22,8 @@ extern int	sx_live_memory;		/* kB */
 extern int	sx_read_consistency;	/* SxReadConsistency */
 extern int	sx_wait_timeout;	/* ms */
 extern int	sx_max_databases;
+extern int	sx_max_held_wal;	/* MB */
+extern int	sx_max_held_xids;
 
 typedef enum SxReadConsistency
 {

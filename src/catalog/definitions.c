@@ -26,6 +26,7 @@
 #include "access/table.h"
 #include "access/transam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/indexing.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_extension.h"
@@ -78,7 +79,27 @@ enum
 	POS_DATABASE,
 	POS_WRITER,
 	POS_STORED_AT,
-	POS_NCOLUMNS = POS_STORED_AT
+	POS_WAL_ONLY,
+	POS_COMPLETE_AT,
+	POS_SCAN_POSITION,
+	POS_SCAN_AT,
+	POS_SCAN_RELS,
+	POS_SCAN_NODES,
+	POS_SCAN_FILE,
+	POS_SCAN_BLOCK,
+	POS_NCOLUMNS = POS_SCAN_BLOCK
+};
+
+/* columns of streamext.lost_interval */
+enum
+{
+	LOST_VIEW = 1,
+	LOST_FROM,
+	LOST_UNTIL,
+	LOST_ROWS,
+	LOST_WHY,
+	LOST_NOTICED_AT,
+	LOST_NCOLUMNS = LOST_NOTICED_AT
 };
 
 /* columns of streamext.attach_mark */
@@ -107,6 +128,8 @@ typedef enum OurRelation
 	VIEW_POSITION_PKEY,
 	DEAD_LETTER,
 	DEAD_LETTER_VIEW_IDX,
+	LOST_INTERVAL,
+	LOST_INTERVAL_VIEW_IDX,
 	ATTACH_MARK,
 	ATTACH_MARK_LEAF_IDX,
 	N_OUR_RELATIONS
@@ -117,6 +140,7 @@ static const char *const relation_names[N_OUR_RELATIONS] = {
 	"view_def", "view_def_pkey", "view_def_query_key", "view_def_mat_key",
 	"view_position", "view_position_pkey",
 	"dead_letter", "dead_letter_view_idx",
+	"lost_interval", "lost_interval_view_idx",
 	"attach_mark", "attach_mark_leaf_idx"
 };
 
@@ -150,6 +174,7 @@ static SxViewDef *read_view(Relation rel, HeapTuple tup);
 static SxViewDef *find_view(OurRelation index, AttrNumber attno, Oid relid);
 static SxStreamDef *read_stream(Relation rel, HeapTuple tup);
 static SxStoredPosition *read_position(Relation rel, HeapTuple tup);
+static SxStoredScan *read_scan(Relation rel, HeapTuple tup);
 static Datum require(HeapTuple tup, AttrNumber attno, Relation rel);
 static List *read_text_array(Datum array);
 static Datum make_text_array(List *strings);
@@ -569,6 +594,7 @@ sx_catalog_delete_view(Oid viewid)
 	delete_by_oid(VIEW_DEF, VIEW_DEF_PKEY, VIEW_VIEW, viewid);
 	sx_catalog_delete_position(viewid);
 	delete_by_oid(DEAD_LETTER, DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, viewid);
+	delete_by_oid(LOST_INTERVAL, LOST_INTERVAL_VIEW_IDX, LOST_VIEW, viewid);
 	sx_catalog_announce();
 }
 
@@ -834,6 +860,10 @@ read_position(Relation rel, HeapTuple tup)
 				 errmsg("row of streamext.view_position for view %u has %d relations but %d files",
 						pos->viewid, pos->nfiles, nnodes)));
 	pos->rows_consumed = DatumGetInt64(require(tup, POS_ROWS_CONSUMED, rel));
+	pos->wal_only = DatumGetBool(require(tup, POS_WAL_ONLY, rel));
+	pos->complete_at = DatumGetTimestampTz(require(tup, POS_COMPLETE_AT, rel));
+	if (!heap_attisnull(tup, POS_SCAN_POSITION, RelationGetDescr(rel)))
+		pos->scan = read_scan(rel, tup);
 
 	/*
 	 * The raw xmin outlives freezing but not dump, restore or a hand-written copy.  Only its
@@ -846,6 +876,24 @@ read_position(Relation rel, HeapTuple tup)
 		(TransactionId) writer == HeapTupleHeaderGetRawXmin(tup->t_data) &&
 		writer < U64FromFullTransactionId(ReadNextFullTransactionId());
 	return pos;
+}
+
+static SxStoredScan *
+read_scan(Relation rel, HeapTuple tup)
+{
+	SxStoredScan *scan = palloc0(sizeof(SxStoredScan));
+
+	scan->upto = sx_position_from_datum(require(tup, POS_SCAN_POSITION, rel));
+	scan->at = DatumGetTimestampTz(require(tup, POS_SCAN_AT, rel));
+	scan->nfiles = read_oid_array(require(tup, POS_SCAN_RELS, rel), &scan->rels);
+	if (read_oid_array(require(tup, POS_SCAN_NODES, rel), &scan->nodes) != scan->nfiles)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("row of streamext.view_position names %d relations to scan but not as many files",
+						scan->nfiles)));
+	scan->file = DatumGetInt32(require(tup, POS_SCAN_FILE, rel));
+	scan->block = (uint32) DatumGetInt64(require(tup, POS_SCAN_BLOCK, rel));
+	return scan;
 }
 
 void
@@ -862,7 +910,7 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	values[POS_VIEW - 1] = ObjectIdGetDatum(pos->viewid);
 	values[POS_POSITION - 1] = sx_position_to_datum(pos->position);
 	values[POS_START_LSN - 1] = LSNGetDatum(pos->start_lsn);
-	values[POS_TIMELINE - 1] = Int32GetDatum((int32) pos->timeline);
+	values[POS_TIMELINE - 1] = Int32GetDatum((int32) GetWALInsertionTimeLine());
 	values[POS_SEQ - 1] = Int64GetDatum((int64) pos->seq);
 	values[POS_FILE_RELS - 1] = make_oid_array(pos->file_rels, pos->nfiles);
 	values[POS_FILE_NODES - 1] = make_oid_array(pos->file_nodes, pos->nfiles);
@@ -871,6 +919,26 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	/* the id that becomes the row's xmin: a sub-transaction's, if we are in one */
 	values[POS_WRITER - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
 	values[POS_STORED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	values[POS_WAL_ONLY - 1] = BoolGetDatum(pos->wal_only);
+	values[POS_COMPLETE_AT - 1] = TimestampTzGetDatum(pos->complete_at != 0 ? pos->complete_at :
+													  GetCurrentTransactionStartTimestamp());
+	if (pos->scan != NULL)
+	{
+		values[POS_SCAN_POSITION - 1] = sx_position_to_datum(pos->scan->upto);
+		values[POS_SCAN_AT - 1] = TimestampTzGetDatum(pos->scan->at);
+		values[POS_SCAN_RELS - 1] = make_oid_array(pos->scan->rels, pos->scan->nfiles);
+		values[POS_SCAN_NODES - 1] = make_oid_array(pos->scan->nodes, pos->scan->nfiles);
+		values[POS_SCAN_FILE - 1] = Int32GetDatum(pos->scan->file);
+		values[POS_SCAN_BLOCK - 1] = Int64GetDatum((int64) pos->scan->block);
+	}
+	else
+	{
+		for (int column = POS_SCAN_POSITION; column <= POS_SCAN_BLOCK; column++)
+		{
+			values[column - 1] = (Datum) 0;
+			nulls[column - 1] = true;
+		}
+	}
 	memset(replace, true, sizeof(replace));
 
 	rel = table_open(our_relation(VIEW_POSITION), RowExclusiveLock);
@@ -900,6 +968,41 @@ void
 sx_catalog_delete_position(Oid viewid)
 {
 	delete_by_oid(VIEW_POSITION, VIEW_POSITION_PKEY, POS_VIEW, viewid);
+}
+
+void
+sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
+							 int64 rows, const char *why)
+{
+	Relation	rel;
+	HeapTuple	tup;
+	Datum		values[LOST_NCOLUMNS] = {0};
+	bool		nulls[LOST_NCOLUMNS] = {0};
+	char	   *since = pstrdup(timestamptz_to_str(from));
+
+	must_exist();
+	values[LOST_VIEW - 1] = ObjectIdGetDatum(def->viewid);
+	values[LOST_FROM - 1] = TimestampTzGetDatum(from);
+	values[LOST_UNTIL - 1] = TimestampTzGetDatum(Max(from, until));
+	values[LOST_ROWS - 1] = Int64GetDatum(rows);
+	nulls[LOST_ROWS - 1] = rows < 0;
+	values[LOST_WHY - 1] = CStringGetTextDatum(why);
+	values[LOST_NOTICED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+
+	rel = table_open(our_relation(LOST_INTERVAL), RowExclusiveLock);
+	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
+	CatalogTupleInsert(rel, tup);
+	heap_freetuple(tup);
+	table_close(rel, RowExclusiveLock);
+
+	ereport(WARNING,
+			(errcode(ERRCODE_WARNING),
+			 rows < 0 ?
+			 errmsg("rows of stream \"%s\" may be missing in continuous view \"%s\": those committed between %s and %s that were updated or deleted, and vacuumed",
+					get_rel_name(def->streamid), get_rel_name(def->viewid), since, timestamptz_to_str(until)) :
+			 errmsg(INT64_FORMAT " rows of stream \"%s\" are missing in continuous view \"%s\": committed between %s and %s, then updated or deleted, and vacuumed",
+					rows, get_rel_name(def->streamid), get_rel_name(def->viewid), since, timestamptz_to_str(until)),
+			 errdetail_internal("%s", why)));
 }
 
 /* ---- attach marks ---- */

@@ -15,6 +15,7 @@
 
 #include "access/xlogdefs.h"
 #include "capture/position.h"
+#include "datatype/timestamp.h"
 #include "nodes/pg_list.h"
 #include "utils/snapshot.h"
 
@@ -48,18 +49,34 @@ typedef struct SxStreamDef
 	bool		declared;		/* by create_stream, not only by a view */
 } SxStreamDef;
 
+/* A full scan that is under way; see worker/full_scan.c */
+typedef struct SxStoredScan
+{
+	SxPosition *upto;			/* what it finds, the position left out */
+	TimestampTz at;				/* when upto was taken */
+	int			nfiles;			/* to scan: leaf relation, file number */
+	Oid		   *rels;
+	Oid		   *nodes;
+	int			file;			/* next: this one of them ... */
+	uint32		block;			/* ... from this block on */
+} SxStoredScan;
+
 /* The stored position of a view; see capture/position.h */
 typedef struct SxStoredPosition
 {
 	Oid			viewid;
 	SxPosition *position;
 	XLogRecPtr	start_lsn;		/* every address not in position lies at or above it */
-	uint32		timeline;
+	uint32		timeline;		/* of the server when it was stored; set by sx_catalog_store_position */
 	uint64		seq;			/* number of flushes */
 	int			nfiles;			/* files the stream had: leaf relation, file number */
 	Oid		   *file_rels;
 	Oid		   *file_nodes;
 	int64		rows_consumed;
+	bool		wal_only;		/* sub-transactions are missing in the position: no full scan */
+	TimestampTz complete_at;	/* every transaction that ended before is in position */
+	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
+								 * belongs to scan->upto */
 	bool		ours;			/* written in this database, by this row's xmin */
 	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;
@@ -129,6 +146,9 @@ extern void sx_catalog_rename_event_time(Oid streamid, const char *newname);
  */
 extern void sx_catalog_store_position(const SxStoredPosition *pos);
 extern void sx_catalog_delete_position(Oid viewid);
+/* rows = -1: not known.  In the caller's transaction; says so in the log, too. */
+extern void sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
+										 int64 rows, const char *why);
 extern void sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot);
 extern void sx_catalog_delete_marks(Oid leaf);
 extern void sx_catalog_announce(void);	/* the invalidation described above */

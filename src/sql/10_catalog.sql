@@ -53,10 +53,37 @@ CREATE TABLE streamext.view_position
 	database pg_catalog.oid NOT NULL,
 	writer pg_catalog.xid8 NOT NULL,
 	stored_at pg_catalog.timestamptz NOT NULL,
+	wal_only pg_catalog.bool NOT NULL,
+	complete_at pg_catalog.timestamptz NOT NULL,
+	scan_position pg_catalog.pg_snapshot,
+	scan_at pg_catalog.timestamptz,
+	scan_rels pg_catalog.oid[],
+	scan_nodes pg_catalog.oid[],
+	scan_file pg_catalog.int4,
+	scan_block pg_catalog.int8,
 	CONSTRAINT view_position_pkey PRIMARY KEY (view)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE streamext.view_position IS
 'the set of transactions whose rows the materialized table of a view contains, and where to read on';
+COMMENT ON COLUMN streamext.view_position.wal_only IS
+'the position does not list all sub-transactions that ran: a full scan of the stream would not be exact';
+COMMENT ON COLUMN streamext.view_position.complete_at IS
+'every transaction that ended before is in the position';
+COMMENT ON COLUMN streamext.view_position.scan_position IS
+'a full scan is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
+
+-- Rows that were removed before a view had read them.
+CREATE TABLE streamext.lost_interval
+(
+	view pg_catalog.oid NOT NULL,
+	lost_from pg_catalog.timestamptz NOT NULL,
+	lost_until pg_catalog.timestamptz NOT NULL,
+	"rows" pg_catalog.int8,
+	why pg_catalog.text NOT NULL,
+	noticed_at pg_catalog.timestamptz NOT NULL
+);
+CREATE INDEX lost_interval_view_idx ON streamext.lost_interval (view);
+COMMENT ON TABLE streamext.lost_interval IS 'when rows were not protected for a view; see view streamext.lost_intervals';
 
 CREATE TABLE streamext.dead_letter
 (
@@ -89,7 +116,7 @@ SELECT pg_catalog.pg_extension_config_dump('streamext.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.view_id_seq', '');
 
 REVOKE ALL ON streamext.stream_def, streamext.view_def, streamext.view_position,
-	streamext.dead_letter, streamext.attach_mark FROM PUBLIC;
+	streamext.dead_letter, streamext.lost_interval, streamext.attach_mark FROM PUBLIC;
 REVOKE ALL ON SEQUENCE streamext.view_id_seq FROM PUBLIC;
 
 -- Fires when a dump is restored, and only then: our own functions insert without triggers.

@@ -86,7 +86,9 @@ SELECT s.view::pg_catalog.regclass AS view,
 		 WHERE l.view OPERATOR(pg_catalog.=) s.view)) AS dead_letters,
 	s.last_error,
 	s.last_error_at,
-	s.reason
+	s.reason,
+	(SELECT pg_catalog.count(*) FROM streamext.lost_interval i
+	 WHERE i.view OPERATOR(pg_catalog.=) s.view) AS lost_intervals
 FROM streamext.view_states() s;
 COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing; columns without a meaning yet are null';
 COMMENT ON COLUMN streamext.status.rows_consumed IS 'rows of the stream read since the view was built';
@@ -101,6 +103,7 @@ COMMENT ON COLUMN streamext.status.live_bytes IS 'shared memory of live state, w
 COMMENT ON COLUMN streamext.status.last_flush_ms IS 'duration of the last flush, milliseconds';
 COMMENT ON COLUMN streamext.status.last_error IS 'shown to the owner of the view and pg_read_all_stats';
 COMMENT ON COLUMN streamext.status.reason IS 'why the view is not moving; null when it is';
+COMMENT ON COLUMN streamext.status.lost_intervals IS 'how often rows may have been removed before the view read them; see streamext.lost_intervals';
 
 CREATE VIEW streamext.streams WITH (security_barrier) AS
 SELECT d.stream,
@@ -135,6 +138,20 @@ FROM streamext.view_states() s
 WHERE s.state OPERATOR(pg_catalog.=) 'backfilling';
 COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being built, one row each; what is not known is null';
 
+CREATE VIEW streamext.lost_intervals WITH (security_barrier) AS
+SELECT i.view::pg_catalog.regclass AS view,
+	i.lost_from,
+	i.lost_until,
+	i."rows",
+	i.why,
+	i.noticed_at
+FROM streamext.view_states() s
+	JOIN streamext.lost_interval i ON i.view OPERATOR(pg_catalog.=) s.view;
+COMMENT ON VIEW streamext.lost_intervals IS 'when rows of a view''s stream were not protected, so that some may be missing in the view; for views that the current user may read';
+COMMENT ON COLUMN streamext.lost_intervals.lost_from IS 'rows committed before count in any case';
+COMMENT ON COLUMN streamext.lost_intervals.lost_until IS 'from here on rows were protected again; earlier ones are missing if they were updated or deleted before, and vacuumed';
+COMMENT ON COLUMN streamext.lost_intervals."rows" IS 'how many are missing; null if that is not known, and there may be none';
+
 CREATE VIEW streamext.dead_letters WITH (security_barrier) AS
 SELECT l.id,
 	l.view::pg_catalog.regclass AS view,
@@ -153,4 +170,4 @@ COMMENT ON COLUMN streamext.dead_letters."row" IS 'the row of the stream, null i
 COMMENT ON COLUMN streamext.dead_letters.reason IS 'error, late or invalid';
 
 GRANT SELECT ON streamext.views, streamext.status, streamext.streams, streamext.backfill_progress,
-	streamext.dead_letters TO PUBLIC;
+	streamext.dead_letters, streamext.lost_intervals TO PUBLIC;
