@@ -4,9 +4,8 @@
  *
  * Both bring the three relations and the row in streamext.view_def, but not the INTERNAL
  * dependencies between the relations, without which DROP ... CASCADE of the stream would leave
- * two of them behind.  A restore inserts the row by COPY, so a trigger sees it; after
- * pg_upgrade nothing does, and a worker calls sx_catalog_repair_dependencies() when it
- * starts.
+ * two of them behind.  A restore inserts the row by COPY, so a trigger sees it (ddl/restored.c);
+ * after pg_upgrade nothing does, and a worker asks for the repair when it starts.
  *
  * No position is restored (it would not be ours), so the view is built anew.
  */
@@ -16,52 +15,19 @@
 #include "access/htup_details.h"
 #include "access/stratnum.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/dependency.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_depend.h"
-#include "commands/trigger.h"
-#include "fmgr.h"
 #include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
 #include "catalog/definitions.h"
-#include "worker/worker.h"
-
-PG_FUNCTION_INFO_V1(sx_view_restored);
 
 static bool depend_internally(Oid relid, Oid on);
 static void columns_depend_internally(Oid relid, Oid on);
-
-Datum
-sx_view_restored(PG_FUNCTION_ARGS)
-{
-	TriggerData *trigger = (TriggerData *) fcinfo->context;
-	TupleDesc	desc;
-	SxViewDef  *def;
-	Oid			viewid;
-	bool		isnull;
-
-	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_INSERT(trigger->tg_event) ||
-		!TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
-		RelationGetRelid(trigger->tg_relation) != sx_catalog_table_oid("view_def"))
-		ereport(ERROR,
-				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
-				 errmsg("view_restored is a row trigger for inserts into streamext.view_def")));
-
-	desc = RelationGetDescr(trigger->tg_relation);
-	viewid = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, 1, desc, &isnull));
-	CommandCounterIncrement();
-	def = sx_catalog_view(viewid);
-	if (def != NULL)
-		(void) sx_catalog_repair_dependencies(def);
-	sx_catalog_announce();
-	sx_worker_announce();
-	return PointerGetDatum(trigger->tg_trigtuple);
-}
 
 bool
 sx_catalog_repair_dependencies(const SxViewDef *def)
