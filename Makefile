@@ -13,6 +13,21 @@ DATA_built = $(SCRIPT)
 PG_CPPFLAGS = -I$(srcdir)/src
 PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-field-initializers
 
+# "make test" builds with hooks for fault injection: see src/testing
+ifdef SX_TESTING
+comma := ,
+FAIL_FUNCTIONS = palloc palloc0 repalloc repalloc_huge MemoryContextAlloc MemoryContextAllocZero \
+	MemoryContextAllocHuge MemoryContextStrdup pstrdup pnstrdup AllocSetContextCreateInternal lappend \
+	lappend_oid lcons list_copy hash_search tuplestore_puttupleslot dsa_allocate_extended \
+	SPI_execute_plan SPI_execute CatalogTupleInsert CatalogTupleUpdate CatalogTupleDelete \
+	read_local_xlog_page_no_wait ConditionalLockRelationOid RegisterDynamicBackgroundWorker \
+	CommitTransactionCommand
+PG_CPPFLAGS += -DSX_TESTING
+SHLIB_LINK += $(addprefix -Wl$(comma)--wrap=,$(FAIL_FUNCTIONS))
+else
+SOURCES := $(filter-out src/testing/%,$(SOURCES))
+endif
+
 # no bitcode: nothing of ours is worth inlining into a query, and it doubles the time to build
 override with_llvm := no
 

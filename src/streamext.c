@@ -11,6 +11,7 @@
 #include "live/live_read.h"
 #include "live/registry.h"
 #include "query/plan.h"
+#include "testing/stop_points.h"
 #include "worker/worker.h"
 
 #include "fmgr.h"
@@ -141,6 +142,9 @@ shmem_request(void)
 	if (prev_shmem_request_hook)
 		prev_shmem_request_hook();
 	RequestAddinShmemSpace(sx_registry_size());
+#ifdef SX_TESTING
+	RequestAddinShmemSpace(sx_testing_size());
+#endif
 }
 
 static void
@@ -149,4 +153,7 @@ shmem_startup(void)
 	if (prev_shmem_startup_hook)
 		prev_shmem_startup_hook();
 	sx_registry_init();
+#ifdef SX_TESTING
+	sx_testing_init();
+#endif
 }

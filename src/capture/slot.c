@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 
 #include "capture/slot.h"
+#include "testing/stop_points.h"
 
 #define NAME_PREFIX			"streamext_"
 
@@ -89,11 +90,14 @@ sx_slot_acquire(void)
 
 	require_free_slot(name);
 	SxReplicationSlotCreate(name, RS_EPHEMERAL);
+	SX_STOP_POINT(slot_created);
 	protect(xmin);
 	ReplicationSlotReserveWal();
 	ReplicationSlotMarkDirty();
 	ReplicationSlotSave();
+	SX_STOP_POINT(slot_reserved);
 	ReplicationSlotPersist();
+	SX_STOP_POINT(slot_persisted);
 	return true;
 }
 
@@ -191,6 +195,7 @@ sx_slot_drop(Oid dboid)
 		return true;
 	if (owner != 0)
 		return false;
+	SX_STOP_POINT(slot_drop);
 	ReplicationSlotDrop(name, true);
 	return true;
 }

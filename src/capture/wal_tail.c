@@ -34,6 +34,7 @@
 #include "utils/memutils.h"
 
 #include "capture/wal_tail.h"
+#include "testing/stop_points.h"
 
 typedef struct SxWalTail
 {
@@ -130,6 +131,7 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 					 message != NULL ? errdetail_internal("%s", message) : 0));
 		}
 
+		SX_STOP_POINT(capture_record);
 		tail->applying = true;
 		apply_record(c, tail->reader);
 		c->records++;

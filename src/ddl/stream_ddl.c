@@ -57,6 +57,7 @@
 
 #include "ddl/ddl_internal.h"
 #include "worker/worker.h"
+#include "testing/stop_points.h"
 
 static List *watched_streams(void);
 static List *tree_of(Oid relid);
@@ -325,6 +326,7 @@ settle(SxUtility *u, List *streams, const char *command)
 
 		if (list_member_oid(u->settled, stream))
 			continue;
+		SX_STOP_POINT(settle_wait);
 		if (!sx_stream_is_flushed(stream, sx_wait_timeout, &blocker))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
@@ -334,6 +336,7 @@ settle(SxUtility *u, List *streams, const char *command)
 					 errdetail("Waited %d ms for %s.", sx_wait_timeout, sx_view_names(stream)),
 					 errhint("See reason in streamext.status, raise streamext.wait_timeout, or drop the views.")));
 		u->settled = lappend_oid(u->settled, stream);
+		SX_STOP_POINT(settled);
 	}
 }
 
@@ -744,6 +747,7 @@ store_marks(Oid parent, List *leaves, bool attached)
 	foreach(lc, leaves)
 		sx_catalog_add_mark(lfirst_oid(lc), parent, attached, position);
 	UnregisterSnapshot(snapshot);
+	SX_STOP_POINT(mark_stored);
 }
 
 static void

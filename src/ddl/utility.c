@@ -31,6 +31,7 @@
 #include "ddl/ddl_internal.h"
 #include "query/view_def.h"
 #include "worker/worker.h"
+#include "testing/stop_points.h"
 
 SxUtility  *sx_current_utility = NULL;
 
@@ -308,6 +309,7 @@ create_continuous_run(SxUtility *u, void *arg)
 
 	/* before anything else: from here on the slot keeps what the view has not read */
 	sx_worker_require();
+	SX_STOP_POINT(create_required);
 
 	address = sx_view_create(into, castNode(Query, args->stmt->query), &args->options);
 	CommandCounterIncrement();

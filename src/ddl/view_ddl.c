@@ -47,6 +47,7 @@
 
 #include "ddl/ddl_internal.h"
 #include "query/view_def.h"
+#include "testing/stop_points.h"
 
 /* ALTER of a view, split by what carries it out */
 typedef struct AlterView
@@ -360,8 +361,10 @@ drop_run(SxUtility *u, void *arg)
 	}
 	if (list_length(stmt->objects) == 1 && OidIsValid(relid))
 		sx_messages_dropping(relid);
+	SX_STOP_POINT(drop_begin);
 	performMultipleDeletions(objects, stmt->behavior, 0);
 	free_object_addresses(objects);
+	SX_STOP_POINT(drop_done);
 	return InvalidObjectAddress;
 }
 

@@ -28,6 +28,7 @@
 
 #include "ddl/ddl.h"
 #include "worker/worker.h"
+#include "testing/stop_points.h"
 
 PG_FUNCTION_INFO_V1(sx_create_view);
 PG_FUNCTION_INFO_V1(sx_pause);
@@ -198,6 +199,10 @@ set_paused(FunctionCallInfo fcinfo, bool paused, const char *function)
 	LockRelationOid(viewid, ShareUpdateExclusiveLock);
 	if (sx_view_for_user(viewid, true)->paused != paused)
 		sx_catalog_set_paused(viewid, paused);
+	if (paused)
+		SX_STOP_POINT_OF(pause_stored, viewid);
+	else
+		SX_STOP_POINT_OF(resume_stored, viewid);
 }
 
 Datum

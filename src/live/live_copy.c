@@ -20,6 +20,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 #define FIRST_BUFFER	(16 * 1024)
 
@@ -93,6 +94,7 @@ sx_live_copy(SxDb *db, Snapshot snapshot, SxLiveRequest *requests, int n)
 		buf.used = 0;
 		for (int i = 0; i < n; i++)
 			copy_view(db, area, snapshot, &requests[i], &notes[i], &buf);
+		SX_STOP_POINT(read_locked);
 		sx_unlock_publish(db);
 
 		if (buf.used <= buf.size)

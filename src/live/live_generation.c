@@ -25,6 +25,7 @@
 #include "utils/fmgroids.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* column "view" of streamext.view_position */
 #define POSITION_VIEW	1
@@ -237,6 +238,7 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 	gen->bytes += position_size;
 	gen->state = SX_GEN_SEALED;
 	start_generation(v, v->open_gen + 1, buckets_dp, nbuckets);
+	SX_STOP_POINT_OF(seal_locked, v->viewid);
 	sx_unlock_publish(db);
 	return true;
 }
@@ -327,6 +329,7 @@ free_oldest(SxDb *db, SxView *v)
 	detach(v, gen, &d);
 	v->first_gen++;
 	sx_unlock_publish(db);
+	SX_STOP_POINT_OF(generation_detached, v->viewid);
 	free_detached(sx_db_area(db), &d);
 }
 

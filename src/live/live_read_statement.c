@@ -38,6 +38,7 @@
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
 #include "worker/worker.h"
+#include "testing/stop_points.h"
 
 typedef struct ViewKey
 {
@@ -423,7 +424,9 @@ copy_rows(SxReadStatement *stmt)
 	if (!stmt->alone)
 	{
 		stmt->generation = db->generation;
+		SX_STOP_POINT(read_begin);
 		sx_live_copy(db, stmt->estate->es_snapshot, requests, stmt->nnodes);
+		SX_STOP_POINT(read_copied);
 	}
 	stmt->requests = requests;
 	MemoryContextSwitchTo(old);

@@ -109,6 +109,7 @@ static bool chunk_same_key(Chunk *chunk, int a, int b);
 #define SH_DECLARE
 #define SH_DEFINE
 #include "lib/simplehash.h"
+#include "testing/stop_points.h"
 
 /* ---- writing rows ---- */
 
@@ -236,6 +237,7 @@ write_rows(SxViewInfo *info, Tuplestorestate *store)
 	if (result < 0)
 		elog(ERROR, "could not execute the upsert: %s", SPI_result_code_string(result));
 	SPI_finish();
+	SX_STOP_POINT_OF(merge_written, info->def->viewid);
 }
 
 static char *

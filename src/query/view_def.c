@@ -62,6 +62,7 @@
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "testing/stop_points.h"
 
 /* room for updates of the rows of a page in place */
 #define MERGE_FILLFACTOR	"70"
@@ -165,13 +166,16 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	SetUserIdAndSecContext(sx_catalog_extension_owner(),
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 	def.queryid = create_query_view(query, names, queryname, owner);
+	SX_STOP_POINT(create_query);
 	def.matid = create_table(into, a, columns, matname, owner);
+	SX_STOP_POINT(create_table);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
 	def.nkeys = a->strategy == SX_APPEND ? 0 : Max(list_length(a->keys), 1);
 	if (def.nkeys > 0)
 		create_unique_index(def.matid, columns, def.nkeys, matname);
 	view = create_user_view(into, a, names, columns, def.matid);
+	SX_STOP_POINT(create_view);
 
 	ObjectAddressSet(queryview, RelationRelationId, def.queryid);
 	ObjectAddressSet(mat, RelationRelationId, def.matid);
@@ -200,6 +204,7 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	register_stream(def.streamid);
 	sx_catalog_insert_view(&def);
 	CommandCounterIncrement();
+	SX_STOP_POINT(create_registered);
 
 	if (a->strategy == SX_MERGE && a->keys == NIL)
 		insert_only_row(&def);

@@ -40,6 +40,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "testing/stop_points.h"
 
 /* this close to the consumer the view may join */
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
@@ -125,6 +126,7 @@ sx_builder_main(Datum arg)
 		SxViewContext vc;
 
 		sx_view_context_push(&vc, wa.viewid, "building");
+		SX_STOP_POINT_OF(builder_started, wa.viewid);
 		load_view();
 		protect_from_slot();
 		stored = load_position();
@@ -132,6 +134,7 @@ sx_builder_main(Datum arg)
 		{
 			builder.seq = stored ? stored->seq : 0;
 			build_history(stored && stored->ours ? stored : NULL);
+			SX_STOP_POINT_OF(history_committed, wa.viewid);
 			stored = load_position();
 		}
 		if (stored == NULL)
@@ -139,6 +142,7 @@ sx_builder_main(Datum arg)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("the continuous view is gone")));
 		catch_up(stored);
+		SX_STOP_POINT_OF(builder_done, wa.viewid);
 		sx_view_context_pop(&vc);
 	}
 	PG_CATCH();
@@ -276,6 +280,7 @@ build_history(SxStoredPosition *stored)
 	pos.seq = builder.seq;
 
 	l0 = GetXLogInsertRecPtr();
+	SX_STOP_POINT_OF(history_begin, builder.def->viewid);
 	wait_for_writers();
 	set_phase("reading the rows that are there");
 
@@ -409,11 +414,13 @@ history_by_plan(SxStoredPosition *pos)
 		sx_file_map_refresh(map, list_make1_oid(builder.def->streamid), false);
 		files_of(map, pos);
 
+		SX_STOP_POINT_OF(history_snapshot, builder.def->viewid);
 		begin_results();
 		sx_run_as_begin(&as, builder.def);
 		(void) sx_plan_lock(builder.plan, true, NULL);
 		sx_plan_run_history(builder.plan, store_row, NULL);
 		sx_run_as_end(&as);
+		SX_STOP_POINT_OF(history_computed, builder.def->viewid);
 		write_results(pos, true);
 		set_protection(pos->position, pos->start_lsn);
 		PopActiveSnapshot();
@@ -493,6 +500,7 @@ history_by_rows(SxStoredPosition *pos, const SxPosition *since)
 	UnregisterSnapshot(s);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	SX_STOP_POINT_OF(history_scanned, builder.def->viewid);
 
 	begin_results();
 	compute(sx_batch_create(h.map, builder.def->streamid, &h.ready, 1, false));
@@ -625,12 +633,14 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
 	files_of(tail->capture->map, stored);
+	SX_STOP_POINT_OF(catch_up_computed, builder.def->viewid);
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	write_results(stored, false);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	SX_STOP_POINT_OF(catch_up_committed, builder.def->viewid);
 	set_protection(stored->position, stored->start_lsn);
 	return nheld == 0 && !tail->has_fresh && !tail->stale;
 }
@@ -748,9 +758,11 @@ write_results(SxStoredPosition *pos, bool replace)
 		if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
 			elog(ERROR, "could not empty the materialized table");
 		SPI_finish();
+		SX_STOP_POINT_OF(results_emptied, builder.def->viewid);
 	}
 	sx_merge_into_table(builder.info, builder.rows);
 	sx_run_as_end(&as);
+	SX_STOP_POINT_OF(results_merged, builder.def->viewid);
 
 	foreach(lc, builder.letters)
 	{
@@ -763,4 +775,5 @@ write_results(SxStoredPosition *pos, bool replace)
 	pos->seq++;
 	pos->rows_consumed += builder.nrows;
 	sx_catalog_store_position(pos);
+	SX_STOP_POINT_OF(results_stored, builder.def->viewid);
 }

@@ -35,6 +35,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* rows of one cycle: catching up is many short cycles with progress */
 #define BATCH_ROWS		100000
@@ -83,6 +84,7 @@ sx_consumer_main(Datum arg)
 	db->slot_ready = false;
 	SpinLockRelease(&db->mutex);
 	before_shmem_exit(consumer_exit, PointerGetDatum(db));
+	SX_STOP_POINT(consumer_started);
 
 	sx_live_read_disabled = true;
 	c = start(db);
@@ -152,8 +154,10 @@ start(SxDb *db)
 	MemoryContextSwitchTo(c->turn);
 
 	acquire_slot(db);
+	SX_STOP_POINT(consumer_protected);
 	clear_views(db);
 	sx_db_area_create(db);
+	SX_STOP_POINT(consumer_cleared);
 
 	sx_catalog_on_change(catalog_changed);
 	catalog_stale = true;
@@ -288,6 +292,7 @@ leave(Consumer *c)
 	sx_wake_flusher(db);
 	sx_consumer_wait_flusher(c);
 	sx_db_area_drop(db);
+	SX_STOP_POINT(consumer_leaves);
 	sx_slot_release();
 	(void) sx_slot_drop(db->dboid);
 	proc_exit(0);
@@ -363,6 +368,8 @@ consume(Consumer *c, SxPosition *snapshot)
 		}
 	}
 
+	if (taken != NIL)
+		SX_STOP_POINT(consume_taken);
 	do
 	{
 		again = false;
@@ -386,11 +393,15 @@ consume(Consumer *c, SxPosition *snapshot)
 	}
 	c->backlog = nheld > 0 && !c->retry_soon;
 	note_lag(c, postponed);
+	if (taken != NIL)
+		SX_STOP_POINT(compute_done);
 	publish(c, sx_position_without(snapshot, held, nheld), consumed);
 
 	note_freshness(c, taken);
 	foreach(lc, taken)
 		sx_pending_remove(pending, lfirst(lc));
+	if (taken != NIL)
+		SX_STOP_POINT(consumed);
 }
 
 /* what is left for the next cycles, for streamext.status */
@@ -673,14 +684,18 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 		{
 			LiveView   *lv = lfirst(lc);
 
-			if (lv->prepared)
-				sx_live_publish(lv->writer, c->cycle, lv->rows);
+			if (!lv->prepared)
+				continue;
+			sx_live_publish(lv->writer, c->cycle, lv->rows);
+			SX_STOP_POINT_OF(publish_half, lv->def->viewid);
 		}
 		/* inside the lock, so that a copy and its cycle agree */
 		pg_atomic_write_u64(&db->consumed_lsn, consumed);
 		pg_write_barrier();
 		pg_atomic_write_u64(&db->cycle_published, c->cycle);
+		SX_STOP_POINT(publish_locked);
 		sx_unlock_publish(db);
+		SX_STOP_POINT(published);
 	}
 	else
 	{

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
+#include "testing/stop_points.h"
 
 /* an empty flush moves a view's position after this much WAL, or this many transactions */
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
@@ -195,12 +196,14 @@ seal(Consumer *c, LiveView *lv)
 		nodes[n] = SxFileNumber(e->file);
 		n++;
 	}
+	SX_STOP_POINT_OF(seal_begin, v->viewid);
 	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
 	{
 		sx_gen_free_flushed(db, v, true);
 		if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
 			return false;
 	}
+	SX_STOP_POINT_OF(sealed, v->viewid);
 
 	if (lv->sealed)
 		pfree(lv->sealed);
@@ -242,6 +245,7 @@ check_request(Consumer *c)
 			(lv->flush_wanted || (sealed != NULL && sealed->no <= lv->flush_gen)))
 			return;
 	}
+	SX_STOP_POINT(flush_requested);
 	pg_atomic_write_u64(&c->db->flush_done, c->flush_request);
 	c->flush_request = 0;
 	ConditionVariableBroadcast(&c->db->published_cv);
@@ -356,7 +360,11 @@ sx_consumer_advance_slot(Consumer *c)
 	SpinLockRelease(&db->mutex);
 
 	if ((TransactionId) xmin != sx_slot_xmin() || lsn != sx_slot_restart_lsn())
+	{
+		SX_STOP_POINT(slot_advance);
 		sx_slot_advance((TransactionId) xmin, lsn);
+		SX_STOP_POINT(slot_advanced);
+	}
 }
 
 /* milliseconds until something is due by the clock */

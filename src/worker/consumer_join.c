@@ -18,6 +18,7 @@
 #include "miscadmin.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* WAL a join may read: while others are live they wait for it */
 #define JOIN_BYTES			(UINT64CONST(8) * 1024 * 1024)
@@ -87,6 +88,7 @@ try_join(Consumer *c, LiveView *lv)
 		return false;			/* being dropped; the catalog will say so */
 	if (!sx_position_covers(c->position, pos->position))
 		return false;
+	SX_STOP_POINT_OF(join_position, lv->def->viewid);
 
 	own = sx_tail_create(TopMemoryContext, Min(pos->start_lsn, c->tail->capture->read_lsn));
 	if (read_own(c, lv, own, pos) &&
@@ -94,7 +96,11 @@ try_join(Consumer *c, LiveView *lv)
 	{
 		joined = compute_own(c, lv, own, pos);
 		if (joined)
+		{
+			SX_STOP_POINT_OF(join_published, lv->def->viewid);
 			hand_over(c, lv, own);
+			SX_STOP_POINT_OF(join_done, lv->def->viewid);
+		}
 	}
 	sx_tail_destroy(own);
 	return joined;
@@ -121,6 +127,7 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		return false;
 
 	sx_capture_read(own->capture, c->tail->capture->read_lsn);
+	SX_STOP_POINT_OF(join_read, lv->def->viewid);
 	sx_tail_apply_found(own, found, c->position);
 	sx_pending_drop_below(own->capture->pending, c->position->xmin);
 	return true;
@@ -172,6 +179,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		return false;
 	}
 
+	SX_STOP_POINT_OF(join_computed, lv->def->viewid);
 	now = sx_now();
 	sx_lock_publish_exclusive(db);
 	if (batch->nrows > 0)

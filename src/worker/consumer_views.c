@@ -18,6 +18,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* builders at work in one database */
 #define MAX_BUILDERS	2
@@ -102,6 +103,7 @@ sx_consumer_load_views(Consumer *c)
 	}
 	sx_consumer_drop_detached(c);
 	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+	SX_STOP_POINT(views_loaded);
 	c->require_epoch = epoch;
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
@@ -301,6 +303,7 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	end_live(lv);
 	lv->drop_pending = true;
 	lv->caught_up = false;
+	SX_STOP_POINT_OF(detached, lv->def->viewid);
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
 
@@ -379,6 +382,7 @@ sx_consumer_drop_detached(Consumer *c)
 			continue;
 		sx_gen_drop_all(db, lv->shared);
 		lv->drop_pending = false;
+		SX_STOP_POINT_OF(detached_dropped, lv->def->viewid);
 
 		/* what was being flushed may have been committed meanwhile */
 		if (!lv->gone)

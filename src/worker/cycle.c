@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "testing/stop_points.h"
 
 /* how often WAL is flushed only to see what a large open transaction has written */
 #define FLUSH_INTERVAL_MS	20
@@ -144,6 +145,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	MemoryContextSwitchTo(turn);
 	*snapshot = sx_position_from_snapshot(s);
 	PushActiveSnapshot(s);
+	SX_STOP_POINT(capture_snapshot);
 
 	/* without a transaction that ended since the last S nothing can have been committed */
 	if (!t->started || completion != t->last_completion)
@@ -158,6 +160,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 		upto = GetFlushRecPtr(NULL);	/* what others have flushed costs nothing */
 	t->last_completion = completion;
 	t->started = true;
+	SX_STOP_POINT(capture_flushed);
 
 	AcceptInvalidationMessages();
 	if (t->capture->changed != NIL)
@@ -169,12 +172,14 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 		if (sx_file_map_refresh(t->capture->map, t->streams, true))
 			t->has_fresh = true;
 	}
+	SX_STOP_POINT(capture_mapped);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(turn);
 
 	if (upto > t->capture->read_lsn)
 		sx_capture_read(t->capture, upto);
+	SX_STOP_POINT(capture_read);
 	sx_tail_apply_found(t, found, *snapshot);
 	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
 

@@ -29,6 +29,7 @@
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* first and longest pause of a view that fails */
 #define FIRST_PAUSE_MS		100
@@ -202,6 +203,7 @@ flush_one(SxDb *db)
 		SxViewContext vc;
 
 		sx_view_context_push(&vc, v->viewid, "flushing");
+		SX_STOP_POINT_OF(flush_claimed, v->viewid);
 		flush_view(db, v, gen);
 		sx_view_context_pop(&vc);
 	}
@@ -291,6 +293,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the stored position is not the one that the live state continues")));
 
+	SX_STOP_POINT_OF(flush_checked, v->viewid);
 	if (gen->nentries > 0)
 	{
 		SxRunAs		as;
@@ -305,16 +308,20 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		tuplestore_end(rows.store);
 		sx_run_as_end(&as);
 	}
+	SX_STOP_POINT_OF(flush_merged, v->viewid);
 	if (gen->ndead > 0)
 		sx_gen_dead_letters(db, gen, put_letter, v);
 	store_position(db, gen, v->viewid, stored);
 	keep = *stored;
+	SX_STOP_POINT_OF(flush_stored, v->viewid);
 	PopActiveSnapshot();
 
 	sx_lock_publish_exclusive(db);
 	gen->flush_xid = GetTopTransactionId();
 	sx_unlock_publish(db);
+	SX_STOP_POINT_OF(flush_noted, v->viewid);
 	CommitTransactionCommand();
+	SX_STOP_POINT_OF(flush_committed, v->viewid);
 
 	flushed(db, v, gen, &keep, started);
 }
@@ -381,12 +388,14 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	v->retry_at = 0;
 	v->reason[0] = '\0';
 	SpinLockRelease(&db->mutex);
+	SX_STOP_POINT_OF(flush_protected, v->viewid);
 
 	sx_lock_publish_exclusive(db);
 	gen->state = SX_GEN_FLUSHED;
 	v->flushed_cycle = gen->cycle;
 	v->seq = stored->seq;
 	sx_unlock_publish(db);
+	SX_STOP_POINT_OF(flush_marked, v->viewid);
 }
 
 static void

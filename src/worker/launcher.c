@@ -26,6 +26,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
+#include "testing/stop_points.h"
 
 /* pause before a worker that failed is started again */
 #define RESTART_PAUSE_MS	1000
@@ -200,6 +201,7 @@ sx_scout_main(Datum arg)
 		wanted = sx_catalog_views() != NIL;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	SX_STOP_POINT(scout_looked);
 
 	if (wanted)
 	{
@@ -274,6 +276,7 @@ start_worker(SxDb *db, const char *type, const char *function)
 	MemoryContext old;
 	bool		ok;
 
+	SX_STOP_POINT(launcher_start_worker);
 	sx_worker_fill(&w, type, function, db->dboid, InvalidOid);
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	ok = RegisterDynamicBackgroundWorker(&w, &handle);

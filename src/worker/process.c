@@ -16,6 +16,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* bounds what a slice's results take in memory */
 #define SLICE_ROWS	50000
@@ -120,12 +121,14 @@ run_slice(SxProcess *p, SxBatch *slice)
 			rows.max = 64;
 			rows.rows = palloc(sizeof(MinimalTuple) * rows.max);
 
+			SX_STOP_POINT_OF(compute_slice, p->info->def->viewid);
 			sx_run_as_begin(&as, p->info->def);
 			sx_plan_run(p->plan, slice, collect_row, &rows);
 			applying = true;
 			if (!apply_rows(p, &rows))
 				result = SX_PROCESS_NO_MEMORY;
 			sx_run_as_end(&as);
+			SX_STOP_POINT_OF(compute_applied, p->info->def->viewid);
 		}
 
 		sx_view_context_pop(&vc);
