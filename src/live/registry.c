@@ -80,7 +80,7 @@ db_reset(SxDb *db, Oid dboid)
 {
 	SpinLockAcquire(&db->mutex);
 	db->wanted = false;
-	db->closing = false;
+	db->closing = 0;
 	db->no_streams = false;
 	db->slot_ready = false;
 	db->problem[0] = '\0';

@@ -113,7 +113,7 @@ typedef struct SxDb
 	LWLock		publish;
 	slock_t		mutex;
 	bool		wanted;			/* (m) somebody asked the launcher to serve this database */
-	bool		closing;		/* (m) DROP EXTENSION / DROP DATABASE: stop workers, drop the slot */
+	int			closing;		/* (m) commands under way that want its workers gone (DROP EXTENSION, DROP DATABASE …) */
 	bool		no_streams;		/* (m) the scout or consumer found nothing to do */
 	bool		slot_ready;		/* (m) the slot exists and protects */
 	char		problem[256];	/* (m) why the consumer cannot start or go on; empty: fine */

@@ -17,6 +17,7 @@
 #include "storage/ipc.h"
 #include "storage/proc.h"
 #include "utils/lsyscache.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 /* longest wait for workers to start or stop */
@@ -25,11 +26,12 @@
 
 /* what this transaction has announced; undone or carried out at its end */
 static SxDb *required_db = NULL;
-static SxDb *closed_db = NULL;
+static List *closed_dbs = NIL;	/* of SxDb *, in TopMemoryContext */
 static bool exit_hook_registered = false;
 
 static void xact_callback(XactEvent event, void *arg);
 static void end_require(void);
+static void begin_close(SxDb *db);
 static void end_close(void);
 static void at_exit(int code, Datum arg);
 static void register_exit_hook(void);
@@ -74,7 +76,7 @@ xact_callback(XactEvent event, void *arg)
 
 	if (required_db)
 		end_require();
-	if (closed_db)
+	if (closed_dbs != NIL)
 		end_close();
 
 	if (event == XACT_EVENT_COMMIT && XactLastCommitEnd != last_commit)
@@ -105,19 +107,44 @@ at_exit(int code, Datum arg)
 {
 	if (required_db)
 		end_require();
-	if (closed_db)
+	if (closed_dbs != NIL)
 		end_close();
+}
+
+/*
+ * A count, because several commands may want the workers of one database gone at once, and a
+ * list, because one transaction may rename several databases.
+ */
+static void
+begin_close(SxDb *db)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	register_exit_hook();
+	closed_dbs = lappend(closed_dbs, db);
+	MemoryContextSwitchTo(old);
+	SpinLockAcquire(&db->mutex);
+	db->closing++;
+	SpinLockRelease(&db->mutex);
 }
 
 /* the launcher looks whether the database is still there before it starts anything */
 static void
 end_close(void)
 {
+	ListCell   *lc;
+
 	sx_shared->sweep_wanted = true;
-	SpinLockAcquire(&closed_db->mutex);
-	closed_db->closing = false;
-	SpinLockRelease(&closed_db->mutex);
-	closed_db = NULL;
+	foreach(lc, closed_dbs)
+	{
+		SxDb	   *db = lfirst(lc);
+
+		SpinLockAcquire(&db->mutex);
+		db->closing--;
+		SpinLockRelease(&db->mutex);
+	}
+	list_free(closed_dbs);
+	closed_dbs = NIL;
 	sx_wake_launcher();
 }
 
@@ -416,11 +443,7 @@ sx_worker_stop_at_commit(void)
 
 	if (db == NULL)
 		return;
-	register_exit_hook();
-	SpinLockAcquire(&db->mutex);
-	db->closing = true;
-	SpinLockRelease(&db->mutex);
-	closed_db = db;
+	begin_close(db);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;
@@ -443,11 +466,7 @@ sx_worker_stop_database(Oid dboid)
 
 	if (db == NULL)
 		return;
-	register_exit_hook();
-	SpinLockAcquire(&db->mutex);
-	db->closing = true;
-	SpinLockRelease(&db->mutex);
-	closed_db = db;
+	begin_close(db);
 	stop_workers(db);
 
 	deadline = TimestampTzPlusMilliseconds(sx_now(), STOP_TIMEOUT_MS);
