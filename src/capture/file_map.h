@@ -23,6 +23,7 @@ typedef struct SxFileEntry
 	bool		fresh;			/* new to the map since sx_file_map_refresh said so; the
 								 * owner clears it after the scan */
 	bool		member_before;	/* fresh: the leaf was a member under another file */
+	bool		scanned;		/* what the scan found may not be consumed yet */
 	uint32		died;			/* dead: number of the refresh that found it gone */
 } SxFileEntry;
 

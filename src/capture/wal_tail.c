@@ -51,7 +51,7 @@ static void apply_record(SxCapture *c, XLogReaderState *reader);
 static void apply_heap(SxCapture *c, XLogReaderState *reader);
 static void apply_multi_insert(SxCapture *c, XLogReaderState *reader);
 static void apply_xact(SxCapture *c, XLogReaderState *reader);
-static void note_changed(SxCapture *c, const xl_xact_parsed_commit *parsed);
+static void note_changed(SxCapture *c, TransactionId xid, const xl_xact_parsed_commit *parsed);
 static SxFileEntry *record_file(SxCapture *c, XLogReaderState *reader, BlockNumber *block);
 
 SxCapture *
@@ -339,14 +339,14 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
 	if (op == XLOG_XACT_COMMIT || op == XLOG_XACT_COMMIT_PREPARED)
 	{
 		xl_xact_parsed_commit parsed;
+		TransactionId xid;
 
 		ParseCommitRecord(XLogRecGetInfo(reader), (xl_xact_commit *) XLogRecGetData(reader), &parsed);
-		sx_pending_commit(c->pending,
-						  op == XLOG_XACT_COMMIT ? XLogRecGetXid(reader) : parsed.twophase_xid,
-						  parsed.nsubxacts, parsed.subxacts, reader->ReadRecPtr,
+		xid = op == XLOG_XACT_COMMIT ? XLogRecGetXid(reader) : parsed.twophase_xid;
+		sx_pending_commit(c->pending, xid, parsed.nsubxacts, parsed.subxacts, reader->ReadRecPtr,
 						  parsed.xact_time);
 		if (parsed.nmsgs > 0)
-			note_changed(c, &parsed);
+			note_changed(c, xid, &parsed);
 	}
 	else if (op == XLOG_XACT_ABORT || op == XLOG_XACT_ABORT_PREPARED)
 	{
@@ -365,7 +365,7 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
  * record knows.
  */
 static void
-note_changed(SxCapture *c, const xl_xact_parsed_commit *parsed)
+note_changed(SxCapture *c, TransactionId xid, const xl_xact_parsed_commit *parsed)
 {
 	if (parsed->dbId != MyDatabaseId)
 		return;
@@ -378,8 +378,9 @@ note_changed(SxCapture *c, const xl_xact_parsed_commit *parsed)
 		{
 			MemoryContext old = MemoryContextSwitchTo(c->context);
 
-			c->changed = list_append_unique_oid(c->changed, msg->rc.relId);
+			c->changed = list_append_unique_oid(c->changed, xid);
 			MemoryContextSwitchTo(old);
+			return;
 		}
 	}
 }

@@ -20,7 +20,7 @@ typedef struct SxCapture
 	uint64		records;		/* counters for status */
 	uint64		rows;
 	uint64		partition_moves;
-	List	   *changed;		/* of Oid: mapped relations that commits read so far have changed */
+	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
 	struct SxWalTail *tail;
 } SxCapture;
 

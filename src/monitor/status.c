@@ -372,6 +372,8 @@ state_name(const SxViewDef *def, const ViewCopy *v, const DbCopy *d)
 		case SX_VIEW_LIVE:
 			return "live";
 		case SX_VIEW_PAUSING:
+			/* not paused: it leaves the shared position, consumer_leave.c */
+			return def->paused ? "paused" : "backfilling";
 		case SX_VIEW_PAUSED:
 			return "paused";
 		case SX_VIEW_FAILED:

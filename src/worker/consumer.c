@@ -8,6 +8,8 @@
  *			   transactions that are ready, at most a batch, and publish all results and the
  *			   position at once
  *	 join	   views that stand close behind the shared position (consumer_join.c)
+ *	 leave	   views of a stream that is locked, or has a new file too large to be scanned here
+ *			   (consumer_leave.c)
  *	 flush	   seal generations that are due, for the flusher (consumer_flush.c)
  *	 builders  for views that are new or far behind (consumer_views.c)
  *	 slot	   moves to the oldest position stored
@@ -51,10 +53,11 @@ static bool has_work(Consumer *c);
 static void leave(Consumer *c);
 static void cycle(Consumer *c);
 static void consume(Consumer *c, SxPosition *snapshot);
-static bool compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
+static void compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
 static SxProcessResult compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
 									ErrorData **error, char **blocked_by);
 static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
+static void leave_locked(Consumer *c, Oid streamid);
 static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
 static bool apply_row(void *arg, TupleTableSlot *row);
@@ -172,6 +175,7 @@ start(SxDb *db)
 	CommitTransactionCommand();
 	c->tail = sx_tail_create(TopMemoryContext, end);
 	c->tail->follows = true;
+	c->tail->scan_limit = SX_SCAN_LIMIT;
 	return c;
 }
 
@@ -325,7 +329,10 @@ cycle(Consumer *c)
 		consume(c, snapshot);
 	}
 	else
-		c->retry_soon = true;	/* a new file is locked */
+	{
+		c->retry_soon = true;
+		sx_consumer_leave_blocked(c);
+	}
 	pg_atomic_write_u64(&c->db->read_lsn, c->tail->capture->read_lsn);
 }
 
@@ -373,12 +380,7 @@ consume(Consumer *c, SxPosition *snapshot)
 	do
 	{
 		again = false;
-		if (!compute_all(c, &taken, &postponed, relieved, &again))
-		{
-			/* a stream with rows that cannot wait is locked: nothing moves */
-			discard_all(c);
-			return;
-		}
+		compute_all(c, &taken, &postponed, relieved, &again);
 		if (again)
 			relieved = true;
 	} while (again);
@@ -468,10 +470,10 @@ note_freshness(Consumer *c, List *taken)
 
 /*
  * Runs every live view over the transactions taken.  Transactions of a locked stream go to
- * `postponed` and the rest is run again.  Returns false if those include rows that cannot be
- * postponed; *again if memory was made free and all must be computed once more.
+ * `postponed` and the rest is run again; its views leave when that lasts.  *again if memory was made
+ * free and all must be computed once more.
  */
-static bool
+static void
 compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again)
 {
 	ListCell   *lc;
@@ -488,7 +490,7 @@ restart:
 	foreach(lc, *taken)
 		ready[nready++] = lfirst(lc);
 	if (nready == 0)
-		return true;
+		return;
 
 	foreach(lc, c->views)
 	{
@@ -508,14 +510,19 @@ restart:
 			case SX_PROCESS_OK:
 				lv->prepared = true;
 				lv->rows = batch->nrows;
+				lv->locked_since = 0;
 				break;
 
 			case SX_PROCESS_STREAM_LOCKED:
 				before = list_length(*taken);
 				*taken = without_stream(c, *taken, postponed, batch);
 				c->retry_soon = true;
-				if (list_length(*taken) == before)
-					return false;
+				/* for a moment its rows wait; then, or if they cannot, its views leave */
+				if (lv->locked_since == 0)
+					lv->locked_since = sx_now();
+				if (list_length(*taken) == before ||
+					TimestampDifferenceExceeds(lv->locked_since, sx_now(), SX_LOCK_GRACE_MS))
+					leave_locked(c, lv->def->streamid);
 				goto restart;
 
 			case SX_PROCESS_LOOKUP_LOCKED:
@@ -531,7 +538,7 @@ restart:
 					discard_all(c);
 					sx_consumer_relieve(c);
 					*again = true;
-					return true;
+					return;
 				}
 				/* this batch alone is larger than the memory: the slow exact path */
 				sx_view_set_reason(c->db, lv->shared, "a batch needs more than streamext.live_memory; it is written directly");
@@ -544,7 +551,6 @@ restart:
 				break;
 		}
 	}
-	return true;
 }
 
 /*
@@ -605,6 +611,21 @@ without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch)
 			*postponed = lappend(*postponed, r);
 	}
 	return rest_of;
+}
+
+static void
+leave_locked(Consumer *c, Oid streamid)
+{
+	ListCell   *lc;
+
+	discard_all(c);
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->def->streamid == streamid && lv->shared->state == SX_VIEW_LIVE)
+			sx_consumer_leave(c, lv, "waits for a lock on a table of the stream");
+	}
 }
 
 static void

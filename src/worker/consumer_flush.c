@@ -32,6 +32,7 @@ static bool may_seal(Consumer *c);
 static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
 static bool seal(Consumer *c, LiveView *lv);
+static bool seal_left(Consumer *c, LiveView *lv);
 static void check_request(Consumer *c);
 static void note_rate(Consumer *c, SxView *v, TimestampTz now);
 
@@ -70,13 +71,19 @@ sx_consumer_flush(Consumer *c)
 		note_rate(c, v, now);
 		if (v->state == SX_VIEW_PAUSING)
 		{
+			/* one that leaves: what an earlier seal does not contain */
+			if (sx_gen_sealed(v) == NULL && seal_left(c, lv))
+				sealed = true;
+
 			/* what cannot be written is dropped: it is read again when the view goes on */
 			if (sx_gen_sealed(v) == NULL || v->failures >= MAX_FLUSH_FAILURES)
 			{
+				sx_consumer_end_leave(lv);
 				/* resumed meanwhile? */
 				sx_consumer_detach(c, lv, lv->def->paused ? SX_VIEW_PAUSED : SX_VIEW_CATCHUP);
-				sx_view_set_reason(db, v, "%s", lv->def->paused ?
-								   "paused; continue with streamext.resume()" : "");
+				if (lv->def->paused || !lv->needs_builder)
+					sx_view_set_reason(db, v, "%s", lv->def->paused ?
+									   "paused; continue with streamext.resume()" : "");
 			}
 			continue;
 		}
@@ -165,12 +172,10 @@ seal(Consumer *c, LiveView *lv)
 {
 	SxDb	   *db = c->db;
 	SxView	   *v = lv->shared;
-	SxFileMap  *map = c->tail->capture->map;
 	XLogRecPtr	start_lsn = sx_consumer_start_lsn(c);
-	uint32		count = sx_file_map_count(map);
-	Oid		   *rels = palloc(sizeof(Oid) * (count + 1));
-	Oid		   *nodes = palloc(sizeof(Oid) * (count + 1));
-	int			n = 0;
+	Oid		   *rels;
+	Oid		   *nodes;
+	int			n;
 
 	/* nothing has changed since the last seal: a request or pause needs no write */
 	if (!has_open_rows(v) && lv->sealed &&
@@ -185,17 +190,7 @@ seal(Consumer *c, LiveView *lv)
 		return false;
 	}
 
-	/* files not scanned yet are new to whoever restarts from here, too */
-	for (uint32 i = 0; i < count; i++)
-	{
-		SxFileEntry *e = sx_file_map_entry(map, i);
-
-		if (e->dead || e->fresh || !list_member_oid(e->streams, lv->def->streamid))
-			continue;
-		rels[n] = e->leaf;
-		nodes[n] = SxFileNumber(e->file);
-		n++;
-	}
+	n = sx_consumer_files(c, lv->def->streamid, &rels, &nodes);
 	SX_STOP_POINT_OF(seal_begin, v->viewid);
 	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
 	{
@@ -225,6 +220,47 @@ seal(Consumer *c, LiveView *lv)
 		sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
 	}
 	return true;
+}
+
+/* all that a view has which leaves, at the position where it left; false: nothing, or no memory */
+static bool
+seal_left(Consumer *c, LiveView *lv)
+{
+	LeftAt	   *left = lv->left;
+
+	if (left == NULL || !has_open_rows(lv->shared))
+		return false;
+	sx_gen_free_flushed(c->db, lv->shared, true);
+	return sx_gen_seal(c->db, lv->shared, left->position, left->start_lsn, left->nfiles,
+					   left->rels, left->nodes);
+}
+
+/*
+ * Files not scanned yet, or whose rows found by a scan are not consumed, are new to whoever restarts
+ * from the published position, too.  Their relation is no new member then: it stands there with no file.
+ */
+int
+sx_consumer_files(Consumer *c, Oid streamid, Oid **rels, Oid **nodes)
+{
+	SxFileMap  *map = c->tail->capture->map;
+	uint32		count = sx_file_map_count(map);
+	bool		found = sx_pending_found(c->tail->capture->pending) > 0;
+	int			n = 0;
+
+	*rels = palloc(sizeof(Oid) * (count + 1));
+	*nodes = palloc(sizeof(Oid) * (count + 1));
+	for (uint32 i = 0; i < count; i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(map, i);
+		bool		known = !e->fresh && !(e->scanned && found);
+
+		if (e->dead || !list_member_oid(e->streams, streamid) || (!known && !e->member_before))
+			continue;
+		(*rels)[n] = e->leaf;
+		(*nodes)[n] = known ? SxFileNumber(e->file) : InvalidOid;
+		n++;
+	}
+	return n;
 }
 
 /* a flush request is done when everything sealed for it is written */

@@ -1,13 +1,17 @@
 /*
  * consumer_internal.h
  *		The parts of the consumer: the cycle (consumer.c), the views it knows
- *		(consumer_views.c), joining (consumer_join.c), flush and slot (consumer_flush.c).
+ *		(consumer_views.c), joining (consumer_join.c), leaving (consumer_leave.c), flush and slot
+ *		(consumer_flush.c).
  */
 #ifndef SX_CONSUMER_INTERNAL_H
 #define SX_CONSUMER_INTERNAL_H
 
 #include "worker/cycle.h"
 #include "worker/worker_internal.h"
+
+/* this long the rows of a locked stream wait before its views leave */
+#define SX_LOCK_GRACE_MS	200
 
 /* the consumer's side of one view; exists while the view is in the catalog */
 typedef struct LiveView
@@ -31,7 +35,22 @@ typedef struct LiveView
 	SxPosition *sealed;			/* position at the last seal, in context */
 	XLogRecPtr	sealed_lsn;
 	uint64		flush_gen;		/* the last one that the request being carried out waits for */
+	/* leaving the shared position: */
+	struct LeftAt *left;		/* where it stood; flushed before its live state goes */
+	bool		stream_locked;	/* a builder has to wait for a lock on the stream */
+	TimestampTz locked_since;	/* of moment.h; 0: not locked */
+	TimestampTz lock_looked_at;
 } LiveView;
+
+/* A published position with the files that it knows */
+typedef struct LeftAt
+{
+	SxPosition *position;
+	XLogRecPtr	start_lsn;
+	int			nfiles;
+	Oid		   *rels;
+	Oid		   *nodes;
+} LeftAt;
 
 
 typedef struct Consumer
@@ -63,6 +82,12 @@ extern void sx_consumer_drop_early_of(Consumer *c, LiveView *lv);
 extern bool sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r);
 extern SxProcessResult sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error);
 
+/* consumer_leave.c */
+extern void sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason);
+extern void sx_consumer_leave_blocked(Consumer *c);
+extern bool sx_consumer_stream_locked(Consumer *c, LiveView *lv);
+extern void sx_consumer_end_leave(LiveView *lv);
+
 /* consumer_views.c */
 extern void sx_consumer_load_views(Consumer *c);
 extern void sx_consumer_launch_builders(Consumer *c);
@@ -82,5 +107,7 @@ extern void sx_consumer_relieve(Consumer *c);
 extern void sx_consumer_advance_slot(Consumer *c);
 extern long sx_consumer_next_flush_ms(Consumer *c);
 extern void sx_consumer_wait_flusher(Consumer *c);
+/* the files that the published position knows, for whoever restarts from it */
+extern int	sx_consumer_files(Consumer *c, Oid streamid, Oid **rels, Oid **nodes);
 
 #endif							/* SX_CONSUMER_INTERNAL_H */

@@ -91,6 +91,7 @@ try_join(Consumer *c, LiveView *lv)
 	SX_STOP_POINT_OF(join_position, lv->def->viewid);
 
 	own = sx_tail_create(TopMemoryContext, Min(pos->start_lsn, c->tail->capture->read_lsn));
+	own->scan_limit = SX_SCAN_LIMIT;
 	if (read_own(c, lv, own, pos) &&
 		sx_consumer_go_live(c, lv))
 	{
@@ -124,7 +125,10 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(c->turn);
 	if (!complete)
+	{
+		lv->needs_builder |= own->blocked != NIL;
 		return false;
+	}
 
 	sx_capture_read(own->capture, c->tail->capture->read_lsn);
 	SX_STOP_POINT_OF(join_read, lv->def->viewid);
@@ -173,7 +177,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		sx_live_discard(lv->writer);
 		if (result == SX_PROCESS_FAILED)
 			sx_consumer_fail(c, lv, error->message);
-		else if (result != SX_PROCESS_STREAM_LOCKED)
+		else
 			lv->needs_builder = true;
 		sx_consumer_detach(c, lv, lv->shared->state);
 		return false;

@@ -7,6 +7,8 @@
  *	 of ours		runs		  position <----+ trouble: memory	   |
  *					  ^			    |			  is dropped		   |
  *					  +-- far ------+ <------------------------------- + resume
+ *	 LIVE -> PAUSING -> CATCHUP: a table of its stream is locked, or has a new file too large for the
+ *	 consumer to scan (consumer_leave.c).
  *	 FAILED: after an error; when its pause is over it goes on as NEW or CATCHUP.
  */
 #include "worker/consumer_internal.h"
@@ -301,6 +303,8 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	sx_unlock_publish(c->db);
 	sx_consumer_drop_early_of(c, lv);
 	end_live(lv);
+	sx_consumer_end_leave(lv);
+	lv->locked_since = 0;
 	lv->drop_pending = true;
 	lv->caught_up = false;
 	SX_STOP_POINT_OF(detached, lv->def->viewid);
@@ -528,7 +532,8 @@ sx_consumer_launch_builders(Consumer *c)
 		}
 		if (v->state != SX_VIEW_NEW && !(v->state == SX_VIEW_CATCHUP && lv->needs_builder))
 			continue;
-		if (running < MAX_BUILDERS && !c->db->closing)
+		/* one that waits for a lock would keep others waiting for a place */
+		if (running < MAX_BUILDERS && !c->db->closing && !sx_consumer_stream_locked(c, lv))
 		{
 			launch(c, lv);
 			running++;

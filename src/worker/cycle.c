@@ -15,12 +15,14 @@
 #include "worker/cycle.h"
 
 #include "access/htup_details.h"
+#include "access/relation.h"
 #include "access/subtrans.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "catalog/definitions.h"
 #include "moment.h"
+#include "storage/bufmgr.h"
 #include "storage/lmgr.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
@@ -30,9 +32,6 @@
 
 /* how often WAL is flushed only to see what a large open transaction has written */
 #define FLUSH_INTERVAL_MS	20
-
-/* the longest wait for the invalidations of a commit that was read */
-#define CHANGED_WAIT_MS		1000
 
 /* the tails of this process, told by the invalidation callback */
 static SxTail *tails = NULL;
@@ -66,7 +65,10 @@ typedef struct ScannedFile
 } ScannedFile;
 
 static void relcache_changed(Datum arg, Oid relid);
-static void await_invalidations(SxTail *t);
+static void check_changed(SxTail *t, const SxPosition *snapshot);
+static bool has_changed(SxTail *t, const SxPosition *snapshot);
+static bool may_scan(SxTail *t, SxFileEntry *e);
+static void note_blocked(SxTail *t, SxFileEntry *e, bool too_large);
 static void add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static bool contained(uint64 fxid, void *arg);
 static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto);
@@ -104,6 +106,7 @@ sx_tail_destroy(SxTail *t)
 	}
 	sx_capture_destroy(t->capture);
 	list_free(t->streams);
+	list_free(t->blocked);
 	pfree(t);
 }
 
@@ -122,6 +125,7 @@ sx_tail_set_streams(SxTail *t, List *streams)
 
 	list_free(t->streams);
 	t->streams = list_copy(streams);
+	t->stale = true;
 	MemoryContextSwitchTo(old);
 }
 
@@ -162,9 +166,9 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	t->started = true;
 	SX_STOP_POINT(capture_flushed);
 
-	AcceptInvalidationMessages();
 	if (t->capture->changed != NIL)
-		await_invalidations(t);
+		check_changed(t, *snapshot);
+	AcceptInvalidationMessages();
 	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
 	if (t->stale)
 	{
@@ -184,33 +188,46 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
 
 	/* addresses in a file that was replaced wait for the scan of its successor, at the next S */
-	return complete && !t->has_fresh && t->capture->changed == NIL;
+	return complete && !t->has_fresh && !has_changed(t, *snapshot);
 }
 
 /*
- * Commits that we have read changed these relations.  They hold their locks until their
- * invalidations are sent, so once such a lock is free the messages are there.  Somebody else
- * may hold one for long; then time must do: the moment in question is one of microseconds.
+ * Commits that we have read changed our relations.  A transaction leaves the list of running
+ * ones before it sends its invalidations, and lets go of its id's lock only after that: when
+ * that lock is free, the messages are there to be accepted.  Until S sees it nobody can have
+ * used what it changed.
  */
 static void
-await_invalidations(SxTail *t)
+check_changed(SxTail *t, const SxPosition *snapshot)
 {
 	ListCell   *lc;
 
-	if (t->changed_since == 0)
-		t->changed_since = sx_now();
 	foreach(lc, t->capture->changed)
 	{
-		if (ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
-			UnlockRelationOid(lfirst_oid(lc), AccessShareLock);
-		else if (!TimestampDifferenceExceeds(t->changed_since, sx_now(), CHANGED_WAIT_MS))
-			return;
+		TransactionId xid = (TransactionId) lfirst_oid(lc);
+		LOCKTAG		tag;
+
+		if (!sx_position_contains(snapshot, sx_widen_xid(xid)))
+			continue;
+		SET_LOCKTAG_TRANSACTION(tag, xid);
+		if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+			continue;
+		LockRelease(&tag, ShareLock, false);
+		t->capture->changed = foreach_delete_current(t->capture->changed, lc);
+		t->stale = true;
 	}
-	AcceptInvalidationMessages();
-	list_free(t->capture->changed);
-	t->capture->changed = NIL;
-	t->changed_since = 0;
-	t->stale = true;
+}
+
+/* may the map lack what a transaction did that S sees? */
+static bool
+has_changed(SxTail *t, const SxPosition *snapshot)
+{
+	ListCell   *lc;
+
+	foreach(lc, t->capture->changed)
+		if (sx_position_contains(snapshot, sx_widen_xid((TransactionId) lfirst_oid(lc))))
+			return true;
+	return false;
 }
 
 /*
@@ -224,8 +241,14 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 	SxFound    *found = NULL;
 
 	*complete = true;
+	list_free(t->blocked);
+	t->blocked = NIL;
+	t->too_large = false;
 	if (!t->has_fresh)
+	{
+		t->blocked_since = 0;
 		return NULL;
+	}
 
 	t->has_fresh = false;
 	found = MemoryContextAllocZero(mcxt, sizeof(SxFound));
@@ -240,7 +263,7 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 
 		if (!e->fresh || e->dead)
 			continue;
-		if (!ConditionalLockRelationOid(e->leaf, AccessShareLock))
+		if (!may_scan(t, e))
 		{
 			*complete = false;
 			t->has_fresh = true;
@@ -278,7 +301,53 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 		found->files = lappend(found->files, scanned);
 		MemoryContextSwitchTo(old);
 	}
+	if (t->blocked == NIL)
+		t->blocked_since = 0;
 	return found;
+}
+
+/*
+ * Locks the file's relation, without waiting.  False: not now, or not here.  Gone or replaced again,
+ * it is the next refresh that knows.
+ */
+static bool
+may_scan(SxTail *t, SxFileEntry *e)
+{
+	Relation	rel;
+	bool		ok = true;
+
+	if (!ConditionalLockRelationOid(e->leaf, AccessShareLock))
+	{
+		note_blocked(t, e, false);
+		return false;
+	}
+	rel = try_relation_open(e->leaf, NoLock);
+	if (rel == NULL)
+		return true;
+	if (!SxFileEquals(SxRelationFile(rel), e->file))
+	{
+		t->stale = true;
+		ok = false;
+	}
+	else if (t->scan_limit > 0 && RelationGetNumberOfBlocks(rel) > t->scan_limit)
+	{
+		note_blocked(t, e, true);
+		ok = false;
+	}
+	relation_close(rel, NoLock);
+	return ok;
+}
+
+static void
+note_blocked(SxTail *t, SxFileEntry *e, bool too_large)
+{
+	MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(t));
+
+	t->blocked = list_concat_unique_oid(t->blocked, e->streams);
+	t->too_large |= too_large;
+	if (t->blocked_since == 0)
+		t->blocked_since = sx_now();
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -355,6 +424,7 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 				sx_pending_drop_file(pending, i, contained, unconstify(SxPosition *, upto));
 		}
 		f->entry->fresh = false;
+		f->entry->scanned = true;
 	}
 	for (uint64 i = 0; i < found->n; i++)
 	{

@@ -15,6 +15,9 @@
  */
 #define SX_ALWAYS_XID	UINT64CONST(0)
 
+/* a new file of more blocks (8 MB, about 10 ms) is not scanned by the consumer */
+#define SX_SCAN_LIMIT	1024
+
 typedef struct SxTail
 {
 	SxCapture  *capture;
@@ -23,11 +26,14 @@ typedef struct SxTail
 	bool		stale;			/* an invalidation concerns the map */
 	bool		has_fresh;		/* files wait for their scan */
 	bool		flush_wal;		/* a large transaction is followed: see what it has written */
-	TimestampTz last_flush;		/* both of moment.h */
-	TimestampTz changed_since;	/* capture->changed waits for invalidations since then */
+	TimestampTz last_flush;		/* of moment.h */
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
 	bool		follows;		/* it has read all that was written since its position */
 	List	   *broken;			/* of Oid: streams whose file was replaced behind our back */
+	BlockNumber scan_limit;		/* larger new files are left to a builder; 0: none is too large */
+	List	   *blocked;		/* of Oid: streams with a new file that is locked or too large to scan here */
+	bool		too_large;		/* one of them is so large */
+	TimestampTz blocked_since;	/* of moment.h; 0: none is */
 	struct SxTail *next;
 } SxTail;
 

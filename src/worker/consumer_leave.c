@@ -1,0 +1,136 @@
+/*
+ * consumer_leave.c
+ *		Views that cannot follow for a while leave the shared position, so that all others go on.
+ *
+ * All live views share one position, so what one of them cannot consume holds up everybody.  When
+ * a table of its stream is locked for more than a moment, or has a new file that is too large to be
+ * scanned between two cycles, a view leaves: it keeps what it has published, which is flushed with
+ * the position where it left, while readers go on to see it.  Then its live state goes, and a
+ * builder brings it up from there, as soon as the lock is free.
+ *
+ * Nothing is consumed in the cycle that makes a view leave for a new file: transactions with rows
+ * there could not be held back, because it is not known which they are.
+ *
+ * A crash in between finds the position stored last, as always.
+ */
+#include "worker/consumer_internal.h"
+
+#include "access/xact.h"
+#include "catalog/pg_inherits.h"
+#include "miscadmin.h"
+#include "moment.h"
+#include "storage/lmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+/* a new file that is locked holds everything up for this long */
+#define FRESH_GRACE_MS		5
+/* how often a lock is looked at */
+#define LOOK_INTERVAL_MS	20
+
+static Oid	locked_relation(Oid streamid);
+
+/* the caller has discarded what this cycle had prepared */
+void
+sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason)
+{
+	SxDb	   *db = c->db;
+	MemoryContext old;
+	LeftAt	   *left;
+
+	Assert(lv->shared->state == SX_VIEW_LIVE && !lv->prepared);
+	old = MemoryContextSwitchTo(lv->context);
+	left = palloc(sizeof(LeftAt));
+	left->position = sx_position_copy(c->position);
+	left->start_lsn = sx_consumer_start_lsn(c);
+	left->nfiles = sx_consumer_files(c, lv->def->streamid, &left->rels, &left->nodes);
+	MemoryContextSwitchTo(old);
+
+	lv->left = left;
+	lv->needs_builder = true;
+	lv->flush_wanted = false;
+	sx_view_set_reason(db, lv->shared, "%s", reason);
+	sx_lock_publish_exclusive(db);
+	lv->shared->state = SX_VIEW_PAUSING;
+	sx_unlock_publish(db);
+	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+}
+
+void
+sx_consumer_end_leave(LiveView *lv)
+{
+	if (lv->left == NULL)
+		return;
+	pfree(lv->left->position);
+	pfree(lv->left->rels);
+	pfree(lv->left->nodes);
+	pfree(lv->left);
+	lv->left = NULL;
+}
+
+/* the cycle could not look at a new file */
+void
+sx_consumer_leave_blocked(Consumer *c)
+{
+	SxTail	   *t = c->tail;
+	bool		left = false;
+	ListCell   *lc;
+
+	if (t->blocked == NIL ||
+		!(t->too_large || TimestampDifferenceExceeds(t->blocked_since, sx_now(), FRESH_GRACE_MS)))
+		return;
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->shared->state != SX_VIEW_LIVE || !list_member_oid(t->blocked, lv->def->streamid))
+			continue;
+		sx_consumer_leave(c, lv, t->too_large ? "reads a large file that has replaced another" :
+						  "waits for a lock on a table of the stream");
+		left = true;
+	}
+	c->backlog |= left;
+}
+
+/* would a builder of this view have to wait for a lock? */
+bool
+sx_consumer_stream_locked(Consumer *c, LiveView *lv)
+{
+	TimestampTz now = sx_now();
+	Oid			locked;
+	char	   *name;
+
+	if (lv->stream_locked && !TimestampDifferenceExceeds(lv->lock_looked_at, now, LOOK_INTERVAL_MS))
+		return true;
+	lv->lock_looked_at = now;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	locked = locked_relation(lv->def->streamid);
+	name = OidIsValid(locked) ? get_rel_name(locked) : NULL;
+	if (OidIsValid(locked))
+		sx_view_set_reason(c->db, lv->shared, "waits for a lock on table \"%s\"", name ? name : "?");
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(c->turn);
+
+	lv->stream_locked = OidIsValid(locked);
+	return lv->stream_locked;
+}
+
+/* a member of the stream's tree whose AccessShareLock is not free, or InvalidOid */
+static Oid
+locked_relation(Oid streamid)
+{
+	ListCell   *lc;
+
+	if (!ConditionalLockRelationOid(streamid, AccessShareLock))
+		return streamid;
+	foreach(lc, find_all_inheritors(streamid, NoLock, NULL))
+	{
+		if (!ConditionalLockRelationOid(lfirst_oid(lc), AccessShareLock))
+			return lfirst_oid(lc);
+	}
+	return InvalidOid;
+}
