@@ -239,6 +239,8 @@ static bool
 fetch_row(SxReadGroups *g, SxReadGroup *group)
 {
 	int			nkeys = g->info->nkeys;
+	MemoryContext old;
+	bool		found;
 
 	if (g->scan == NULL)
 		open_index(g);
@@ -252,8 +254,13 @@ fetch_row(SxReadGroups *g, SxReadGroup *group)
 		key->sk_flags = g->live->tts_isnull[i] ? SK_ISNULL | SK_SEARCHNULL : 0;
 		key->sk_argument = g->live->tts_isnull[i] ? (Datum) 0 : g->live->tts_values[i];
 	}
+
+	/* a B-tree scan remembers dead entries from one call to the next, in the context of the call */
+	old = MemoryContextSwitchTo(g->context);
 	index_rescan(g->scan, g->scankeys, nkeys, NULL, 0);
-	return index_getnext_slot(g->scan, ForwardScanDirection, g->table);
+	found = index_getnext_slot(g->scan, ForwardScanDirection, g->table);
+	MemoryContextSwitchTo(old);
+	return found;
 }
 
 static void
