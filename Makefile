@@ -48,14 +48,18 @@ $(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
 # a header is a contract: whoever includes it is compiled again
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
-# Tests and demo: see test/run.sh and test/demo/demo.pl.  Both build in a temporary folder.
-.PHONY: test demo help format-check
+# Tests and demo: see test/run.sh, test/fuzz/ and test/demo/demo.pl.  They build in a temporary folder.
+.PHONY: test demo fuzz help format-check
 
 test:
 	@bash test/lib/enter.sh test
 
 demo:
 	@bash test/lib/enter.sh demo
+
+# random views against their queries, longer than make test does it
+fuzz:
+	@bash test/lib/enter.sh fuzz
 
 format-check:
 	clang-format --dry-run --Werror $(wildcard src/*.[ch] src/*/*.[ch])
@@ -67,4 +71,5 @@ help:
 	@echo 'make test TESTS="dump ddl"  run only these'
 	@echo 'make demo                   continuous views over a live replay of flights'
 	@echo 'make demo KEEP=1            the same, and leave the server up'
+	@echo 'make fuzz                   20,000 random views against their queries; QUERIES=n SEED=n'
 	@echo 'make format-check           check the source format'

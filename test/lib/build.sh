@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
-# test/lib/build.sh test|demo [argument ...]
+# test/lib/build.sh test|demo|fuzz [argument ...]
 #		Builds streamext and installs it beside a private copy of the server, then
-#		runs the tests or the demo.  Called by enter.sh, as an unprivileged user.
+#		runs the tests, the demo or the fuzz tests.  Called by enter.sh, as an unprivileged user.
 #
 # PostgreSQL looks for extensions only in its own folders.  It finds those folders,
 # however, relative to its own program file: a copy of the programs, with links to
@@ -64,5 +64,10 @@ export SX_PGXS=$(dirname "$(dirname "$(dirname "$("$SX_PG_CONFIG" --pgxs)")")")
 export PATH=$SX_BINDIR:$PATH
 case $what in
 	test) exec bash test/run.sh "$@" ;;
+	fuzz)
+		mkdir -p "$SX_TEMP/results"
+		PG_REGRESS=$SX_PGXS/src/test/regress/pg_regress TESTDIR=$SX_TEMP/results PG_TEST_PORT_DIR=$SX_TEMP/ports \
+			exec perl "-I$SX_PGXS/src/test/perl" test/fuzz/fuzz.pl "$@"
+		;;
 	demo) exec perl test/demo/demo.pl "$@" ;;
 esac
