@@ -97,6 +97,7 @@ static void reader_rewind(RowReader *r);
 static bool reader_next(RowReader *r, TupleTableSlot *slot);
 static void reader_end(RowReader *r);
 static bool begin_run(RowReader *r, const SxRun *run);
+static bool row_is_there(Page page, OffsetNumber off, TransactionId xid);
 static Leaf *open_leaf(RowReader *r, SxFileEntry *entry);
 pg_noreturn static void missing_row(RowReader *r, const SxRun *run, OffsetNumber off);
 static Datum row_to_jsonb_text(SxBatch *batch);
@@ -596,16 +597,7 @@ begin_run(RowReader *r, const SxRun *run)
 	max = PageIsNew(page) ? 0 : PageGetMaxOffsetNumber(page);
 	for (OffsetNumber off = run->first + r->row; off < run->first + end; off++)
 	{
-		ItemId		lp;
-
-		if (off < FirstOffsetNumber || off > max)
-		{
-			missing = off;
-			break;
-		}
-		lp = PageGetItemId(page, off);
-		if (!ItemIdIsNormal(lp) ||
-			HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) != run->xid)
+		if (off > max || !row_is_there(page, off, run->xid))
 		{
 			missing = off;
 			break;
@@ -617,6 +609,84 @@ begin_run(RowReader *r, const SxRun *run)
 		missing_row(r, run, missing);
 	r->end = (uint16) end;
 	return true;
+}
+
+/* the page is locked, off at most its highest */
+static bool
+row_is_there(Page page, OffsetNumber off, TransactionId xid)
+{
+	ItemId		lp;
+
+	if (off < FirstOffsetNumber)
+		return false;
+	lp = PageGetItemId(page, off);
+	return ItemIdIsNormal(lp) &&
+		HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) == xid;
+}
+
+uint64
+sx_batch_drop_missing(SxBatch *batch)
+{
+	uint64		missing = 0;
+	int			n = 0;
+	int			max = batch->nruns + 16;
+	SxRun	   *runs = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(SxRun) * max);
+	MemoryContext mcxt = GetMemoryChunkContext(batch);
+
+	for (int i = 0; i < batch->nruns; i++)
+	{
+		SxRun		run = batch->runs[i];
+		SxFileEntry *entry = sx_file_map_entry(batch->map, SxRunFile(&run));
+		Relation	rel;
+		Buffer		buffer = InvalidBuffer;
+		Page		page = NULL;
+		OffsetNumber pagemax = 0;
+		SxRun	   *last = NULL;
+
+		if (entry->dead)
+			continue;
+		CHECK_FOR_INTERRUPTS();
+		rel = table_open(entry->leaf, AccessShareLock);
+		if (run.block < RelationGetNumberOfBlocks(rel))
+		{
+			buffer = ReadBuffer(rel, run.block);
+			LockBuffer(buffer, BUFFER_LOCK_SHARE);
+			page = BufferGetPage(buffer);
+			pagemax = PageIsNew(page) ? 0 : PageGetMaxOffsetNumber(page);
+		}
+		for (OffsetNumber off = run.first; off < run.first + run.count; off++)
+		{
+			if (off > pagemax || !row_is_there(page, off, run.xid))
+			{
+				missing++;
+				last = NULL;
+			}
+			else if (last != NULL)
+				last->count++;
+			else
+			{
+				if (n == max)
+					runs = repalloc_huge(runs, sizeof(SxRun) * (max *= 2));
+				last = &runs[n++];
+				*last = run;
+				last->first = off;
+				last->count = 1;
+			}
+		}
+		if (BufferIsValid(buffer))
+			UnlockReleaseBuffer(buffer);
+		table_close(rel, NoLock);
+	}
+
+	if (missing > 0)
+	{
+		batch->runs = MemoryContextAllocHuge(mcxt, sizeof(SxRun) * (n + 1));
+		memcpy(batch->runs, runs, sizeof(SxRun) * n);
+		batch->nruns = n;
+		batch->nrows -= missing;
+	}
+	pfree(runs);
+	return missing;
 }
 
 static Leaf *

@@ -36,6 +36,10 @@ extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
 /* tries AccessShareLock on the stream and every leaf in the batch; false: not free */
 extern bool sx_batch_lock(SxBatch *batch);
+/*
+ * Takes the addresses out whose row is not there any more; returns how many.  After sx_batch_lock.
+ */
+extern uint64 sx_batch_drop_missing(SxBatch *batch);
 /* the one row of a batch of one as to_jsonb(row)'s text, or NULL if that fails; may run user code */
 extern char *sx_batch_row_json(SxBatch *batch);
 
@@ -56,6 +60,13 @@ extern bool sx_is_delta_scan(Plan *plan);
 typedef void (*SxFoundRow) (void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 extern void sx_file_scan(Oid leaf, Snapshot upto, const SxPosition *position, Snapshot mark,
 						 SxFoundRow add, void *arg);
+/*
+ * The same from one block on, for at most nblocks blocks or until nrows are found, with the
+ * transactions that count given by a position.  Returns the next block, InvalidBlockNumber at the end.
+ */
+extern BlockNumber sx_file_scan_part(Oid leaf, BlockNumber from, BlockNumber nblocks, uint64 nrows,
+									 const SxPosition *upto, const SxPosition *position, Snapshot mark,
+									 SxFoundRow add, void *arg);
 /* every row version of the leaf that the snapshot sees (history with dead letters) */
 extern void sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg);
 

@@ -51,6 +51,10 @@
 typedef struct FileScan
 {
 	Snapshot	upto;
+	const SxPosition *upto_position;	/* instead of upto */
+	BlockNumber from;			/* the part to scan */
+	BlockNumber nblocks;
+	uint64		nrows;
 	uint64		upto_xmin;
 	const SxPosition *position; /* may be NULL */
 	Snapshot	mark;			/* may be NULL */
@@ -64,7 +68,9 @@ typedef struct FileScan
 	uint64		last_fxid;
 } FileScan;
 
-static void scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg);
+static BlockNumber scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg);
+static void report_ambiguous(FileScan *scan);
+static bool seen_by_upto(FileScan *scan, TransactionId xid, uint64 fxid);
 static bool row_counts(FileScan *scan, HeapTuple tuple, Buffer buffer, uint64 *fxid);
 static bool xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid);
 static bool frozen_is_new(FileScan *scan, TransactionId xid, uint64 *fxid);
@@ -82,11 +88,39 @@ sx_file_scan(Oid leaf, Snapshot upto, const SxPosition *position, Snapshot mark,
 	scan.position = position;
 	scan.mark = mark;
 	scan.next = U64FromFullTransactionId(ReadNextFullTransactionId());
-	scan_file(&scan, leaf, add, arg);
+	scan.nblocks = MaxBlockNumber;
+	scan.nrows = PG_UINT64_MAX;
+	(void) scan_file(&scan, leaf, add, arg);
+	report_ambiguous(&scan);
+}
 
-	if (scan.ambiguous > 0)
+BlockNumber
+sx_file_scan_part(Oid leaf, BlockNumber from, BlockNumber nblocks, uint64 nrows,
+				  const SxPosition *upto, const SxPosition *position, Snapshot mark,
+				  SxFoundRow add, void *arg)
+{
+	FileScan	scan = {0};
+	BlockNumber next;
+
+	scan.upto_position = upto;
+	scan.upto_xmin = upto->xmin;
+	scan.position = position;
+	scan.mark = mark;
+	scan.next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	scan.from = from;
+	scan.nblocks = nblocks;
+	scan.nrows = nrows;
+	next = scan_file(&scan, leaf, add, arg);
+	report_ambiguous(&scan);
+	return next;
+}
+
+static void
+report_ambiguous(FileScan *scan)
+{
+	if (scan->ambiguous > 0)
 		ereport(WARNING,
-				(errmsg("found " UINT64_FORMAT " frozen rows whose age is not certain", scan.ambiguous),
+				(errmsg("found " UINT64_FORMAT " frozen rows whose age is not certain", scan->ambiguous),
 				 errdetail("They were counted as new, but may be older than 2^32 transactions."),
 				 errhint("Compare the view with its query: SELECT * FROM streamext.verify(view).")));
 }
@@ -100,10 +134,12 @@ sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg)
 	scan.upto_xmin = sx_widen_xid(snapshot->xmin);
 	scan.visible = true;
 	scan.next = U64FromFullTransactionId(ReadNextFullTransactionId());
-	scan_file(&scan, leaf, add, arg);
+	scan.nblocks = MaxBlockNumber;
+	scan.nrows = PG_UINT64_MAX;
+	(void) scan_file(&scan, leaf, add, arg);
 }
 
-static void
+static BlockNumber
 scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 {
 	Relation	rel = try_relation_open(leaf, AccessShareLock);
@@ -112,9 +148,12 @@ scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 	TransactionId xids[MaxHeapTuplesPerPage];
 	uint64		fxids[MaxHeapTuplesPerPage];
 	OffsetNumber offs[MaxHeapTuplesPerPage];
+	BlockNumber block = scan->from;
+	BlockNumber limit;
+	uint64		found = 0;
 
 	if (rel == NULL)
-		return;					/* dropped: its rows are gone with it */
+		return InvalidBlockNumber;	/* dropped: its rows are gone with it */
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
@@ -124,7 +163,8 @@ scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 	nblocks = RelationGetNumberOfBlocks(rel);
 	strategy = GetAccessStrategy(BAS_BULKREAD);
 
-	for (BlockNumber block = 0; block < nblocks; block++)
+	limit = scan->from < nblocks ? scan->from + Min(nblocks - scan->from, scan->nblocks) : 0;
+	for (; block < limit && found < scan->nrows; block++)
 	{
 		Buffer		buffer;
 		Page		page;
@@ -159,10 +199,12 @@ scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 
 		for (int i = 0; i < n; i++)
 			add(arg, fxids[i], xids[i], block, offs[i]);
+		found += n;
 	}
 
 	FreeAccessStrategy(strategy);
 	relation_close(rel, NoLock);
+	return block < nblocks ? block : InvalidBlockNumber;
 }
 
 static bool
@@ -210,7 +252,7 @@ xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid)
 
 		/* the snapshot first: an id that it sees as running may have ended since */
 		scan->last_new = !TransactionIdIsCurrentTransactionId(xid) &&
-			!XidInMVCCSnapshot(xid, scan->upto) &&
+			seen_by_upto(scan, xid, scan->last_fxid) &&
 			(committed || TransactionIdDidCommit(xid)) &&
 			(scan->position == NULL ||
 			 !(sx_position_contains(scan->position, scan->last_fxid)));
@@ -218,6 +260,16 @@ xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid)
 	}
 	*fxid = scan->last_fxid;
 	return scan->last_new;
+}
+
+/* A position lists running sub-transactions, and pg_subtrans need not know its ids any more */
+static bool
+seen_by_upto(FileScan *scan, TransactionId xid, uint64 fxid)
+{
+	if (scan->upto_position == NULL)
+		return !XidInMVCCSnapshot(xid, scan->upto);
+	return sx_position_contains(scan->upto_position, fxid) &&
+		sx_position_contains(scan->upto_position, sx_widen_xid_near(scan->next, xid));
 }
 
 /*

@@ -41,7 +41,7 @@ sx_slot_name(Oid dboid, char *buf, Size len)
 }
 
 bool
-sx_slot_acquire(void)
+sx_slot_acquire(const char **lost)
 {
 	char		name[NAMEDATALEN];
 	TransactionId xmin;
@@ -49,6 +49,7 @@ sx_slot_acquire(void)
 	bool		invalidated;
 	pid_t		owner;
 
+	*lost = NULL;
 	sx_slot_name(MyDatabaseId, name, sizeof(name));
 	if (MyReplicationSlot != NULL)
 	{
@@ -76,7 +77,10 @@ sx_slot_acquire(void)
 
 			/* xmin was given up at a limit, or WAL never reserved */
 			if (!TransactionIdIsValid(MyReplicationSlot->data.xmin))
+			{
 				protect(xmin);
+				*lost = "The replication slot held no transaction horizon.";
+			}
 			if (XLogRecPtrIsInvalid(MyReplicationSlot->data.restart_lsn))
 				ReplicationSlotReserveWal();
 			ReplicationSlotMarkDirty();
@@ -86,7 +90,10 @@ sx_slot_acquire(void)
 
 		/* it protects nothing any more, and cannot be revived */
 		ReplicationSlotDrop(name, true);
+		*lost = "The replication slot was invalidated.";
 	}
+	else
+		*lost = "The replication slot was missing.";
 
 	require_free_slot(name);
 	SxReplicationSlotCreate(name, RS_EPHEMERAL);

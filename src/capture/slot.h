@@ -17,9 +17,10 @@ extern void sx_slot_name(Oid dboid, char *buf, Size len);	/* len >= NAMEDATALEN 
  * Creates the slot if it is not there (CheckSlotRequirements first; saved with xmin and
  * restart_lsn), else acquires it.  Must run in a transaction with an active snapshot.
  * Returns true if it was created.  Reports "all replication slots are in use" with the
- * setting to change.
+ * setting to change.  *lost: if what it held before is not held any more, a sentence that says
+ * why, else NULL.
  */
-extern bool sx_slot_acquire(void);
+extern bool sx_slot_acquire(const char **lost);
 extern void sx_slot_release(void);
 /* Moves forward only.  xmin invalid: leave.  Nothing is written to disk now. */
 extern void sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn);

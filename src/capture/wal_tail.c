@@ -125,6 +125,7 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 						(errcode(ERRCODE_UNDEFINED_FILE),
 						 errmsg("WAL at %X/%X has already been removed",
 								LSN_FORMAT_ARGS(c->read_lsn))));
+			c->unreadable = true;
 			ereport(ERROR,
 					(errcode(ERRCODE_DATA_CORRUPTED),
 					 errmsg("could not read WAL at %X/%X", LSN_FORMAT_ARGS(c->read_lsn)),
@@ -141,6 +142,12 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 
 	tail->reading = false;
 	MemoryContextSwitchTo(old);
+}
+
+bool
+sx_capture_is_unreadable(SxCapture *c, const ErrorData *error)
+{
+	return c->unreadable || (c->tail->reading && error->sqlerrcode == ERRCODE_UNDEFINED_FILE);
 }
 
 /*

@@ -20,6 +20,7 @@ typedef struct SxCapture
 	uint64		records;		/* counters for status */
 	uint64		rows;
 	uint64		partition_moves;
+	bool		unreadable;		/* WAL at read_lsn is there but makes no sense */
 	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
 	struct SxWalTail *tail;
 } SxCapture;
@@ -28,6 +29,8 @@ extern SxCapture *sx_capture_create(MemoryContext parent, XLogRecPtr start);
 extern void sx_capture_destroy(SxCapture *c);
 /* reads every record that starts below upto; WAL must be flushed to there; checks for interrupts */
 extern void sx_capture_read(SxCapture *c, XLogRecPtr upto);
+/* did reading end in this error because WAL is gone, or is not what it should be? */
+extern bool sx_capture_is_unreadable(SxCapture *c, const ErrorData *error);
 /*
  * The end of WAL inserted so far, flushed to disk; steps back over a page header that
  * the insert position may lie just behind.

@@ -83,6 +83,14 @@ typedef struct SxView
 	/* (m) what the slot must keep for this view; Invalid: nothing known yet */
 	uint64		protect_xmin;
 	XLogRecPtr	protect_lsn;
+	/* (m) rows that the stored position lacks were not protected until protected_since */
+	bool		exposed;
+	TimestampTz protected_since;	/* wall clock */
+	bool		wal_gone;		/* (m) WAL was found unreadable: a full scan is due */
+	bool		scanning;		/* (m) a full scan is under way: only a builder can go on */
+	bool		wal_let_go;		/* (m) the slot has moved past protect_lsn at a limit, ... */
+	bool		xmin_let_go;	/* (m) ... past protect_xmin */
+	TimestampTz complete_at;	/* what the flusher stores with the sealed generation; wall clock */
 	pid_t		builder_pid;	/* (m) */
 	/* status (m) */
 	int64		rows_consumed;	/* flushed and live */
@@ -144,6 +152,7 @@ typedef struct SxDb
 	Oid			flushing_view;	/* (m) whose sealed generation the flusher reads */
 	TransactionId slot_xmin;	/* (m) for builders */
 	XLogRecPtr	slot_lsn;		/* (m) */
+	char		exposed_why[128];	/* (m) why rows were last unprotected; empty: never */
 	int			nviews;			/* highest used slot + 1 */
 	SxView		views[SX_MAX_VIEWS];
 } SxDb;

@@ -11,19 +11,22 @@
  * goes on with WAL.
  *
  * A view WITH NO DATA begins with the CREATE statement's snapshot as its position.  Rows
- * committed between that and S are found by the rule of sx_file_scan.
+ * committed between that and S are found by a full scan (full_scan.c).
  *
  * The same process catches up views that fell back (trouble, pause, a batch larger than the
- * memory): there is a stored position already, so only WAL is read.
+ * memory): there is a stored position already, so only WAL is read, if it is still there.  If
+ * not, a full scan finds what the view lacks.
+ *
+ * Rows that nothing protected (SxView.exposed) may be gone when we come to read them: on the
+ * way by WAL each one is noticed and counted, and the interval is reported.
  */
-#include "worker/cycle.h"
-#include "worker/worker_internal.h"
+#include "worker/builder_internal.h"
 
+#include "access/timeline.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/delta_scan.h"
-#include "catalog/definitions.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "executor/spi.h"
@@ -34,7 +37,6 @@
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
 #include "storage/proc.h"
-#include "storage/sinvaladt.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -58,41 +60,22 @@ typedef struct Letter
 	char	   *message;
 } Letter;
 
-typedef struct Builder
-{
-	SxDb	   *db;
-	SxView	   *v;
-	SxViewDef  *def;
-	SxViewInfo *info;
-	SxPlan	   *plan;
-	MemoryContext work;			/* reset after each write */
-	Tuplestorestate *rows;		/* results not written yet */
-	List	   *letters;		/* of Letter * */
-	int64		nrows;			/* stream rows in them */
-	uint64		seq;			/* of the stored position that history replaces */
-} Builder;
-
-static Builder builder;
+SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
-static void set_phase(const char *fmt,...) pg_attribute_printf(1, 2);
 static void load_view(void);
 static void protect_from_slot(void);
-static void set_protection(const SxPosition *position, XLogRecPtr lsn);
-static void build_history(SxStoredPosition *stored);
-static List *stream_members(bool lock);
-static void wait_for_writers(void);
+static bool wal_is_there(const SxStoredPosition *stored);
+static void build_history(void);
 static bool history_by_plan(SxStoredPosition *pos);
-static void history_by_rows(SxStoredPosition *pos, const SxPosition *since);
+static void history_by_rows(SxStoredPosition *pos);
 static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static void store_row(void *arg, TupleTableSlot *row);
 static void catch_up(SxStoredPosition *stored);
 static bool consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn);
-static void compute(SxBatch *batch);
+static uint64 *hold_back(uint64 *held, int *nheld, int *maxheld, SxReady *r);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
-static void begin_results(void);
-static void write_results(SxStoredPosition *pos, bool replace);
 static void files_of(SxFileMap *map, SxStoredPosition *pos);
 static SxStoredPosition *load_position(void);
 
@@ -102,24 +85,24 @@ sx_builder_main(Datum arg)
 	SxWorkerArg wa = sx_worker_start();
 	SxStoredPosition *stored;
 
-	builder.db = sx_db_lookup(wa.dboid, false);
-	if (builder.db == NULL)
+	sx_builder.db = sx_db_lookup(wa.dboid, false);
+	if (sx_builder.db == NULL)
 		proc_exit(0);
 	/* the consumer that launched us may be gone: its successor clears the views under this lock */
-	sx_lock_publish_exclusive(builder.db);
-	builder.v = sx_view_by_id(builder.db, wa.viewid);
-	if (builder.v && (builder.v->state != SX_VIEW_BUILDING || builder.v->builder_pid != 0 ||
-					  builder.v->incarnation != wa.incarnation || builder.db->closing))
-		builder.v = NULL;
-	if (builder.v)
-		builder.v->builder_pid = MyProcPid;
-	sx_unlock_publish(builder.db);
-	if (builder.v == NULL)
+	sx_lock_publish_exclusive(sx_builder.db);
+	sx_builder.v = sx_view_by_id(sx_builder.db, wa.viewid);
+	if (sx_builder.v && (sx_builder.v->state != SX_VIEW_BUILDING || sx_builder.v->builder_pid != 0 ||
+					  sx_builder.v->incarnation != wa.incarnation || sx_builder.db->closing))
+		sx_builder.v = NULL;
+	if (sx_builder.v)
+		sx_builder.v->builder_pid = MyProcPid;
+	sx_unlock_publish(sx_builder.db);
+	if (sx_builder.v == NULL)
 		proc_exit(0);
 	before_shmem_exit(builder_exit, (Datum) 0);
 
 	sx_live_read_disabled = true;
-	builder.work = AllocSetContextCreate(TopMemoryContext, "streamext builder", ALLOCSET_DEFAULT_SIZES);
+	sx_builder.work = AllocSetContextCreate(TopMemoryContext, "streamext builder", ALLOCSET_DEFAULT_SIZES);
 
 	PG_TRY();
 	{
@@ -130,10 +113,10 @@ sx_builder_main(Datum arg)
 		load_view();
 		protect_from_slot();
 		stored = load_position();
-		if (stored == NULL || !stored->ours || stored->start_lsn == InvalidXLogRecPtr)
+		if (stored == NULL || !stored->ours)
 		{
-			builder.seq = stored ? stored->seq : 0;
-			build_history(stored && stored->ours ? stored : NULL);
+			sx_builder.seq = stored ? stored->seq : 0;
+			build_history();
 			SX_STOP_POINT_OF(history_committed, wa.viewid);
 			stored = load_position();
 		}
@@ -141,6 +124,18 @@ sx_builder_main(Datum arg)
 			ereport(ERROR,
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("the continuous view is gone")));
+
+		sx_builder.lost_from = stored->complete_at;
+
+		/* a scan that takes long may find the WAL gone that was to be read after it */
+		for (;;)
+		{
+			if (stored->scan == NULL && !wal_is_there(stored))
+				sx_full_scan_begin(stored);
+			if (stored->scan == NULL)
+				break;
+			sx_full_scan_run(stored);
+		}
 		catch_up(stored);
 		SX_STOP_POINT_OF(builder_done, wa.viewid);
 		sx_view_context_pop(&vc);
@@ -150,17 +145,25 @@ sx_builder_main(Datum arg)
 		ErrorData  *error = sx_worker_recover(TopMemoryContext);
 		int			pause = 200;
 
-		for (int i = 0; i < builder.v->failures && pause < 30000; i++)
+		for (int i = 0; i < sx_builder.v->failures && pause < 30000; i++)
 			pause *= 2;
-		SpinLockAcquire(&builder.db->mutex);
-		builder.v->failures++;
-		builder.v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
-		SpinLockRelease(&builder.db->mutex);
-		sx_view_set_error(builder.db, builder.v, error->message);
-		sx_view_set_reason(builder.db, builder.v, "failed, is tried again after %d ms: %s", pause, error->message);
-		sx_lock_publish_exclusive(builder.db);
-		builder.v->state = SX_VIEW_FAILED;
-		sx_unlock_publish(builder.db);
+		SpinLockAcquire(&sx_builder.db->mutex);
+		/* the next attempt goes another way */
+		if (sx_builder.capture && sx_capture_is_unreadable(sx_builder.capture, error))
+			sx_builder.v->wal_gone = true;
+		else if (error->sqlerrcode == ERRCODE_DATA_CORRUPTED && !sx_builder.v->exposed)
+		{
+			sx_builder.v->exposed = true;
+			sx_builder.v->protected_since = GetCurrentTimestamp();
+		}
+		sx_builder.v->failures++;
+		sx_builder.v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
+		SpinLockRelease(&sx_builder.db->mutex);
+		sx_view_set_error(sx_builder.db, sx_builder.v, error->message);
+		sx_view_set_reason(sx_builder.db, sx_builder.v, "failed, is tried again after %d ms: %s", pause, error->message);
+		sx_lock_publish_exclusive(sx_builder.db);
+		sx_builder.v->state = SX_VIEW_FAILED;
+		sx_unlock_publish(sx_builder.db);
 		ereport(LOG,
 				(errcode(error->sqlerrcode),
 				 errmsg("could not bring up continuous view with OID %u: %s", wa.viewid, error->message),
@@ -170,38 +173,38 @@ sx_builder_main(Datum arg)
 	}
 	PG_END_TRY();
 
-	set_phase("%s", "");
-	sx_lock_publish_exclusive(builder.db);
-	builder.v->state = SX_VIEW_CATCHUP;
-	sx_unlock_publish(builder.db);
+	sx_builder_phase("%s", "");
+	sx_lock_publish_exclusive(sx_builder.db);
+	sx_builder.v->state = SX_VIEW_CATCHUP;
+	sx_unlock_publish(sx_builder.db);
 	proc_exit(0);
 }
 
 static void
 builder_exit(int code, Datum arg)
 {
-	SpinLockAcquire(&builder.db->mutex);
+	SpinLockAcquire(&sx_builder.db->mutex);
 	/* a view that is gone may have left its place to another */
-	if (builder.v->builder_pid == MyProcPid)
-		builder.v->builder_pid = 0;
-	SpinLockRelease(&builder.db->mutex);
-	ConditionVariableBroadcast(&builder.db->published_cv);
-	sx_wake_consumer(builder.db);
+	if (sx_builder.v->builder_pid == MyProcPid)
+		sx_builder.v->builder_pid = 0;
+	SpinLockRelease(&sx_builder.db->mutex);
+	ConditionVariableBroadcast(&sx_builder.db->published_cv);
+	sx_wake_consumer(sx_builder.db);
 }
 
-static void
-set_phase(const char *fmt,...)
+void
+sx_builder_phase(const char *fmt,...)
 {
-	char		buf[sizeof(builder.v->reason)];
+	char		buf[sizeof(sx_builder.v->reason)];
 	va_list		args;
 
 	va_start(args, fmt);
 	vsnprintf(buf, sizeof(buf), fmt, args);
 	va_end(args);
-	SpinLockAcquire(&builder.db->mutex);
-	strlcpy(builder.v->phase, buf, sizeof(builder.v->phase));
-	SpinLockRelease(&builder.db->mutex);
-	sx_view_set_reason(builder.db, builder.v, "%s", buf);
+	SpinLockAcquire(&sx_builder.db->mutex);
+	strlcpy(sx_builder.v->phase, buf, sizeof(sx_builder.v->phase));
+	SpinLockRelease(&sx_builder.db->mutex);
+	sx_view_set_reason(sx_builder.db, sx_builder.v, "%s", buf);
 }
 
 static void
@@ -213,16 +216,16 @@ load_view(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(TopMemoryContext);
-	def = sx_catalog_view(builder.v->viewid);
+	def = sx_catalog_view(sx_builder.v->viewid);
 	MemoryContextSwitchTo(CurTransactionContext);
 	if (def == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));
-	builder.def = def;
-	sx_run_as_begin(&as, builder.def);
-	builder.info = sx_view_info_create(builder.def, TopMemoryContext);
-	builder.plan = sx_plan_create(builder.info);
+	sx_builder.def = def;
+	sx_run_as_begin(&as, sx_builder.def);
+	sx_builder.info = sx_view_info_create(sx_builder.def, TopMemoryContext);
+	sx_builder.plan = sx_plan_create(sx_builder.info);
 	sx_run_as_end(&as);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -232,8 +235,8 @@ load_view(void)
 static void
 protect_from_slot(void)
 {
-	SxDb	   *db = builder.db;
-	SxView	   *v = builder.v;
+	SxDb	   *db = sx_builder.db;
+	SxView	   *v = sx_builder.v;
 	uint64		xmin = sx_widen_xid(db->slot_xmin);
 
 	SpinLockAcquire(&db->mutex);
@@ -244,13 +247,42 @@ protect_from_slot(void)
 	SpinLockRelease(&db->mutex);
 }
 
-static void
-set_protection(const SxPosition *position, XLogRecPtr lsn)
+void
+sx_builder_protect(uint64 xmin, XLogRecPtr lsn)
 {
-	SpinLockAcquire(&builder.db->mutex);
-	builder.v->protect_xmin = position->xmin;
-	builder.v->protect_lsn = lsn;
-	SpinLockRelease(&builder.db->mutex);
+	SxView	   *v = sx_builder.v;
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	/* what was exposed is behind us when the position is as young as what the slot holds */
+	if (v->exposed && xmin >= v->protect_xmin)
+		v->exposed = false;
+	if (!v->exposed)
+		v->protect_xmin = xmin;
+	v->protect_lsn = lsn;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/*
+ * May the view read on from its start LSN?  A position goes where its WAL goes: whatever
+ * recovery ended at, it is on the way to the timeline that we are on.  Not so after
+ * pg_resetwal, or when data were moved under another server's WAL.
+ */
+static bool
+wal_is_there(const SxStoredPosition *stored)
+{
+	TimeLineID	timeline = GetWALInsertionTimeLine();
+	bool		ours = stored->timeline == timeline;
+
+	if (XLogRecPtrIsInvalid(stored->start_lsn) || sx_builder.v->wal_gone)
+		return false;
+	if (!ours)
+	{
+		List	   *history = readTimeLineHistory(timeline);
+
+		ours = tliInHistory(stored->timeline, history);
+		list_free_deep(history);
+	}
+	return ours && stored->start_lsn <= GetFlushRecPtr(NULL) && sx_wal_available(stored->start_lsn);
 }
 
 static SxStoredPosition *
@@ -261,7 +293,7 @@ load_position(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(TopMemoryContext);
-	stored = sx_catalog_position(builder.def->viewid);
+	stored = sx_catalog_position(sx_builder.def->viewid);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return stored;
@@ -270,55 +302,56 @@ load_position(void)
 /* ---- history ---- */
 
 static void
-build_history(SxStoredPosition *stored)
+build_history(void)
 {
 	SxStoredPosition pos;
 	XLogRecPtr	l0;
 
 	memset(&pos, 0, sizeof(pos));
-	pos.viewid = builder.def->viewid;
-	pos.seq = builder.seq;
+	pos.viewid = sx_builder.def->viewid;
+	pos.seq = sx_builder.seq;
 
 	l0 = GetXLogInsertRecPtr();
-	SX_STOP_POINT_OF(history_begin, builder.def->viewid);
-	wait_for_writers();
-	set_phase("reading the rows that are there");
+	SX_STOP_POINT_OF(history_begin, sx_builder.def->viewid);
+	sx_builder_wait_for_writers();
+	sx_builder_phase("reading the rows that are there");
 
 	pos.start_lsn = l0;
-	if (stored == NULL && history_by_plan(&pos))
+	pos.complete_at = GetCurrentTimestamp();
+	if (history_by_plan(&pos))
 		return;
-	/* some row fails: one by one; or only what the position does not contain */
-	history_by_rows(&pos, stored ? stored->position : NULL);
+	/* some row fails: one by one */
+	history_by_rows(&pos);
 }
 
 /*
  * The stream with its partitions, in a transaction.  With lock they cannot be rewritten, truncated,
  * attached or detached until its end.
  */
-static List *
-stream_members(bool lock)
+List *
+sx_builder_members(bool lock)
 {
 	List	   *members;
 	ListCell   *lc;
 
 	if (lock)
-		LockRelationOid(builder.def->streamid,
-						get_rel_relkind(builder.def->streamid) == RELKIND_PARTITIONED_TABLE ?
+		LockRelationOid(sx_builder.def->streamid,
+						get_rel_relkind(sx_builder.def->streamid) == RELKIND_PARTITIONED_TABLE ?
 						ShareUpdateExclusiveLock : AccessShareLock);
-	members = find_all_inheritors(builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
+	members = find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
 	if (lock)
 	{
 		foreach(lc, members)
 			if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE)
 				LockRelationOid(lfirst_oid(lc), ShareUpdateExclusiveLock);
 		/* again: a partition may have come before we had the lock */
-		members = find_all_inheritors(builder.def->streamid, AccessShareLock, NULL);
+		members = find_all_inheritors(sx_builder.def->streamid, AccessShareLock, NULL);
 	}
 	return members;
 }
 
-static void
-wait_for_writers(void)
+void
+sx_builder_wait_for_writers(void)
 {
 	List	   *members;
 	ListCell   *lc;
@@ -327,7 +360,7 @@ wait_for_writers(void)
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	members = stream_members(false);
+	members = sx_builder_members(false);
 	foreach(lc, members)
 	{
 		LOCKTAG		tag;
@@ -339,7 +372,7 @@ wait_for_writers(void)
 		if (n == 0)
 			continue;
 		if (writers == NULL)
-			writers = MemoryContextAlloc(builder.work, sizeof(*writers) * n);
+			writers = MemoryContextAlloc(sx_builder.work, sizeof(*writers) * n);
 		else
 			writers = repalloc(writers, sizeof(*writers) * (nwriters + n));
 		memcpy(writers + nwriters, found, sizeof(*writers) * n);
@@ -361,13 +394,13 @@ wait_for_writers(void)
 			ended = VirtualXactLock(writers[i], false);
 			if (!ended && !named)
 			{
-				if (writers[i].backendId == InvalidBackendId)
-					set_phase("waits for prepared transaction with id %u", writers[i].localTransactionId);
+				if (VirtualTransactionIdIsRecoveredPreparedXact(writers[i]))
+					sx_builder_phase("waits for prepared transaction with id %u", writers[i].localTransactionId);
 				else
 				{
-					PGPROC	   *proc = BackendIdGetProc(writers[i].backendId);
+					PGPROC	   *proc = SxVirtualXidProc(writers[i]);
 
-					set_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
+					sx_builder_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
 				}
 				named = true;
 			}
@@ -387,7 +420,7 @@ wait_for_writers(void)
 static void
 files_of(SxFileMap *map, SxStoredPosition *pos)
 {
-	pos->nfiles = sx_file_map_files_of(map, builder.def->streamid, &pos->file_rels, &pos->file_nodes);
+	pos->nfiles = sx_file_map_files_of(map, sx_builder.def->streamid, &pos->file_rels, &pos->file_nodes);
 }
 
 /*
@@ -406,25 +439,25 @@ history_by_plan(SxStoredPosition *pos)
 		SxFileMap  *map;
 
 		StartTransactionCommand();
-		(void) stream_members(true);
+		(void) sx_builder_members(true);
 		/* S must be younger than the waits for locks and writers */
 		PushActiveSnapshot(GetTransactionSnapshot());
 		pos->position = sx_position_from_snapshot(GetActiveSnapshot());
 		map = sx_file_map_create(CurrentMemoryContext);
-		sx_file_map_refresh(map, list_make1_oid(builder.def->streamid), false);
+		sx_file_map_refresh(map, list_make1_oid(sx_builder.def->streamid), false);
 		files_of(map, pos);
 
-		SX_STOP_POINT_OF(history_snapshot, builder.def->viewid);
-		begin_results();
-		sx_run_as_begin(&as, builder.def);
-		(void) sx_plan_lock(builder.plan, true, NULL);
-		sx_plan_run_history(builder.plan, store_row, NULL);
+		SX_STOP_POINT_OF(history_snapshot, sx_builder.def->viewid);
+		sx_builder_begin_results();
+		sx_run_as_begin(&as, sx_builder.def);
+		(void) sx_plan_lock(sx_builder.plan, true, NULL);
+		sx_plan_run_history(sx_builder.plan, store_row, NULL);
 		sx_run_as_end(&as);
-		SX_STOP_POINT_OF(history_computed, builder.def->viewid);
-		write_results(pos, true);
-		set_protection(pos->position, pos->start_lsn);
+		SX_STOP_POINT_OF(history_computed, sx_builder.def->viewid);
+		sx_builder_write(pos, true);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
+		sx_builder_protect(pos->position->xmin, pos->start_lsn);
 	}
 	PG_CATCH();
 	{
@@ -435,7 +468,7 @@ history_by_plan(SxStoredPosition *pos)
 		if (!sx_is_row_error(error->sqlerrcode))
 			PG_RE_THROW();
 		FreeErrorData(error);
-		(void) sx_worker_recover(builder.work);
+		(void) sx_worker_recover(sx_builder.work);
 		ok = false;
 	}
 	PG_END_TRY();
@@ -446,11 +479,11 @@ history_by_plan(SxStoredPosition *pos)
 static void
 store_row(void *arg, TupleTableSlot *row)
 {
-	if (builder.info->nkeys > 0 && !sx_key_fits(builder.info, row))
+	if (sx_builder.info->nkeys > 0 && !sx_key_fits(sx_builder.info, row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("group key is too large for the index of the materialized table")));
-	tuplestore_puttupleslot(builder.rows, row);
+	tuplestore_puttupleslot(sx_builder.rows, row);
 }
 
 typedef struct HistoryRows
@@ -463,10 +496,10 @@ typedef struct HistoryRows
 
 /*
  * History by addresses, through the same path as new rows, so that a row that fails becomes a dead
- * letter.  `since`: only what that position does not contain (WITH NO DATA).
+ * letter.
  */
 static void
-history_by_rows(SxStoredPosition *pos, const SxPosition *since)
+history_by_rows(SxStoredPosition *pos)
 {
 	HistoryRows h;
 	Snapshot	s;
@@ -474,14 +507,14 @@ history_by_rows(SxStoredPosition *pos, const SxPosition *since)
 
 	context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
 	StartTransactionCommand();
-	(void) stream_members(true);
+	(void) sx_builder_members(true);
 	s = RegisterSnapshot(GetTransactionSnapshot());
 	PushActiveSnapshot(s);
 	MemoryContextSwitchTo(context);
-	pos->seq = builder.seq;
+	pos->seq = sx_builder.seq;
 	pos->position = sx_position_from_snapshot(s);
 	h.map = sx_file_map_create(context);
-	sx_file_map_refresh(h.map, list_make1_oid(builder.def->streamid), false);
+	sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
 	files_of(h.map, pos);
 	h.pending = sx_pending_create(context);
 	h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
@@ -489,28 +522,24 @@ history_by_rows(SxStoredPosition *pos, const SxPosition *since)
 	{
 		SxFileEntry *e = sx_file_map_entry(h.map, h.file);
 
-		if (e->dead)
-			continue;
-		if (since)
-			sx_file_scan(e->leaf, s, since, NULL, add_found_row, &h);
-		else
+		if (!e->dead)
 			sx_file_scan_visible(e->leaf, s, add_found_row, &h);
 	}
 	PopActiveSnapshot();
 	UnregisterSnapshot(s);
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
-	SX_STOP_POINT_OF(history_scanned, builder.def->viewid);
+	SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
 
-	begin_results();
-	compute(sx_batch_create(h.map, builder.def->streamid, &h.ready, 1, false));
+	sx_builder_begin_results();
+	sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	write_results(pos, since == NULL);
+	sx_builder_write(pos, true);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
-	set_protection(pos->position, pos->start_lsn);
+	sx_builder_protect(pos->position->xmin, pos->start_lsn);
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);
 }
@@ -532,27 +561,30 @@ catch_up(SxStoredPosition *stored)
 	MemoryContext turn;
 	bool		close = false;
 
-	if (!sx_wal_available(stored->start_lsn))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the WAL that the view needs is gone"),
-				 errhint("Drop and create the view.")));
-
-	set_phase("catching up");
+	sx_builder_phase("catching up");
 	turn = AllocSetContextCreate(TopMemoryContext, "streamext builder turn", ALLOCSET_DEFAULT_SIZES);
 	tail = sx_tail_create(TopMemoryContext, stored->start_lsn);
+	sx_builder.capture = tail->capture;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	sx_tail_set_streams(tail, list_make1_oid(builder.def->streamid));
+	sx_tail_set_streams(tail, list_make1_oid(sx_builder.def->streamid));
 	sx_file_map_refresh(tail->capture->map, tail->streams, false);
 	tail->has_fresh = sx_file_map_compare(tail->capture->map, stored->nfiles, stored->file_rels, stored->file_nodes);
+	/* a file that took another's place holds what was not removed till then: we cannot count what was */
+	for (uint32 i = 0; sx_builder.v->exposed && i < sx_file_map_count(tail->capture->map); i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(tail->capture->map, i);
+
+		if (e->fresh && e->member_before)
+			sx_builder.nlost = -1;
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 
 	/* at least once: a batch larger than the memory brought us here */
 	while (!close)
 	{
-		XLogRecPtr	consumer = pg_atomic_read_u64(&builder.db->read_lsn);
+		XLogRecPtr	consumer = pg_atomic_read_u64(&sx_builder.db->read_lsn);
 
 		sx_worker_check();
 		MemoryContextSwitchTo(turn);
@@ -563,6 +595,7 @@ catch_up(SxStoredPosition *stored)
 			sx_pending_first_lsn(tail->capture->pending) == InvalidXLogRecPtr)
 			close = tail->capture->read_lsn >= consumer;
 	}
+	sx_builder.capture = NULL;
 	sx_tail_destroy(tail);
 }
 
@@ -580,11 +613,12 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	int			nheld = 0;
 	int			maxheld = 1024;
 	XLogRecPtr	first;
+	TimestampTz at = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
 
 	if (!sx_tail_cycle(tail, stored->position, turn, &snapshot))
 	{
-		set_phase("waits for a lock on a table of the stream");
+		sx_builder_phase("waits for a lock on a table of the stream");
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		return false;
@@ -607,9 +641,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 				continue;
 			if (n > 0 && nrows + r->nrows > WRITE_ROWS && !r->found)
 			{
-				if (nheld == maxheld)
-					held = repalloc_huge(held, sizeof(uint64) * (maxheld *= 2));
-				held[nheld++] = r->fxid;
+				held = hold_back(held, &nheld, &maxheld, r);
 				continue;
 			}
 		}
@@ -619,9 +651,15 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 		nrows += r->nrows;
 	}
 
-	begin_results();
+	sx_builder_begin_results();
 	if (n > 0)
-		compute(sx_batch_create(tail->capture->map, builder.def->streamid, ready, n, false));
+	{
+		SxBatch    *batch = sx_batch_create(tail->capture->map, sx_builder.def->streamid, ready, n, false);
+
+		if (sx_builder.v->exposed)
+			sx_builder_drop_missing(batch);
+		sx_builder_compute(batch);
+	}
 	for (int i = 0; i < n; i++)
 		sx_pending_remove(pending, ready[i]);
 
@@ -633,36 +671,88 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
 	files_of(tail->capture->map, stored);
-	SX_STOP_POINT_OF(catch_up_computed, builder.def->viewid);
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	write_results(stored, false);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	SX_STOP_POINT_OF(catch_up_committed, builder.def->viewid);
-	set_protection(stored->position, stored->start_lsn);
+	/* the capture stands where it has read to, whatever may have been tried before */
+	stored->wal_only = false;
+	if (nheld == 0)
+		stored->complete_at = at;
+	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);
+	sx_builder_commit(stored);
+	SX_STOP_POINT_OF(catch_up_committed, sx_builder.def->viewid);
+	sx_builder_protect(stored->position->xmin, stored->start_lsn);
 	return nheld == 0 && !tail->has_fresh && !tail->stale;
 }
 
+/* with its sub-transactions: a full scan that starts from the position meets their ids */
+static uint64 *
+hold_back(uint64 *held, int *nheld, int *maxheld, SxReady *r)
+{
+	TransactionId last = (TransactionId) r->fxid;
+
+	for (int i = -1; i < (int) r->nruns; i++)
+	{
+		if (i >= 0 && r->runs[i].xid == last)
+			continue;
+		if (*nheld == *maxheld)
+			held = repalloc_huge(held, sizeof(uint64) * (*maxheld *= 2));
+		if (i >= 0)
+			last = r->runs[i].xid;
+		held[(*nheld)++] = i < 0 ? r->fxid : sx_widen_xid_near(r->fxid, last);
+	}
+	return held;
+}
+
+/* rows that VACUUM has taken, while nothing protected them */
+void
+sx_builder_drop_missing(SxBatch *batch)
+{
+	for (int tries = 0;; tries++)
+	{
+		bool		locked;
+
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		locked = sx_batch_lock(batch);
+		if (locked)
+		{
+			uint64		lost = sx_batch_drop_missing(batch);
+
+			if (lost > 0 && sx_builder.nlost >= 0)
+				sx_builder.nlost += lost;
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		if (locked)
+			return;
+		if (tries >= LOCK_TRIES)
+			ereport(ERROR,
+					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+					 errmsg("a table of the stream is locked")));
+		sx_builder_phase("waits for a lock on a table of the stream");
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
+						 PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		sx_worker_check();
+	}
+}
+
 /* runs a batch into the results; waits for locks: nobody else waits for us */
-static void
-compute(SxBatch *batch)
+void
+sx_builder_compute(SxBatch *batch)
 {
 	SxProcess	p;
 
 	memset(&p, 0, sizeof(p));
-	p.info = builder.info;
-	p.plan = builder.plan;
+	p.info = sx_builder.info;
+	p.plan = sx_builder.plan;
 	p.apply = apply_row;
 	p.reject = apply_reject;
-	p.context = builder.work;
+	p.context = sx_builder.work;
 	for (int tries = 0;; tries++)
 	{
 		switch (sx_process_batch(&p, batch))
 		{
 			case SX_PROCESS_OK:
-				builder.nrows += batch->nrows;
+				sx_builder.nrows += batch->nrows;
 				return;
 			case SX_PROCESS_FAILED:
 				ereport(ERROR,
@@ -680,11 +770,11 @@ compute(SxBatch *batch)
 							(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
 							 errmsg("a table of the stream is locked")));
 				if (p.blocked_by)
-					set_phase("waits for a lock on table \"%s\"", p.blocked_by);
+					sx_builder_phase("waits for a lock on table \"%s\"", p.blocked_by);
 				else
-					set_phase("waits for a lock on a table of the stream");
+					sx_builder_phase("waits for a lock on a table of the stream");
 				p.blocked_by = NULL;
-				begin_results();
+				sx_builder_begin_results();
 				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
 								 PG_WAIT_EXTENSION);
 				ResetLatch(MyLatch);
@@ -697,83 +787,111 @@ compute(SxBatch *batch)
 static bool
 apply_row(void *arg, TupleTableSlot *row)
 {
-	tuplestore_puttupleslot(builder.rows, row);
+	tuplestore_puttupleslot(sx_builder.rows, row);
 	return true;
 }
 
 static bool
 apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
 {
-	MemoryContext old = MemoryContextSwitchTo(builder.work);
+	MemoryContext old = MemoryContextSwitchTo(sx_builder.work);
 	Letter	   *letter = palloc(sizeof(Letter));
 
 	letter->sqlstate = pstrdup(sqlstate);
 	letter->row_json = row_json ? pstrdup(row_json) : NULL;
 	letter->message = pstrdup(message);
-	builder.letters = lappend(builder.letters, letter);
+	sx_builder.letters = lappend(sx_builder.letters, letter);
 	MemoryContextSwitchTo(old);
 	return true;
 }
 
 /* results outlive the transactions of the slices that made them; on disk beyond work_mem */
-static void
-begin_results(void)
+void
+sx_builder_begin_results(void)
 {
 	MemoryContext old;
 
-	if (builder.rows)
-		tuplestore_end(builder.rows);
-	builder.rows = NULL;
-	MemoryContextReset(builder.work);
-	builder.letters = NIL;
-	builder.nrows = 0;
-	old = MemoryContextSwitchTo(builder.work);
-	builder.rows = tuplestore_begin_heap(false, true, work_mem);
+	if (sx_builder.rows)
+		tuplestore_end(sx_builder.rows);
+	sx_builder.rows = NULL;
+	MemoryContextReset(sx_builder.work);
+	sx_builder.letters = NIL;
+	sx_builder.nrows = 0;
+	old = MemoryContextSwitchTo(sx_builder.work);
+	sx_builder.rows = tuplestore_begin_heap(false, true, work_mem);
 	MemoryContextSwitchTo(old);
 }
 
 /* results, dead letters and position, in the caller's transaction */
-static void
-write_results(SxStoredPosition *pos, bool replace)
+void
+sx_builder_write(SxStoredPosition *pos, bool replace)
 {
 	SxRunAs		as;
 	ListCell   *lc;
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
-	LockRelationOid(builder.def->matid, RowExclusiveLock);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(builder.def->matid)))
+	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
+	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sx_builder.def->matid)))
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));
 	if (replace)
-		sx_catalog_repair_dependencies(builder.def);
+		sx_catalog_repair_dependencies(sx_builder.def);
 
-	sx_run_as_begin(&as, builder.def);
+	sx_run_as_begin(&as, sx_builder.def);
 	if (replace)
 	{
 		char	   *sql = psprintf("DELETE FROM ONLY %s",
-								   quote_qualified_identifier(SX_SCHEMA, get_rel_name(builder.def->matid)));
+								   quote_qualified_identifier(SX_SCHEMA, get_rel_name(sx_builder.def->matid)));
 
 		SPI_connect();
 		if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
 			elog(ERROR, "could not empty the materialized table");
 		SPI_finish();
-		SX_STOP_POINT_OF(results_emptied, builder.def->viewid);
+		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
-	sx_merge_into_table(builder.info, builder.rows);
+	sx_merge_into_table(sx_builder.info, sx_builder.rows);
 	sx_run_as_end(&as);
-	SX_STOP_POINT_OF(results_merged, builder.def->viewid);
+	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
 
-	foreach(lc, builder.letters)
+	foreach(lc, sx_builder.letters)
 	{
 		Letter	   *letter = lfirst(lc);
 
-		sx_dead_letter_insert(builder.def->viewid, builder.def->streamid, letter->sqlstate, "error",
+		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, letter->sqlstate, "error",
 							  letter->row_json, letter->message, GetCurrentTimestamp());
 	}
 
+	if (sx_builder.nlost != 0)
+		sx_builder_report_lost(sx_builder.nlost);
+	sx_builder.nlost = 0;
+
 	pos->seq++;
-	pos->rows_consumed += builder.nrows;
+	pos->rows_consumed += sx_builder.nrows;
 	sx_catalog_store_position(pos);
-	SX_STOP_POINT_OF(results_stored, builder.def->viewid);
+	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
+}
+
+void
+sx_builder_commit(SxStoredPosition *pos)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sx_builder_write(pos, false);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+/* rows: -1, not known */
+void
+sx_builder_report_lost(int64 rows)
+{
+	SxDb	   *db = sx_builder.db;
+	char		why[sizeof(db->exposed_why)];
+
+	SpinLockAcquire(&db->mutex);
+	memcpy(why, db->exposed_why, sizeof(why));
+	SpinLockRelease(&db->mutex);
+	sx_catalog_add_lost_interval(sx_builder.def, sx_builder.lost_from, sx_builder.v->protected_since,
+								 rows, why[0] != '\0' ? why : "Nothing is known of why they were not protected.");
 }

@@ -47,7 +47,6 @@ static volatile bool catalog_stale;
 static void consumer_exit(int code, Datum arg);
 static void catalog_changed(void);
 static Consumer *start(SxDb *db);
-static void acquire_slot(SxDb *db);
 static void clear_views(SxDb *db);
 static bool has_work(Consumer *c);
 static void leave(Consumer *c);
@@ -156,7 +155,7 @@ start(SxDb *db)
 	c->turn = AllocSetContextCreate(TopMemoryContext, "streamext consumer turn", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(c->turn);
 
-	acquire_slot(db);
+	sx_consumer_acquire_slot(c);
 	SX_STOP_POINT(consumer_protected);
 	clear_views(db);
 	sx_db_area_create(db);
@@ -166,6 +165,7 @@ start(SxDb *db)
 	catalog_stale = true;
 
 	/* nothing is live yet: each view joins from its own position */
+	c->complete_at = GetCurrentTimestamp();
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	end = sx_wal_flush_to_end();
@@ -227,45 +227,6 @@ clear_views(SxDb *db)
 	}
 }
 
-static void
-acquire_slot(SxDb *db)
-{
-	MemoryContext caller = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		(void) sx_slot_acquire();
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error = sx_worker_recover(caller);
-
-		SpinLockAcquire(&db->mutex);
-		snprintf(db->problem, sizeof(db->problem), "%s%s%s", error->message,
-				 error->hint ? " - " : "", error->hint ? error->hint : "");
-		SpinLockRelease(&db->mutex);
-		ereport(LOG,
-				(errcode(error->sqlerrcode),
-				 errmsg("streamext consumer could not start: %s", error->message),
-				 error->hint ? errhint("%s", error->hint) : 0));
-		proc_exit(1);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-
-	SpinLockAcquire(&db->mutex);
-	db->slot_ready = true;
-	db->slot_xmin = sx_slot_xmin();
-	db->slot_lsn = sx_slot_restart_lsn();
-	db->problem[0] = '\0';
-	SpinLockRelease(&db->mutex);
-	ConditionVariableBroadcast(&db->published_cv);
-}
-
 static bool
 has_work(Consumer *c)
 {
@@ -320,6 +281,7 @@ cycle(Consumer *c)
 
 	c->retry_soon = false;
 	c->cycle = pg_atomic_add_fetch_u64(&c->db->cycle_started, 1);
+	c->cycle_at = GetCurrentTimestamp();
 	if (sx_tail_cycle(c->tail, c->position, c->turn, &snapshot))
 	{
 		c->follow_closely = sx_consumer_early(c);
@@ -394,6 +356,8 @@ consume(Consumer *c, SxPosition *snapshot)
 		consumed = Min(consumed, r->commit_lsn);
 	}
 	c->backlog = nheld > 0 && !c->retry_soon;
+	if (nheld == 0)
+		c->complete_at = c->cycle_at;
 	note_lag(c, postponed);
 	if (taken != NIL)
 		SX_STOP_POINT(compute_done);

@@ -10,7 +10,6 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
-#include "capture/slot.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -190,6 +189,8 @@ seal(Consumer *c, LiveView *lv)
 		return false;
 	}
 
+	/* stored with this generation: no other is sealed */
+	v->complete_at = c->complete_at;
 	n = sx_consumer_files(c, lv->def->streamid, &rels, &nodes);
 	SX_STOP_POINT_OF(seal_begin, v->viewid);
 	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
@@ -364,42 +365,6 @@ sx_consumer_wait_flusher(Consumer *c)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
-	}
-}
-
-/* to the oldest position stored; not while a view is being created that nobody knows yet */
-void
-sx_consumer_advance_slot(Consumer *c)
-{
-	SxDb	   *db = c->db;
-	uint64		xmin = c->position->xmin;
-	XLogRecPtr	lsn = sx_consumer_start_lsn(c);
-
-	if (pg_atomic_read_u32(&db->requirers) != 0 ||
-		pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
-		return;
-
-	SpinLockAcquire(&db->mutex);
-	for (int i = 0; i < db->nviews; i++)
-	{
-		SxView	   *v = &db->views[i];
-
-		if (!OidIsValid(v->viewid))
-			continue;
-		if (v->protect_xmin != 0)
-			xmin = Min(xmin, v->protect_xmin);
-		if (v->protect_lsn != InvalidXLogRecPtr)
-			lsn = Min(lsn, v->protect_lsn);
-	}
-	db->slot_xmin = (TransactionId) xmin;
-	db->slot_lsn = lsn;
-	SpinLockRelease(&db->mutex);
-
-	if ((TransactionId) xmin != sx_slot_xmin() || lsn != sx_slot_restart_lsn())
-	{
-		SX_STOP_POINT(slot_advance);
-		sx_slot_advance((TransactionId) xmin, lsn);
-		SX_STOP_POINT(slot_advanced);
 	}
 }
 

@@ -61,6 +61,8 @@ typedef struct Consumer
 	MemoryContext turn;			/* reset every turn of the loop */
 	SxPosition *position;		/* published; in TopMemoryContext */
 	uint64		cycle;
+	TimestampTz cycle_at;		/* when it began, by the clock on the wall */
+	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	bool		follow_closely; /* a large transaction is open */
 	bool		backlog;		/* there is more to do at once */
 	bool		retry_soon;		/* … when a lock is free */
@@ -98,13 +100,17 @@ extern void sx_consumer_drop_detached(Consumer *c);
 extern bool sx_consumer_go_live(Consumer *c, LiveView *lv);
 extern List *sx_consumer_live_streams(Consumer *c);
 
+/* consumer_slot.c */
+extern void sx_consumer_acquire_slot(Consumer *c);
+extern void sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos);
+extern void sx_consumer_advance_slot(Consumer *c);
+
 /* consumer_join.c */
 extern void sx_consumer_join(Consumer *c);
 
 /* consumer_flush.c */
 extern void sx_consumer_flush(Consumer *c);
 extern void sx_consumer_relieve(Consumer *c);
-extern void sx_consumer_advance_slot(Consumer *c);
 extern long sx_consumer_next_flush_ms(Consumer *c);
 extern void sx_consumer_wait_flusher(Consumer *c);
 /* the files that the published position knows, for whoever restarts from it */

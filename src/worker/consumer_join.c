@@ -16,6 +16,9 @@
 #include "access/xact.h"
 #include "catalog/definitions.h"
 #include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lock.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
@@ -25,6 +28,9 @@
 #define JOIN_BYTES_IDLE		(UINT64CONST(256) * 1024 * 1024)
 
 static bool try_join(Consumer *c, LiveView *lv);
+static SxTail *read_settled(Consumer *c, LiveView *lv, SxStoredPosition *pos);
+static bool have_ended(List *xids);
+static bool read_or_give_up(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
 static bool read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
 static bool compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
 static void hand_over(Consumer *c, LiveView *lv, SxTail *own);
@@ -59,9 +65,10 @@ sx_consumer_join(Consumer *c)
 			lv->needs_builder = true;
 			continue;
 		}
-		if (!sx_wal_available(v->protect_lsn))
+		/* a builder knows what to do when WAL is gone, or rows may be */
+		if (v->scanning || v->exposed || v->wal_gone || !sx_wal_available(v->protect_lsn))
 		{
-			sx_consumer_fail(c, lv, "the WAL that it needs is gone; drop and create the view");
+			lv->needs_builder = true;
 			continue;
 		}
 		if (!try_join(c, lv))
@@ -90,10 +97,10 @@ try_join(Consumer *c, LiveView *lv)
 		return false;
 	SX_STOP_POINT_OF(join_position, lv->def->viewid);
 
-	own = sx_tail_create(TopMemoryContext, Min(pos->start_lsn, c->tail->capture->read_lsn));
-	own->scan_limit = SX_SCAN_LIMIT;
-	if (read_own(c, lv, own, pos) &&
-		sx_consumer_go_live(c, lv))
+	own = read_settled(c, lv, pos);
+	if (own == NULL)
+		return false;
+	if (sx_consumer_go_live(c, lv))
 	{
 		joined = compute_own(c, lv, own, pos);
 		if (joined)
@@ -105,6 +112,91 @@ try_join(Consumer *c, LiveView *lv)
 	}
 	sx_tail_destroy(own);
 	return joined;
+}
+
+/*
+ * A capture that has read to where the consumer stands; NULL: not now.  Its file map must know
+ * what the commits did that it met: if some changed the stream, it is made again
+ * once their invalidations are sent.
+ */
+static SxTail *
+read_settled(Consumer *c, LiveView *lv, SxStoredPosition *pos)
+{
+	List	   *settled = NIL;
+
+	for (;;)
+	{
+		SxTail	   *own = sx_tail_create(TopMemoryContext, Min(pos->start_lsn, c->tail->capture->read_lsn));
+		bool		ok;
+		List	   *changed;
+
+		own->scan_limit = SX_SCAN_LIMIT;
+		ok = read_or_give_up(c, lv, own, pos);
+		changed = ok ? list_difference_oid(own->capture->changed, settled) : NIL;
+		if (ok && changed == NIL)
+			return own;
+		sx_tail_destroy(own);
+		if (!ok || !have_ended(changed))
+			return NULL;
+		settled = list_concat(settled, changed);
+	}
+}
+
+/* a transaction lets go of its id's lock after it has sent its invalidations */
+static bool
+have_ended(List *xids)
+{
+	bool		ended = true;
+	ListCell   *lc;
+
+	StartTransactionCommand();
+	foreach(lc, xids)
+	{
+		LOCKTAG		tag;
+
+		SET_LOCKTAG_TRANSACTION(tag, (TransactionId) lfirst_oid(lc));
+		if (LockAcquire(&tag, ShareLock, false, true) == LOCKACQUIRE_NOT_AVAIL)
+			ended = false;
+		else
+			LockRelease(&tag, ShareLock, false);
+	}
+	AcceptInvalidationMessages();
+	CommitTransactionCommand();
+	return ended;
+}
+
+/* WAL that cannot be read is the view's trouble, not the consumer's */
+static bool
+read_or_give_up(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool ok = false;
+
+	PG_TRY();
+	{
+		ok = read_own(c, lv, own, pos);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (!sx_capture_is_unreadable(own->capture, error))
+			PG_RE_THROW();
+		FreeErrorData(error);
+		error = sx_worker_recover(caller);
+		ereport(LOG,
+				(errmsg("continuous view with OID %u cannot be brought up by WAL: %s",
+						lv->def->viewid, error->message)));
+		SpinLockAcquire(&c->db->mutex);
+		lv->shared->wal_gone = true;
+		SpinLockRelease(&c->db->mutex);
+		lv->needs_builder = true;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return ok;
 }
 
 /* addresses up to where the consumer stands; false: a new file is locked */
@@ -175,6 +267,14 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	if (result != SX_PROCESS_OK)
 	{
 		sx_live_discard(lv->writer);
+		if (result == SX_PROCESS_FAILED && error->sqlerrcode == ERRCODE_DATA_CORRUPTED)
+		{
+			/* rows are gone: a builder counts them */
+			SpinLockAcquire(&db->mutex);
+			lv->shared->exposed = true;
+			lv->shared->protected_since = GetCurrentTimestamp();
+			SpinLockRelease(&db->mutex);
+		}
 		if (result == SX_PROCESS_FAILED)
 			sx_consumer_fail(c, lv, error->message);
 		else

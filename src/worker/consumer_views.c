@@ -181,19 +181,7 @@ set_start_state(Consumer *c, LiveView *lv)
 	SxStoredPosition *pos = sx_catalog_position(lv->def->viewid);
 	SxViewState state;
 
-	SpinLockAcquire(&db->mutex);
-	if (pos && pos->ours)
-	{
-		lv->shared->protect_xmin = pos->position->xmin;
-		lv->shared->protect_lsn = pos->start_lsn;
-		lv->shared->rows_consumed = pos->rows_consumed;
-	}
-	else
-	{
-		lv->shared->protect_xmin = 0;
-		lv->shared->protect_lsn = InvalidXLogRecPtr;
-	}
-	SpinLockRelease(&db->mutex);
+	sx_consumer_protect(c, lv, pos);
 
 	if (lv->def->paused)
 	{
@@ -397,13 +385,7 @@ sx_consumer_drop_detached(Consumer *c)
 			PushActiveSnapshot(GetTransactionSnapshot());
 			pos = sx_catalog_position(lv->def->viewid);
 			if (pos && pos->ours)
-			{
-				SpinLockAcquire(&db->mutex);
-				lv->shared->rows_consumed = pos->rows_consumed;
-				lv->shared->protect_xmin = pos->position->xmin;
-				lv->shared->protect_lsn = pos->start_lsn;
-				SpinLockRelease(&db->mutex);
-			}
+				sx_consumer_protect(c, lv, pos);
 			PopActiveSnapshot();
 			CommitTransactionCommand();
 			MemoryContextSwitchTo(c->turn);

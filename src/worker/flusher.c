@@ -59,7 +59,7 @@ static SxView *claim(SxDb *db);
 static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
 static void put_row(void *arg, MinimalTuple tuple);
 static void put_letter(void *arg, const SxSharedDeadLetter *d);
-static void store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored);
+static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored);
 static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
 					TimestampTz started);
 static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
@@ -311,7 +311,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SX_STOP_POINT_OF(flush_merged, v->viewid);
 	if (gen->ndead > 0)
 		sx_gen_dead_letters(db, gen, put_letter, v);
-	store_position(db, gen, v->viewid, stored);
+	store_position(db, gen, v, stored);
 	keep = *stored;
 	SX_STOP_POINT_OF(flush_stored, v->viewid);
 	PopActiveSnapshot();
@@ -351,7 +351,7 @@ put_letter(void *arg, const SxSharedDeadLetter *d)
 
 /* the position that was sealed with the generation, in place of the stored one */
 static void
-store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored)
+store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
 {
 	dsa_area   *area = sx_db_area(db);
 	uint32	   *files = dsa_get_address(area, gen->files);
@@ -360,6 +360,7 @@ store_position(SxDb *db, SxGeneration *gen, Oid viewid, SxStoredPosition *stored
 	stored->start_lsn = gen->start_lsn;
 	stored->seq++;
 	stored->rows_consumed += gen->rows;
+	stored->complete_at = v->complete_at;
 	stored->nfiles = files[0];
 	stored->file_rels = palloc(sizeof(Oid) * (files[0] + 1));
 	stored->file_nodes = palloc(sizeof(Oid) * (files[0] + 1));

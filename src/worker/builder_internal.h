@@ -1,0 +1,63 @@
+/*
+ * builder_internal.h
+ *		The parts of a builder: history and WAL (builder.c), the full scan (full_scan.c).
+ *
+ * A builder is a process of its own and brings up one view, so what it works on is one struct.
+ */
+#ifndef SX_BUILDER_INTERNAL_H
+#define SX_BUILDER_INTERNAL_H
+
+#include "worker/cycle.h"
+#include "worker/worker_internal.h"
+
+#include "catalog/definitions.h"
+#include "utils/tuplestore.h"
+
+typedef struct SxBuilder
+{
+	SxDb	   *db;
+	SxView	   *v;
+	SxViewDef  *def;
+	SxViewInfo *info;
+	SxPlan	   *plan;
+	MemoryContext work;			/* reset after each write */
+	Tuplestorestate *rows;		/* results not written yet */
+	List	   *letters;		/* dead letters not written yet */
+	int64		nrows;			/* stream rows in them */
+	int64		nlost;			/* rows that were gone, not reported yet; -1: not known how many */
+	TimestampTz lost_from;		/* such rows were committed after this */
+	uint64		seq;			/* of the stored position that history replaces */
+	SxCapture  *capture;		/* while catching up */
+} SxBuilder;
+
+extern SxBuilder sx_builder;
+
+/* builder.c */
+extern void sx_builder_phase(const char *fmt,...) pg_attribute_printf(1, 2);
+/* the stream with its partitions, in a transaction; with lock they cannot be replaced until its end */
+extern List *sx_builder_members(bool lock);
+/* until every transaction that holds a writer's lock on the stream now has ended */
+extern void sx_builder_wait_for_writers(void);
+/* what the slot must hold for the view from now on */
+extern void sx_builder_protect(uint64 xmin, XLogRecPtr lsn);
+/* forgets results that are not written */
+extern void sx_builder_begin_results(void);
+/* takes out of a batch, and counts in nlost, rows that are gone because nothing protected them */
+extern void sx_builder_drop_missing(SxBatch *batch);
+/* runs a batch into the results */
+extern void sx_builder_compute(SxBatch *batch);
+/*
+ * Results, dead letters and position, in the caller's transaction.  replace: instead of what the
+ * table holds.
+ */
+extern void sx_builder_write(SxStoredPosition *pos, bool replace);
+/* the same in a transaction of its own */
+extern void sx_builder_commit(SxStoredPosition *pos);
+/* in the caller's transaction: rows are gone, or (-1) may be */
+extern void sx_builder_report_lost(int64 rows);
+
+/* full_scan.c */
+extern void sx_full_scan_begin(SxStoredPosition *stored);
+extern void sx_full_scan_run(SxStoredPosition *stored);
+
+#endif							/* SX_BUILDER_INTERNAL_H */
