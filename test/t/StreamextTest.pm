@@ -16,7 +16,7 @@ use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node new_database oracle difference wait_ready wait_until query_until
   worker_pids no_orphans allow_in_log seed pick chance elapsed source_dir
-  build_shim start_with_shim background statement);
+  build_shim start_with_shim background statement load stop_load);
 
 my $random;
 
@@ -231,6 +231,68 @@ sub statement
 	$session->{run}->pump until $session->{out} =~ /^done $session->{n}$/m;
 	$session->{timer}->reset;
 	return $session->{out} =~ s/^done $session->{n}\n//mr =~ s/\n$//r;
+}
+
+# Transactions for pgbench against ev(k int, v int, note text).
+my %script = (
+	single => <<'SQL',
+\set k random(0, 59)
+\set v random(0, 999)
+INSERT INTO ev VALUES (:k, :v, 'single');
+SQL
+	savepoint => <<'SQL',
+\set k random(0, 59)
+BEGIN;
+INSERT INTO ev VALUES (:k, 1, 'outer');
+SAVEPOINT a;
+INSERT INTO ev VALUES (:k, 2, 'lost');
+ROLLBACK TO a;
+SAVEPOINT b;
+INSERT INTO ev SELECT :k, i, 'inner' FROM generate_series(1, 20) i;
+COMMIT;
+SQL
+	abort => <<'SQL',
+BEGIN;
+INSERT INTO ev SELECT i, 999, 'aborted' FROM generate_series(1, 30) i;
+ROLLBACK;
+SQL
+	many => <<'SQL',
+\set n random(1, 200)
+INSERT INTO ev SELECT i % 60, i, 'many' FROM generate_series(1, :n) i;
+SQL
+	prepared => <<'SQL',
+\set r random(1, 1000000000)
+\set k random(0, 59)
+BEGIN;
+INSERT INTO ev SELECT :k, i, 'prepared' FROM generate_series(1, 10) i;
+PREPARE TRANSACTION 'r:r';
+COMMIT PREPARED 'r:r';
+SQL
+	# two clients write more than 100 rows/ms
+	stream => "INSERT INTO ev SELECT i % 60, i, 'stream' FROM generate_series(1, 1000) i;\n");
+
+# load(NODE, DATABASE, CLIENTS, script => weight ...): pgbench until stop_load
+sub load
+{
+	my ($node, $database, $clients, %weights) = @_;
+	my $load = { out => '' };
+	my @files;
+	for my $name (sort keys %weights)
+	{
+		my $file = "$ENV{TESTDIR}/$name.bench";
+		append_to_file($file, $script{$name}) unless -e $file;
+		push @files, '-f', "$file\@$weights{$name}";
+	}
+	$load->{run} = IPC::Run::start([ 'pgbench', '-n', '-c', $clients, '-T', 300, @files, $node->connstr($database) ],
+		'<', '/dev/null', '>', \$load->{out}, '2>&1');
+	return $load;
+}
+
+sub stop_load
+{
+	my ($load) = @_;
+	$load->{run}->kill_kill(grace => 5);
+	return;
 }
 
 # Random numbers that can be had again: SEED=n make test TESTS=...
