@@ -396,6 +396,8 @@ reason_of(const SxViewDef *def, const ViewCopy *v, const DbCopy *d, bool may_see
 {
 	if (RecoveryInProgress())
 		return pstrdup("the server is a standby: the view shows what is flushed and replicated");
+	if (wal_level < WAL_LEVEL_REPLICA)
+		return pstrdup("nothing is read with wal_level = minimal - Set wal_level = replica in postgresql.conf and restart the server.");
 	if (d->problem[0] != '\0')
 		return pstrdup(d->problem);
 	if (d->consumer_pid == 0)

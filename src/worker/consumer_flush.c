@@ -162,8 +162,8 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 	if (!TimestampDifferenceExceeds(v->last_seal, now, interval))
 		return false;
 	start_lsn = sx_consumer_start_lsn(c);
-	return start_lsn > lv->sealed_lsn + IDLE_FLUSH_BYTES ||
-		c->position->xmin > v->protect_xmin + IDLE_FLUSH_XIDS;
+	return start_lsn > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2) ||
+		c->position->xmin > v->protect_xmin + Min(IDLE_FLUSH_XIDS, sx_max_held_xids / 2);
 }
 
 static bool

@@ -104,6 +104,8 @@ extern List *sx_consumer_live_streams(Consumer *c);
 extern void sx_consumer_acquire_slot(Consumer *c);
 extern void sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos);
 extern void sx_consumer_advance_slot(Consumer *c);
+/* bytes of WAL that the slot may hold */
+extern uint64 sx_consumer_wal_limit(void);
 
 /* consumer_join.c */
 extern void sx_consumer_join(Consumer *c);

@@ -40,7 +40,6 @@
 static bool try_acquire(Consumer *c);
 static void note_problem(SxDb *db, const ErrorData *error);
 static bool has_views(SxDb *db);
-static uint64 held_wal_limit(void);
 static void let_go(SxDb *db, SxView *v, uint64 oldest_xmin, XLogRecPtr oldest_lsn);
 
 /* comes back with the slot; ends the process if nobody wants it any more */
@@ -156,7 +155,10 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 	uint64		held = sx_widen_xid(sx_slot_xmin());
 
 	SpinLockAcquire(&db->mutex);
-	v->wal_let_go = v->xmin_let_go = v->scanning = false;
+	v->xmin_let_go = v->scanning = false;
+	/* said once */
+	if (!known || v->protect_lsn != pos->start_lsn)
+		v->wal_let_go = false;
 	if (known)
 	{
 		v->protect_xmin = pos->position->xmin;
@@ -179,9 +181,8 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 	SpinLockRelease(&db->mutex);
 }
 
-/* bytes; PG_UINT64_MAX: none */
-static uint64
-held_wal_limit(void)
+uint64
+sx_consumer_wal_limit(void)
 {
 	uint64		limit = (uint64) sx_max_held_wal * 1024 * 1024;
 
@@ -190,7 +191,7 @@ held_wal_limit(void)
 	{
 		uint64		kept = (uint64) max_slot_wal_keep_size_mb * 1024 * 1024 / 5 * 4;
 
-		limit = Min(limit, Max(kept, wal_segment_size) - wal_segment_size / 5);
+		limit = Min(limit, Max(kept, (uint64) wal_segment_size) - wal_segment_size / 5);
 	}
 	return limit;
 }
@@ -207,7 +208,7 @@ sx_consumer_advance_slot(Consumer *c)
 	uint64		xmin = c->position->xmin;
 	XLogRecPtr	end = c->tail->capture->read_lsn;
 	XLogRecPtr	lsn = sx_consumer_start_lsn(c);
-	uint64		wal_limit = held_wal_limit();
+	uint64		wal_limit = sx_consumer_wal_limit();
 	uint64		oldest_xmin = next > sx_max_held_xids ? next - sx_max_held_xids : 0;
 	XLogRecPtr	oldest_lsn = end > wal_limit ? end - wal_limit : 0;
 
