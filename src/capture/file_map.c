@@ -85,6 +85,7 @@ struct SxFileMap
 	rels_hash  *concerned;		/* members, their parents and roots, of the last refresh */
 	rels_hash  *leaves;			/* every leaf that ever had an entry */
 	uint32		refreshes;
+	bool		any_gained;		/* some entry has joined another stream */
 	SxFile		last_file;
 	SxFileEntry *last_entry;	/* of last_file; NULL: not ours */
 	bool		last_valid;
@@ -201,7 +202,15 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		FileSlot   *slot = files_lookup(map->by_file, f->file);
 		SxFileEntry *entry;
 
-		entry = slot != NULL && !slot->entry->dead ? slot->entry : add_entry(map, f->leaf, f->file, mark_fresh);
+		if (slot != NULL && !slot->entry->dead)
+		{
+			/* attached to one stream while it is another, or a partition of another */
+			entry = slot->entry;
+			entry->gained = list_concat_unique_oid(entry->gained, list_difference_oid(f->streams, entry->streams));
+			map->any_gained |= entry->gained != NIL;
+		}
+		else
+			entry = add_entry(map, f->leaf, f->file, mark_fresh);
 		list_free(entry->streams);
 		entry->streams = list_copy(f->streams);
 	}
@@ -250,6 +259,23 @@ sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, const Oid *node
 
 	rels_destroy(stored);
 	return any_fresh(map);
+}
+
+bool
+sx_file_map_any_gained(SxFileMap *map)
+{
+	return map->any_gained;
+}
+
+void
+sx_file_map_clear_gained(SxFileMap *map)
+{
+	map->any_gained = false;
+	for (uint32 i = 0; i < map->nentries; i++)
+	{
+		list_free(map->entries[i]->gained);
+		map->entries[i]->gained = NIL;
+	}
 }
 
 SxFileEntry *

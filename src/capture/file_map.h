@@ -19,6 +19,8 @@ typedef struct SxFileEntry
 	uint32		index;
 	Oid			leaf;			/* the relation that has this file */
 	List	   *streams;		/* of Oid: streams of the map it belongs to */
+	List	   *gained;			/* of Oid: those it has joined since the owner last looked, while
+								 * it was followed for others; the owner clears it */
 	bool		dead;			/* no longer the file of a member */
 	bool		fresh;			/* new to the map since sx_file_map_refresh said so; the
 								 * owner clears it after the scan */
@@ -45,6 +47,8 @@ extern bool sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, con
 extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);
 extern SxFileEntry *sx_file_map_entry(SxFileMap *map, uint32 index);
 extern uint32 sx_file_map_count(SxFileMap *map);
+extern bool sx_file_map_any_gained(SxFileMap *map);
+extern void sx_file_map_clear_gained(SxFileMap *map);
 /* is this relation a member, or a parent of members? (for invalidation callbacks: no catalog access) */
 extern bool sx_file_map_concerns(SxFileMap *map, Oid relid);
 /* live files of one stream, for the stored position */

@@ -278,11 +278,14 @@ static void
 cycle(Consumer *c)
 {
 	SxPosition *snapshot;
+	bool		complete;
 
 	c->retry_soon = false;
 	c->cycle = pg_atomic_add_fetch_u64(&c->db->cycle_started, 1);
 	c->cycle_at = GetCurrentTimestamp();
-	if (sx_tail_cycle(c->tail, c->position, c->turn, &snapshot))
+	complete = sx_tail_cycle(c->tail, c->position, c->turn, &snapshot);
+	sx_consumer_leave_gained(c, NULL, NULL);
+	if (complete)
 	{
 		c->follow_closely = sx_consumer_early(c);
 		c->tail->flush_wal = c->follow_closely;

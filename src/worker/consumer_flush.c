@@ -255,7 +255,7 @@ sx_consumer_files(Consumer *c, Oid streamid, Oid **rels, Oid **nodes)
 		SxFileEntry *e = sx_file_map_entry(map, i);
 		bool		known = !e->fresh && !(e->scanned && found);
 
-		if (e->dead || !list_member_oid(e->streams, streamid) || (!known && !e->member_before))
+		if (e->dead || !list_member_oid(e->streams, streamid) || list_member_oid(e->gained, streamid) || (!known && !e->member_before))
 			continue;
 		(*rels)[n] = e->leaf;
 		(*nodes)[n] = known ? SxFileNumber(e->file) : InvalidOid;

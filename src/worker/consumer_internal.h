@@ -87,6 +87,7 @@ extern SxProcessResult sx_consumer_apply_early(Consumer *c, LiveView *lv, SxRead
 /* consumer_leave.c */
 extern void sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason);
 extern void sx_consumer_leave_blocked(Consumer *c);
+extern void sx_consumer_leave_gained(Consumer *c, LiveView *joined, SxFileMap *own);
 extern bool sx_consumer_stream_locked(Consumer *c, LiveView *lv);
 extern void sx_consumer_end_leave(LiveView *lv);
 

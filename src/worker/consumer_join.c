@@ -374,6 +374,7 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 		}
 	}
 	sx_pending_merge(pending, own->capture->pending, map);
+	sx_consumer_leave_gained(c, lv, own_map);
 }
 
 static bool

@@ -93,6 +93,49 @@ sx_consumer_leave_blocked(Consumer *c)
 	c->backlog |= left;
 }
 
+/*
+ * A file that we follow for one stream has joined another: a partition that is a stream itself was
+ * attached.  What it held is new to the views on the other stream only, so these leave, and a builder
+ * reads it for them.  `joined`, or NULL, has just joined with `own`, the files it has read itself.
+ */
+void
+sx_consumer_leave_gained(Consumer *c, LiveView *joined, SxFileMap *own)
+{
+	SxFileMap  *map = c->tail->capture->map;
+	List	   *others = NIL;
+	bool		lacks = false;
+	ListCell   *lc;
+
+	if (!sx_file_map_any_gained(map))
+		return;
+	for (uint32 i = 0; i < sx_file_map_count(map); i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(map, i);
+
+		if (e->dead || e->gained == NIL)
+			continue;
+		others = list_concat_unique_oid(others, e->gained);
+		if (joined)
+		{
+			SxFileEntry *known = sx_file_map_lookup(own, e->file);
+
+			lacks |= (known == NULL || known->dead) && list_member_oid(e->gained, joined->def->streamid);
+		}
+	}
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->shared->state != SX_VIEW_LIVE || !list_member_oid(others, lv->def->streamid))
+			continue;
+		if (lv != joined)
+			sx_consumer_leave(c, lv, "reads a partition that was attached");
+		else if (lacks)
+			sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+	}
+	sx_file_map_clear_gained(map);
+}
+
 /* would a builder of this view have to wait for a lock? */
 bool
 sx_consumer_stream_locked(Consumer *c, LiveView *lv)
