@@ -48,11 +48,14 @@ $(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
 # a header is a contract: whoever includes it is compiled again
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
-# Tests and demo: see test/run.sh, test/fuzz/ and test/demo/demo.pl.  They build in a temporary folder.
-.PHONY: test demo fuzz help format-check
+# Tests and demo: see test/run.sh, test/t/030_chaos.pl, test/fuzz/ and test/demo/demo.pl.  They build in a temporary folder.
+.PHONY: test chaos demo fuzz help format-check
 
 test:
 	@bash test/lib/enter.sh test
+
+chaos:
+	@bash test/lib/enter.sh chaos
 
 demo:
 	@bash test/lib/enter.sh demo
@@ -69,6 +72,8 @@ help:
 	@echo 'make install                install into the server that pg_config names'
 	@echo 'make test                   run all tests on private servers'
 	@echo 'make test TESTS="dump ddl"  run only these'
+	@echo 'make chaos ROUNDS=100 SEED=7'
+	@echo '                            random work, commands and kills; all views compared after each round'
 	@echo 'make demo                   continuous views over a live replay of flights'
 	@echo 'make demo KEEP=1            the same, and leave the server up'
 	@echo 'make fuzz                   20,000 random views against their queries; QUERIES=n SEED=n'

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
-# test/lib/build.sh test|demo|fuzz [argument ...]
+# test/lib/build.sh test|chaos|demo|fuzz [argument ...]
 #		Builds streamext and installs it beside a private copy of the server, then
-#		runs the tests, the demo or the fuzz tests.  Called by enter.sh, as an unprivileged user.
+#		runs the tests, the chaos test alone, the demo or the fuzz tests.  Called by enter.sh, as an unprivileged user.
 #
 # PostgreSQL looks for extensions only in its own folders.  It finds those folders,
 # however, relative to its own program file: a copy of the programs, with links to
@@ -68,6 +68,11 @@ case $what in
 		mkdir -p "$SX_TEMP/results"
 		PG_REGRESS=$SX_PGXS/src/test/regress/pg_regress TESTDIR=$SX_TEMP/results PG_TEST_PORT_DIR=$SX_TEMP/ports \
 			exec perl "-I$SX_PGXS/src/test/perl" test/fuzz/fuzz.pl "$@"
+		;;
+	chaos)
+		mkdir -p "$SX_TEMP/chaos"
+		PG_REGRESS=$SX_PGXS/src/test/regress/pg_regress TESTDIR=$SX_TEMP/chaos PG_TEST_PORT_DIR=$SX_TEMP/ports \
+			exec perl "-I$SX_PGXS/src/test/perl" -Itest/t test/t/030_chaos.pl 2>&1
 		;;
 	demo) exec perl test/demo/demo.pl "$@" ;;
 esac

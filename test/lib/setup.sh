@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# test/lib/setup.sh [test|demo|fuzz]
+# test/lib/setup.sh [test|chaos|demo|fuzz]
 #		Makes sure that everything "make test" or "make demo" needs is installed.
 #
 # Looks for the programs and files themselves, not for package names, and does
