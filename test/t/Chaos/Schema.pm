@@ -117,16 +117,15 @@ CREATE TABLE chaos.view (name text PRIMARY KEY, g int, snap pg_snapshot, begun b
 CREATE TABLE chaos.name (oid oid PRIMARY KEY, name text NOT NULL);
 
 CREATE FUNCTION chaos.g() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT g + 1 FROM chaos.now';
--- the value that a view sees which began at g
-CREATE FUNCTION chaos.v_at(v int, upd_g int[], upd_v int[], g int) RETURNS int LANGUAGE sql IMMUTABLE AS
-\$\$ SELECT coalesce((SELECT u.v FROM unnest(upd_g, upd_v) WITH ORDINALITY u(g, v, i)
-	WHERE u.g <= v_at.g ORDER BY i DESC LIMIT 1), v_at.v) \$\$;
+-- the value that a view sees which began at g, not before the first update
+CREATE FUNCTION chaos.v_at(upd_g int[], upd_v int[], g int) RETURNS int LANGUAGE sql IMMUTABLE AS
+\$\$ SELECT u.v FROM unnest(upd_g, upd_v) WITH ORDINALITY u(g, v, i) WHERE u.g <= v_at.g ORDER BY i DESC LIMIT 1 \$\$;
 -- after INSERT ... ON CONFLICT or MERGE on "up": all these rows are locked by us
 CREATE FUNCTION chaos.sync_up(ids bigint[]) RETURNS void LANGUAGE sql VOLATILE AS
 \$\$
 	UPDATE chaos.shadow s SET upd_g = upd_g || chaos.g(), upd_v = upd_v || up.v
 	FROM up WHERE up.id = ANY (ids) AND s.stream = 'up' AND s.id = up.id AND s.gone IS NULL
-		AND up.v IS DISTINCT FROM coalesce(s.upd_v[cardinality(s.upd_v)], s.v);
+		AND up.v IS DISTINCT FROM CASE WHEN s.upd_v = '{}' THEN s.v ELSE s.upd_v[cardinality(s.upd_v)] END;
 	INSERT INTO chaos.shadow (stream, $columns, leaf)
 	SELECT 'up', $columns, tableoid FROM up WHERE id = ANY (ids)
 		AND NOT EXISTS (SELECT FROM chaos.shadow s WHERE s.stream = 'up' AND s.id = up.id AND s.gone IS NULL);
@@ -215,7 +214,7 @@ sub counted_rows
 	else
 	{
 		$where .= " AND (gone IS NULL OR gone > $view->{g})";
-		$v = "CASE WHEN upd_g[1] <= $view->{g} THEN chaos.v_at(v, upd_g, upd_v, $view->{g}) ELSE v END AS v";
+		$v = "CASE WHEN upd_g[1] <= $view->{g} THEN chaos.v_at(upd_g, upd_v, $view->{g}) ELSE v END AS v";
 	}
 	my $list = $columns;
 	$list =~ s/\bv\b/$v/;
