@@ -17,8 +17,7 @@
  *	- listed in the position it is not contained: sx_position_from_snapshot lists running
  *	  sub-transactions for exactly this question;
  *	- at or above the position's xmax it is not contained: a transaction that had ended
- *	  when the position's snapshot was taken has no id from there on.  (Not so for a
- *	  position raised by sx_position_with; those are for the WAL path.)
+ *	  when the position's snapshot was taken has no id from there on.
  *	- in between and not listed, it was finished when the snapshot was taken: contained.
  * What remains are sub-transactions of a snapshot with more than 65,536 of them, as
  * position.c explains.

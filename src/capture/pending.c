@@ -183,6 +183,7 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 				  TimestampTz commit_time)
 {
 	PendingTx  *tx;
+	bool		subs = false;
 
 	if (p->by_xid->members == 0)
 		return;
@@ -201,7 +202,10 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 			PendingTx  *part = take_pending(p, subxacts[i]);
 
 			if (part != NULL)
+			{
 				parts[nparts++] = part;
+				subs = true;
+			}
 		}
 		if (nparts > 0)
 			tx = parts[0];
@@ -237,6 +241,7 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 	tx->ready.fxid = widen(p, top);
 	tx->ready.commit_lsn = commit_lsn;
 	tx->ready.commit_time = commit_time;
+	tx->ready.subs = subs;
 	dlist_push_tail(&p->ready, &tx->ready.node);
 	if (p->by_fxid != NULL)
 	{
@@ -397,6 +402,7 @@ void
 sx_pending_ready_add_run(SxPending *p, SxReady *ready, uint32 file, BlockNumber block,
 						 OffsetNumber off, TransactionId xid)
 {
+	ready->subs |= xid != (TransactionId) ready->fxid;
 	append_run(p, (PendingTx *) ready, file, block, off, 1, xid);
 }
 
@@ -496,6 +502,7 @@ sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map)
 			place_lsn = ready->commit_lsn;
 			fxids_insert(into->by_fxid, ready->fxid, &found)->tx = tx;
 		}
+		tx->ready.subs |= ready->subs;
 		append_runs_of(into, tx, old, map);
 		sx_pending_remove(from, ready);
 	}

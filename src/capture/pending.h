@@ -35,6 +35,7 @@ typedef struct SxReady
 	XLogRecPtr	commit_lsn;		/* where its commit record starts */
 	bool		early;			/* some runs are marked SX_RUN_EARLY */
 	bool		found;			/* some runs come from a file scan: no WAL leads to them again */
+	bool		subs;			/* some runs are of sub-transactions */
 	TimestampTz commit_time;	/* by its commit record; 0: found by a scan */
 	uint64		nrows;
 	uint32		nruns;

@@ -8,10 +8,14 @@
  * position, meet raw sub-transaction ids and may meet them when pg_subtrans no longer
  * knows their parents (it is cut off at the oldest running snapshot and lost in a
  * crash).  So a position made from a snapshot also lists the sub-transactions that
- * were running, which never changes the answer for a top-level id.  A snapshot that
- * overflowed does not know them; they are then found in pg_subtrans, incrementally,
- * as the worker asks every cycle.  Beyond MAX_SUBXIDS the list is left out: such a
- * position is exact on the WAL path, and in scans as long as pg_subtrans answers.
+ * were running, which never changes the answer for a top-level id.  They stand in a list
+ * of their own, because positions are compared by top-level ids: one of the two may not
+ * know its sub-transactions.  A snapshot that overflowed does not know them; they are then
+ * found in pg_subtrans, incrementally, as the worker asks every cycle.  Beyond MAX_SUBXIDS
+ * the list is left out and the position marked wal_only: it is exact on the WAL path, and
+ * in scans as long as pg_subtrans answers.
+ *
+ * Once stored and read again all ids are alike, and count as top-level ones.
  *
  * Positions are plain memory, immutable once made; no locking.  The caches below are
  * private to the process and only a matter of speed.
@@ -23,6 +27,7 @@
 #include "access/xact.h"
 #include "lib/qunique.h"
 #include "lib/stringinfo.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
@@ -48,13 +53,23 @@ static int	maxsubs = 0;
 static uint64 subs_end = 0;		/* ids below were looked at; 0: nothing kept */
 static uint64 subs_taken = 0;	/* completion count of that snapshot */
 static uint64 subs_pause = 0;	/* too many: not tried again before xmin is here */
+static uint64 *owners = NULL;	/* the top-level ids in subs; 0 among them: look at all */
+static int	nowners = 0;
+static int	maxowners = 0;
 
 static int	compare_ids(const void *a, const void *b);
 static TransactionId narrow(uint64 fxid);
-static SxPosition *make_position(uint64 xmax, uint64 *ids, Size nids);
+static SxPosition *make_position(uint64 xmax, uint64 *ids, Size nids, uint64 *subids, Size nsubids,
+								 bool wal_only);
+static Size sort_ids(uint64 *ids, Size nids, uint64 xmax);
+static const uint64 *sub_ids(const SxPosition *p);
 static bool has_id(const uint64 *ids, Size nids, uint64 id);
-static void update_running_subs(Snapshot snapshot, uint64 xmin, uint64 xmax,
+static bool update_running_subs(Snapshot snapshot, uint64 xmin, uint64 xmax,
 								const uint64 *tops, Size ntops);
+static void keep_running_subs(Snapshot snapshot, uint64 xmax, const uint64 *subids, Size nsubids);
+static void add_running_sub(uint64 fxid, uint64 top);
+static bool owners_still_run(const uint64 *tops, Size ntops);
+static void note_owner(uint64 top);
 static bool still_runs(RunningSub *sub, const uint64 *tops, Size ntops);
 
 uint64
@@ -84,41 +99,61 @@ sx_position_from_snapshot(Snapshot snapshot)
 	uint64		xmax = sx_widen_xid_near(next, snapshot->xmax);
 	TransactionId own = GetTopTransactionIdIfAny();
 	int32		nsubxip = Max(snapshot->subxcnt, 0);
+	bool		overflowed = snapshot->suboverflowed;
+	bool		wal_only = false;
 	Size		n = 0;
+	Size		nsub = 0;
 	uint64	   *ids;
+	uint64	   *subids;
 	SxPosition *p;
 
 	Assert(snapshot->snapshot_type == SNAPSHOT_MVCC);
 
 	ids = MemoryContextAllocHuge(CurrentMemoryContext,
 								 sizeof(uint64) * ((Size) snapshot->xcnt + nsubxip + 1));
-
-	/* empty when taken in recovery; then everything that runs is in subxip */
 	for (uint32 i = 0; i < snapshot->xcnt; i++)
 		ids[n++] = sx_widen_xid_near(next, snapshot->xip[i]);
-
 	/* our own transaction is not in its snapshot's list, but has not ended either */
 	if (TransactionIdIsValid(own))
-		ids[n++] = sx_widen_xid_near(next, own);
-
-	if (!snapshot->suboverflowed || snapshot->takenDuringRecovery)
 	{
+		ids[n++] = sx_widen_xid_near(next, own);
+		overflowed |= MyProc->subxidStatus.overflowed;
+	}
+
+	if (snapshot->takenDuringRecovery)
+	{
+		/* xip is empty then, and everything that runs is in subxip */
 		for (int32 i = 0; i < nsubxip; i++)
 			ids[n++] = sx_widen_xid_near(next, snapshot->subxip[i]);
+		wal_only = overflowed;
+		subids = NULL;
+	}
+	else if (!overflowed)
+	{
+		int			nown = TransactionIdIsValid(own) ? MyProc->subxidStatus.count : 0;
+
+		subids = MemoryContextAllocHuge(CurrentMemoryContext,
+										sizeof(uint64) * ((Size) nsubxip + nown + 1));
+		for (int32 i = 0; i < nsubxip; i++)
+			subids[nsub++] = sx_widen_xid_near(next, snapshot->subxip[i]);
+		for (int i = 0; i < nown; i++)
+			subids[nsub++] = sx_widen_xid_near(next, MyProc->subxids.xids[i]);
+		if (!TransactionIdIsValid(own))
+			keep_running_subs(snapshot, xmax, subids, nsub);
 	}
 	else
 	{
-		Size		ntops = n;
-
-		qsort(ids, ntops, sizeof(uint64), compare_ids);
-		update_running_subs(snapshot, xmin, xmax, ids, ntops);
-		ids = repalloc_huge(ids, sizeof(uint64) * (ntops + nsubs + 1));
+		n = sort_ids(ids, n, PG_UINT64_MAX);
+		wal_only = !update_running_subs(snapshot, xmin, xmax, ids, n);
+		subids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) nsubs + 1));
 		for (int i = 0; i < nsubs; i++)
-			ids[n++] = subs[i].fxid;
+			subids[nsub++] = subs[i].fxid;
 	}
 
-	p = make_position(xmax, ids, n);
+	p = make_position(xmax, ids, n, subids, nsub, wal_only);
 	pfree(ids);
+	if (subids)
+		pfree(subids);
 	return p;
 }
 
@@ -135,7 +170,7 @@ sx_position_copy(const SxPosition *p)
 Size
 sx_position_size(const SxPosition *p)
 {
-	return offsetof(SxPosition, xip) + sizeof(uint64) * (Size) p->nxip;
+	return offsetof(SxPosition, xip) + sizeof(uint64) * ((Size) p->nxip + p->nsub);
 }
 
 bool
@@ -145,13 +180,21 @@ sx_position_contains(const SxPosition *p, uint64 fxid)
 		return true;
 	if (fxid >= p->xmax)
 		return false;
-	return !has_id(p->xip, p->nxip, fxid);
+	return !has_id(p->xip, p->nxip, fxid) && !has_id(sub_ids(p), p->nsub, fxid);
 }
 
 SxPosition *
 sx_position_without(const SxPosition *p, const uint64 *xids, int nxids)
 {
+	return sx_position_without_subs(p, xids, nxids, NULL, 0);
+}
+
+SxPosition *
+sx_position_without_subs(const SxPosition *p, const uint64 *xids, int nxids,
+						 const uint64 *subxids, int nsubxids)
+{
 	uint64	   *ids;
+	uint64	   *subids;
 	SxPosition *result;
 
 	ids = MemoryContextAllocHuge(CurrentMemoryContext,
@@ -159,40 +202,25 @@ sx_position_without(const SxPosition *p, const uint64 *xids, int nxids)
 	memcpy(ids, p->xip, sizeof(uint64) * (Size) p->nxip);
 	if (nxids > 0)
 		memcpy(ids + p->nxip, xids, sizeof(uint64) * (Size) nxids);
-	result = make_position(p->xmax, ids, (Size) p->nxip + nxids);
+	subids = MemoryContextAllocHuge(CurrentMemoryContext,
+									sizeof(uint64) * ((Size) p->nsub + nsubxids + 1));
+	memcpy(subids, sub_ids(p), sizeof(uint64) * (Size) p->nsub);
+	if (nsubxids > 0)
+		memcpy(subids + p->nsub, subxids, sizeof(uint64) * (Size) nsubxids);
+	result = make_position(p->xmax, ids, (Size) p->nxip + nxids,
+						   subids, (Size) p->nsub + nsubxids, p->wal_only);
 	pfree(ids);
-	return result;
-}
-
-SxPosition *
-sx_position_with(const SxPosition *p, uint64 fxid)
-{
-	uint64		xmax = Max(p->xmax, fxid + 1);
-	Size		n = 0;
-	uint64	   *ids;
-	SxPosition *result;
-
-	ids = MemoryContextAllocHuge(CurrentMemoryContext,
-								 sizeof(uint64) * ((Size) p->nxip + (xmax - p->xmax) + 1));
-	for (uint32 i = 0; i < p->nxip; i++)
-	{
-		if (p->xip[i] != fxid)
-			ids[n++] = p->xip[i];
-	}
-	for (uint64 id = p->xmax; id < xmax; id++)
-	{
-		if (id != fxid)
-			ids[n++] = id;
-	}
-	result = make_position(xmax, ids, n);
-	pfree(ids);
+	pfree(subids);
 	return result;
 }
 
 bool
 sx_position_covers(const SxPosition *a, const SxPosition *b)
 {
-	/* nothing that a leaves out may be in b: first what a lists ... */
+	/*
+	 * Nothing that a leaves out may be in b: first what a lists (of sub-transactions b may know
+	 * nothing) ...
+	 */
 	for (uint32 i = 0; i < a->nxip; i++)
 	{
 		if (sx_position_contains(b, a->xip[i]))
@@ -202,11 +230,14 @@ sx_position_covers(const SxPosition *a, const SxPosition *b)
 	/* ... then everything from a's xmax on: b must list all of it */
 	if (b->xmax > a->xmax)
 	{
+		const uint64 *bsub = sub_ids(b);
 		uint64		listed = 0;
 
 		if (a->xmax < b->xmin)
 			return false;
 		for (uint32 i = b->nxip; i > 0 && b->xip[i - 1] >= a->xmax; i--)
+			listed++;
+		for (uint32 i = b->nsub; i > 0 && bsub[i - 1] >= a->xmax; i--)
 			listed++;
 		return listed == b->xmax - a->xmax;
 	}
@@ -219,11 +250,21 @@ sx_position_to_datum(const SxPosition *p)
 {
 	StringInfoData buf;
 	Datum		result;
+	const uint64 *subids = sub_ids(p);
+	uint32		top = 0;
+	uint32		sub = 0;
 
 	initStringInfo(&buf);
 	appendStringInfo(&buf, UINT64_FORMAT ":" UINT64_FORMAT ":", p->xmin, p->xmax);
-	for (uint32 i = 0; i < p->nxip; i++)
-		appendStringInfo(&buf, i == 0 ? UINT64_FORMAT : "," UINT64_FORMAT, p->xip[i]);
+	/* both lists ascend, and so must the result */
+	while (top < p->nxip || sub < p->nsub)
+	{
+		bool		first = top + sub == 0;
+		uint64		id = sub >= p->nsub || (top < p->nxip && p->xip[top] < subids[sub]) ?
+			p->xip[top++] : subids[sub++];
+
+		appendStringInfo(&buf, first ? UINT64_FORMAT : "," UINT64_FORMAT, id);
+	}
 	result = DirectFunctionCall1(pg_snapshot_in, CStringGetDatum(buf.data));
 	pfree(buf.data);
 	return result;
@@ -266,7 +307,7 @@ sx_position_from_datum(Datum pg_snapshot)
 	Assert(n == 0 || ids[0] >= xmin);
 	(void) xmin;
 
-	p = make_position(xmax, ids, n);
+	p = make_position(xmax, ids, n, NULL, 0, false);
 	pfree(ids);
 	pfree(text);
 	return p;
@@ -294,13 +335,14 @@ sx_position_to_snapshot(const SxPosition *p)
 	snapshot->snapshot_type = SNAPSHOT_MVCC;
 	snapshot->xmin = narrow(p->xmin);
 	snapshot->xmax = narrow(p->xmax);
-	if (p->nxip > 0)
+	/* sub-transactions too: pg_subtrans may not know their parents any more */
+	snapshot->xcnt = p->nxip + p->nsub;
+	if (snapshot->xcnt > 0)
 	{
-		snapshot->xip = palloc(sizeof(TransactionId) * (Size) p->nxip);
-		for (uint32 i = 0; i < p->nxip; i++)
+		snapshot->xip = palloc(sizeof(TransactionId) * (Size) snapshot->xcnt);
+		for (uint32 i = 0; i < snapshot->xcnt; i++)
 			snapshot->xip[i] = (TransactionId) p->xip[i];
 	}
-	snapshot->xcnt = p->nxip;
 	snapshot->suboverflowed = true;
 	snapshot->curcid = FirstCommandId;
 	return snapshot;
@@ -324,23 +366,54 @@ narrow(uint64 fxid)
 	return TransactionIdIsNormal(xid) ? xid : FirstNormalTransactionId;
 }
 
-/* The position that contains every id below xmax but these; they get sorted in place */
-static SxPosition *
-make_position(uint64 xmax, uint64 *ids, Size nids)
+static const uint64 *
+sub_ids(const SxPosition *p)
 {
-	SxPosition *p;
+	return p->xip + p->nxip;
+}
 
+/* sorts, and leaves out what is there twice or not below xmax; how many are left */
+static Size
+sort_ids(uint64 *ids, Size nids, uint64 xmax)
+{
+	if (nids == 0)
+		return 0;
 	qsort(ids, nids, sizeof(uint64), compare_ids);
 	nids = qunique(ids, nids, sizeof(uint64), compare_ids);
 	while (nids > 0 && ids[nids - 1] >= xmax)
 		nids--;
+	return nids;
+}
+
+/* The position that contains every id below xmax but these; they get sorted in place */
+static SxPosition *
+make_position(uint64 xmax, uint64 *ids, Size nids, uint64 *subids, Size nsubids, bool wal_only)
+{
+	SxPosition *p;
+
+	nids = sort_ids(ids, nids, xmax);
+	nsubids = sort_ids(subids, nsubids, xmax);
+	if (nsubids > MAX_SUBXIDS)
+	{
+		nsubids = 0;
+		wal_only = true;
+	}
 
 	/* palloc's limit of 1 GB is also that of the stored form */
-	p = palloc(offsetof(SxPosition, xip) + sizeof(uint64) * nids);
-	p->xmin = nids > 0 ? ids[0] : xmax;
+	p = palloc0(offsetof(SxPosition, xip) + sizeof(uint64) * (nids + nsubids));
+	p->xmin = xmax;
+	if (nids > 0)
+		p->xmin = Min(p->xmin, ids[0]);
+	if (nsubids > 0)
+		p->xmin = Min(p->xmin, subids[0]);
 	p->xmax = xmax;
 	p->nxip = (uint32) nids;
-	memcpy(p->xip, ids, sizeof(uint64) * nids);
+	p->nsub = (uint32) nsubids;
+	p->wal_only = wal_only;
+	if (nids > 0)
+		memcpy(p->xip, ids, sizeof(uint64) * nids);
+	if (nsubids > 0)
+		memcpy(p->xip + nids, subids, sizeof(uint64) * nsubids);
 	return p;
 }
 
@@ -367,21 +440,20 @@ has_id(const uint64 *ids, Size nids, uint64 id)
 /*
  * Brings the list of running sub-transactions to this snapshot, which overflowed.
  * Each id is looked up once, when snapshots first reach it; later ones only drop those
- * whose top-level transaction has ended.  tops is sorted.
+ * whose top-level transaction has ended.  tops is sorted.  False: they are not known.
  */
-static void
+static bool
 update_running_subs(Snapshot snapshot, uint64 xmin, uint64 xmax,
 					const uint64 *tops, Size ntops)
 {
 	uint64		start;
-	int			kept = 0;
 
 	/* pg_subtrans may be asked only back to here; and after a flood, rest */
 	if (TransactionIdPrecedes(snapshot->xmin, TransactionXmin) || xmin < subs_pause)
 	{
 		nsubs = 0;
 		subs_end = 0;
-		return;
+		return false;
 	}
 
 	/* what is kept is of use to snapshots that are not older */
@@ -389,16 +461,26 @@ update_running_subs(Snapshot snapshot, uint64 xmin, uint64 xmax,
 		subs_end > xmax)
 	{
 		nsubs = 0;
+		nowners = 0;
 		subs_end = xmin;
 	}
 	subs_taken = snapshot->snapXactCompletionCount;
 
-	for (int i = 0; i < nsubs; i++)
+	if (!owners_still_run(tops, ntops))
 	{
-		if (subs[i].fxid >= xmin && still_runs(&subs[i], tops, ntops))
-			subs[kept++] = subs[i];
+		int			kept = 0;
+
+		nowners = 0;
+		for (int i = 0; i < nsubs; i++)
+		{
+			if (subs[i].fxid >= xmin && still_runs(&subs[i], tops, ntops))
+			{
+				note_owner(subs[i].top);
+				subs[kept++] = subs[i];
+			}
+		}
+		nsubs = kept;
 	}
-	nsubs = kept;
 
 	start = subs_end;
 	subs_end = 0;				/* void if an error stops us */
@@ -413,27 +495,82 @@ update_running_subs(Snapshot snapshot, uint64 xmin, uint64 xmax,
 			if (!TransactionIdIsNormal((TransactionId) id) || has_id(tops, ntops, id) ||
 				!still_runs(&sub, tops, ntops))
 				continue;
-			if (nsubs >= maxsubs)
-			{
-				int			size = maxsubs == 0 ? 256 : maxsubs * 2;
-
-				if (subs == NULL)
-					subs = MemoryContextAlloc(TopMemoryContext, sizeof(RunningSub) * size);
-				else
-					subs = repalloc(subs, sizeof(RunningSub) * size);
-				maxsubs = size;
-			}
-			subs[nsubs++] = sub;
+			add_running_sub(id, sub.top);
 		}
 	}
 
 	if (nsubs >= MAX_SUBXIDS)
 	{
 		nsubs = 0;
+		nowners = 0;
 		subs_pause = xmax;
-		return;
+		return false;
 	}
 	subs_end = xmax;
+	return true;
+}
+
+/*
+ * A snapshot that did not overflow says it all: kept, so that one that does need not look
+ * further back.
+ */
+static void
+keep_running_subs(Snapshot snapshot, uint64 xmax, const uint64 *subids, Size nsubids)
+{
+	nsubs = 0;
+	nowners = 0;
+	subs_pause = 0;
+	subs_end = 0;
+	for (Size i = 0; i < nsubids; i++)
+		add_running_sub(subids[i], 0);
+	subs_end = xmax;
+	subs_taken = snapshot->snapXactCompletionCount;
+}
+
+static void
+add_running_sub(uint64 fxid, uint64 top)
+{
+	if (nsubs >= maxsubs)
+	{
+		int			size = maxsubs == 0 ? 256 : maxsubs * 2;
+
+		if (subs == NULL)
+			subs = MemoryContextAlloc(TopMemoryContext, sizeof(RunningSub) * size);
+		else
+			subs = repalloc(subs, sizeof(RunningSub) * size);
+		maxsubs = size;
+	}
+	note_owner(top);
+	subs[nsubs].fxid = fxid;
+	subs[nsubs++].top = top;
+}
+
+static bool
+owners_still_run(const uint64 *tops, Size ntops)
+{
+	for (int i = 0; i < nowners; i++)
+	{
+		if (owners[i] == 0 || !has_id(tops, ntops, owners[i]))
+			return false;
+	}
+	return true;
+}
+
+/* subs of one transaction often follow each other; it does no harm to note an id again */
+static void
+note_owner(uint64 top)
+{
+	if (nowners > 0 && owners[nowners - 1] == top)
+		return;
+	if (nowners >= maxowners)
+	{
+		maxowners = maxowners == 0 ? 64 : maxowners * 2;
+		if (owners == NULL)
+			owners = MemoryContextAlloc(TopMemoryContext, sizeof(uint64) * maxowners);
+		else
+			owners = repalloc(owners, sizeof(uint64) * maxowners);
+	}
+	owners[nowners++] = top;
 }
 
 /* May this id, not a running top-level one, be a sub-transaction of one of tops? */

@@ -19,7 +19,10 @@ typedef struct SxPosition
 	uint64		xmin;			/* every id below is contained */
 	uint64		xmax;			/* no id at or above is contained */
 	uint32		nxip;
-	uint64		xip[FLEXIBLE_ARRAY_MEMBER]; /* ascending, in [xmin, xmax): not contained */
+	uint32		nsub;
+	bool		wal_only;		/* running sub-transactions are not listed: not for a full scan */
+	/* not contained, in [xmin, xmax): nxip ids, ascending, then nsub of sub-transactions, ascending */
+	uint64		xip[FLEXIBLE_ARRAY_MEMBER];
 } SxPosition;
 
 /* 32-bit id, at most 2^31 away from the next one, to 64-bit */
@@ -35,9 +38,9 @@ extern Size sx_position_size(const SxPosition *p);	/* bytes, for shared memory *
 extern bool sx_position_contains(const SxPosition *p, uint64 fxid);
 /* p minus these ids (any order, duplicates allowed), normalised, palloc'd */
 extern SxPosition *sx_position_without(const SxPosition *p, const uint64 *xids, int nxids);
-/* p plus one id: xmax is raised when needed and the ids between become not contained (sub-transactions
- * of what is contained too, so a position raised like this is not for sx_file_scan) */
-extern SxPosition *sx_position_with(const SxPosition *p, uint64 fxid);
+/* ... and minus these sub-transactions: a scan may meet them when nobody knows whose they are */
+extern SxPosition *sx_position_without_subs(const SxPosition *p, const uint64 *xids, int nxids,
+											const uint64 *subxids, int nsubxids);
 /* is every id of b contained in a? */
 extern bool sx_position_covers(const SxPosition *a, const SxPosition *b);
 extern Datum sx_position_to_datum(const SxPosition *p);	/* pg_snapshot */

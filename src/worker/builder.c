@@ -73,7 +73,6 @@ static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber
 static void store_row(void *arg, TupleTableSlot *row);
 static void catch_up(SxStoredPosition *stored);
 static bool consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn);
-static uint64 *hold_back(uint64 *held, int *nheld, int *maxheld, SxReady *r);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
 static void files_of(SxFileMap *map, SxStoredPosition *pos);
@@ -609,7 +608,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	int			n = 0;
 	int			max = 1024;
 	uint64		nrows = 0;
-	uint64	   *held;
+	SxReady   **held;
 	int			nheld = 0;
 	int			maxheld = 1024;
 	XLogRecPtr	first;
@@ -625,7 +624,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	}
 
 	ready = palloc(sizeof(SxReady *) * max);
-	held = palloc(sizeof(uint64) * maxheld);
+	held = palloc(sizeof(SxReady *) * maxheld);
 	dlist_foreach_modify(iter, sx_pending_ready(pending))
 	{
 		SxReady    *r = dlist_container(SxReady, node, iter.cur);
@@ -641,7 +640,9 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 				continue;
 			if (n > 0 && nrows + r->nrows > WRITE_ROWS && !r->found)
 			{
-				held = hold_back(held, &nheld, &maxheld, r);
+				if (nheld == maxheld)
+					held = repalloc_huge(held, sizeof(SxReady *) * (maxheld *= 2));
+				held[nheld++] = r;
 				continue;
 			}
 		}
@@ -663,7 +664,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	for (int i = 0; i < n; i++)
 		sx_pending_remove(pending, ready[i]);
 
-	stored->position = sx_position_without(snapshot, held, nheld);
+	stored->position = sx_tail_position(snapshot, held, nheld);
 	MemoryContextSwitchTo(TopMemoryContext);
 	stored->position = sx_position_copy(stored->position);
 	MemoryContextSwitchTo(turn);
@@ -680,25 +681,6 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	SX_STOP_POINT_OF(catch_up_committed, sx_builder.def->viewid);
 	sx_builder_protect(stored->position->xmin, stored->start_lsn);
 	return nheld == 0 && !tail->has_fresh && !tail->stale;
-}
-
-/* with its sub-transactions: a full scan that starts from the position meets their ids */
-static uint64 *
-hold_back(uint64 *held, int *nheld, int *maxheld, SxReady *r)
-{
-	TransactionId last = (TransactionId) r->fxid;
-
-	for (int i = -1; i < (int) r->nruns; i++)
-	{
-		if (i >= 0 && r->runs[i].xid == last)
-			continue;
-		if (*nheld == *maxheld)
-			held = repalloc_huge(held, sizeof(uint64) * (*maxheld *= 2));
-		if (i >= 0)
-			last = r->runs[i].xid;
-		held[(*nheld)++] = i < 0 ? r->fxid : sx_widen_xid_near(r->fxid, last);
-	}
-	return held;
 }
 
 /* rows that VACUUM has taken, while nothing protected them */

@@ -314,7 +314,7 @@ consume(Consumer *c, SxPosition *snapshot)
 	uint64		nrows = 0;
 	bool		relieved = false;
 	bool		again;
-	uint64	   *held;
+	SxReady   **held;
 	int			nheld = 0;
 	XLogRecPtr	consumed = PG_UINT64_MAX;
 	dlist_mutable_iter iter;
@@ -350,12 +350,12 @@ consume(Consumer *c, SxPosition *snapshot)
 			relieved = true;
 	} while (again);
 
-	held = palloc(sizeof(uint64) * (list_length(postponed) + 1));
+	held = palloc(sizeof(SxReady *) * (list_length(postponed) + 1));
 	foreach(lc, postponed)
 	{
 		SxReady    *r = lfirst(lc);
 
-		held[nheld++] = r->fxid;
+		held[nheld++] = r;
 		consumed = Min(consumed, r->commit_lsn);
 	}
 	c->backlog = nheld > 0 && !c->retry_soon;
@@ -364,7 +364,7 @@ consume(Consumer *c, SxPosition *snapshot)
 	note_lag(c, postponed);
 	if (taken != NIL)
 		SX_STOP_POINT(compute_done);
-	publish(c, sx_position_without(snapshot, held, nheld), consumed);
+	publish(c, sx_tail_position(snapshot, held, nheld), consumed);
 
 	note_freshness(c, taken);
 	foreach(lc, taken)

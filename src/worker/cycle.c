@@ -191,6 +191,43 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	return complete && !t->has_fresh && !has_changed(t, *snapshot);
 }
 
+SxPosition *
+sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld)
+{
+	uint64	   *xids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) nheld + 1));
+	uint64	   *subxids = NULL;
+	int			nsubxids = 0;
+	int			maxsubxids = 0;
+	SxPosition *position;
+
+	for (int i = 0; i < nheld; i++)
+	{
+		TransactionId last = (TransactionId) held[i]->fxid;
+
+		xids[i] = held[i]->fxid;
+		for (uint32 j = 0; held[i]->subs && j < held[i]->nruns; j++)
+		{
+			TransactionId xid = held[i]->runs[j].xid;
+
+			if (xid == last || xid == (TransactionId) held[i]->fxid)
+				continue;
+			last = xid;
+			if (nsubxids == maxsubxids)
+			{
+				maxsubxids = Max(maxsubxids * 2, 64);
+				subxids = subxids ? repalloc_huge(subxids, sizeof(uint64) * maxsubxids) :
+					palloc(sizeof(uint64) * maxsubxids);
+			}
+			subxids[nsubxids++] = sx_widen_xid_near(held[i]->fxid, xid);
+		}
+	}
+	position = sx_position_without_subs(snapshot, xids, nheld, subxids, nsubxids);
+	pfree(xids);
+	if (subxids)
+		pfree(subxids);
+	return position;
+}
+
 /*
  * Commits that we have read changed our relations.  A transaction leaves the list of running
  * ones before it sends its invalidations, and lets go of its id's lock only after that: when

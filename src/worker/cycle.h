@@ -44,6 +44,8 @@ extern void sx_tail_destroy(SxTail *t);
 extern void sx_tail_set_streams(SxTail *t, List *streams);
 extern bool sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn,
 						  SxPosition **snapshot);
+/* the snapshot without these transactions and the sub-transactions whose rows they bring */
+extern SxPosition *sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld);
 extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,
 								   MemoryContext mcxt, bool *complete);
 extern void sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto);
