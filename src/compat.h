@@ -17,6 +17,11 @@
 #error "streamext needs PostgreSQL 15 or later"
 #endif
 
+/* 16: postgres.h no longer brings the macros of varlena values */
+#if PG_VERSION_NUM >= 160000
+#include "varatt.h"
+#endif
+
 /* 16: RelFileNode became RelFileLocator, and its fields were renamed */
 #if PG_VERSION_NUM >= 160000
 #include "storage/relfilelocator.h"

@@ -13,6 +13,12 @@
  * A row extends the run that was last added for its file if it follows it, even when
  * rows of other partitions came between.
  *
+ * The oldest first address decides which WAL must be kept, and one transaction that stays
+ * open would keep all of it.  So addresses of open transactions can be stored with the
+ * positions (open_rows.c): all there are at some LSN, of all transactions then pending.
+ * Those runs are marked, and their transactions leave the second list until they write
+ * again, or commit: then the commit record must be kept.
+ *
  * Private to one process; a crash leaves nothing.
  */
 #include "postgres.h"
@@ -37,6 +43,8 @@ typedef struct PendingTx
 {
 	SxReady		ready;			/* fxid and commit_lsn are set by its commit */
 	dlist_node	by_lsn;			/* ascending ready.first_lsn */
+	bool		linked;			/* into by_lsn; not if all its runs are stored */
+	bool		stored;			/* some runs are marked SX_RUN_STORED */
 	TransactionId xid;			/* the key, while pending */
 	SxRun		first_run;		/* ready.runs points here until there are more */
 } PendingTx;
@@ -92,6 +100,10 @@ struct SxPending
 	uint64		reference;		/* to widen ids: some recent one */
 	int			commits;		/* since reference was set from the next id */
 	uint32		nfound;			/* ready ones with found set */
+	uint32		nstored;		/* transactions with stored set */
+	uint64		stored_version;
+	XLogRecPtr	stored_upto;	/* what is stored was read below */
+	XLogRecPtr	skip_below;		/* loaded transactions have all addresses below */
 	struct
 	{
 		PendingTx  *tx;
@@ -100,9 +112,12 @@ struct SxPending
 };
 
 static uint64 widen(SxPending *p, TransactionId xid);
-static PendingTx *new_tx(SxPending *p, TransactionId xid, XLogRecPtr lsn);
+static PendingTx *new_tx(SxPending *p, TransactionId xid);
 static void free_tx(SxPending *p, PendingTx *tx);
-static void insert_by_lsn(SxPending *p, PendingTx *tx);
+static void insert_by_lsn(SxPending *p, PendingTx *tx, XLogRecPtr lsn);
+static void hold_from(SxPending *p, PendingTx *tx, XLogRecPtr lsn);
+static void mark_stored(SxPending *p, PendingTx *tx);
+static bool store_all(SxPending *p, XLogRecPtr upto, uint64 max_runs);
 static void unlink_by_lsn(SxPending *p, PendingTx *tx);
 static PendingTx *take_pending(SxPending *p, TransactionId xid);
 static void shrink_by_xid(SxPending *p);
@@ -162,13 +177,18 @@ sx_pending_add(SxPending *p, TransactionId xid, XLogRecPtr lsn, uint32 file,
 		{
 			bool		found;
 
-			tx = new_tx(p, xid, lsn);
-			insert_by_lsn(p, tx);
+			tx = new_tx(p, xid);
 			entry = xids_insert(p->by_xid, xid, &found);
 			entry->tx = tx;
 			p->oldest = Min(p->oldest, widen(p, xid));
 		}
 		p->last_tx = tx;
+	}
+	if (!tx->linked)
+	{
+		if (lsn < p->skip_below && tx->stored)
+			return;				/* loaded already */
+		insert_by_lsn(p, tx, lsn);
 	}
 	append_run(p, tx, file, block, first, count, xid);
 }
@@ -212,11 +232,16 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 		if (nparts > 1)
 		{
 			uint64		nruns = 0;
+			XLogRecPtr	first = InvalidXLogRecPtr;
 
 			qsort(parts, nparts, sizeof(PendingTx *), compare_by_lsn);
 			tx = parts[0];
 			for (int i = 0; i < nparts; i++)
+			{
 				nruns += parts[i]->ready.nruns;
+				if (parts[i]->linked && (first == InvalidXLogRecPtr || parts[i]->ready.first_lsn < first))
+					first = parts[i]->ready.first_lsn;
+			}
 			reserve_runs(p, tx, nruns);
 			for (int i = 1; i < nparts; i++)
 			{
@@ -224,6 +249,8 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 				unlink_by_lsn(p, parts[i]);
 				free_tx(p, parts[i]);
 			}
+			if (first != InvalidXLogRecPtr)
+				hold_from(p, tx, first);
 		}
 		pfree(parts);
 	}
@@ -237,6 +264,9 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 		p->reference = U64FromFullTransactionId(ReadNextFullTransactionId());
 		p->commits = 0;
 	}
+	/* whoever reads WAL again must find that it has committed */
+	if (!tx->linked)
+		insert_by_lsn(p, tx, commit_lsn);
 	tx->xid = InvalidTransactionId;
 	tx->ready.fxid = widen(p, top);
 	tx->ready.commit_lsn = commit_lsn;
@@ -373,20 +403,15 @@ sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn)
 	{
 		tx->ready.found = true;
 		/* rows of one transaction are consumed together, wherever they were found */
-		if (lsn < tx->ready.first_lsn)
-		{
-			unlink_by_lsn(p, tx);
-			tx->ready.first_lsn = lsn;
-			insert_by_lsn(p, tx);
-		}
+		hold_from(p, tx, lsn);
 		return &tx->ready;
 	}
 
-	tx = new_tx(p, InvalidTransactionId, lsn);
+	tx = new_tx(p, InvalidTransactionId);
 	tx->ready.fxid = fxid;
 	tx->ready.found = true;
 	tx->ready.commit_lsn = lsn;
-	insert_by_lsn(p, tx);
+	insert_by_lsn(p, tx, lsn);
 	dlist_push_head(&p->ready, &tx->ready.node);
 	fxids_insert(p->by_fxid, fxid, &found)->tx = tx;
 	return &tx->ready;
@@ -460,7 +485,7 @@ sx_pending_first_lsn(SxPending *p)
  * becomes one.
  */
 void
-sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map)
+sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map, XLogRecPtr read_lsn)
 {
 	dlist_mutable_iter iter;
 	dlist_node *place = &into->ready.head;	/* the last one inserted, or the list's end */
@@ -476,21 +501,14 @@ sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map)
 		bool		found;
 
 		if (tx != NULL)
-		{
-			if (ready->first_lsn < tx->ready.first_lsn)
-			{
-				unlink_by_lsn(into, tx);
-				tx->ready.first_lsn = ready->first_lsn;
-				insert_by_lsn(into, tx);
-			}
-		}
+			hold_from(into, tx, ready->first_lsn);
 		else
 		{
-			tx = new_tx(into, InvalidTransactionId, ready->first_lsn);
+			tx = new_tx(into, InvalidTransactionId);
 			tx->ready.fxid = ready->fxid;
 			tx->ready.commit_lsn = ready->commit_lsn;
 			tx->ready.commit_time = ready->commit_time;
-			insert_by_lsn(into, tx);
+			insert_by_lsn(into, tx, ready->first_lsn);
 
 			if (ready->commit_lsn < place_lsn)
 				place = &into->ready.head;
@@ -517,16 +535,11 @@ sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map)
 		target = xids_insert(into->by_xid, entry->xid, &found);
 		if (!found)
 		{
-			target->tx = new_tx(into, entry->xid, old->ready.first_lsn);
-			insert_by_lsn(into, target->tx);
+			target->tx = new_tx(into, entry->xid);
 			into->oldest = Min(into->oldest, widen(into, entry->xid));
 		}
-		else if (old->ready.first_lsn < target->tx->ready.first_lsn)
-		{
-			unlink_by_lsn(into, target->tx);
-			target->tx->ready.first_lsn = old->ready.first_lsn;
-			insert_by_lsn(into, target->tx);
-		}
+		if (old->linked)
+			hold_from(into, target->tx, old->ready.first_lsn);
 		append_runs_of(into, target->tx, old, map);
 		(void) take_pending(from, entry->xid);
 		unlink_by_lsn(from, old);
@@ -534,6 +547,138 @@ sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map)
 	}
 	from->oldest = PG_UINT64_MAX;
 	shrink_by_xid(from);
+
+	/* what one had stored, the other had not, or up to another LSN: all is stored again */
+	if (into->nstored > 0)
+		(void) store_all(into, read_lsn, PG_UINT64_MAX);
+}
+
+bool
+sx_pending_store(SxPending *p, XLogRecPtr upto, uint64 max_runs)
+{
+	return store_all(p, upto, max_runs);
+}
+
+uint64
+sx_pending_stored_version(SxPending *p)
+{
+	return p->nstored == 0 ? 0 : p->stored_version;
+}
+
+XLogRecPtr
+sx_pending_stored_upto(SxPending *p)
+{
+	return p->stored_upto;
+}
+
+uint64
+sx_pending_open_runs(SxPending *p)
+{
+	xids_iterator iterator;
+	XidEntry   *entry;
+	uint64		nruns = 0;
+
+	xids_start_iterate(p->by_xid, &iterator);
+	while ((entry = xids_iterate(p->by_xid, &iterator)) != NULL)
+		nruns += entry->tx->ready.nruns;
+	return nruns;
+}
+
+/*
+ * With one LSN for all: everything pending, and of what is ready and not consumed the rest of
+ * those transactions that are stored in part.
+ */
+static bool
+store_all(SxPending *p, XLogRecPtr upto, uint64 max_runs)
+{
+	xids_iterator iterator;
+	XidEntry   *entry;
+	dlist_iter	iter;
+
+	if (sx_pending_open_runs(p) > max_runs)
+		return false;
+	xids_start_iterate(p->by_xid, &iterator);
+	while ((entry = xids_iterate(p->by_xid, &iterator)) != NULL)
+	{
+		mark_stored(p, entry->tx);
+		unlink_by_lsn(p, entry->tx);
+	}
+	dlist_foreach(iter, &p->ready)
+	{
+		PendingTx  *tx = (PendingTx *) dlist_container(SxReady, node, iter.cur);
+
+		if (!tx->stored || tx->ready.found)
+			continue;
+		mark_stored(p, tx);
+		unlink_by_lsn(p, tx);
+		insert_by_lsn(p, tx, tx->ready.commit_lsn);
+	}
+	p->stored_upto = upto;
+	p->stored_version++;
+	return true;
+}
+
+static void
+mark_stored(SxPending *p, PendingTx *tx)
+{
+	if (!tx->stored)
+		p->nstored++;
+	tx->stored = true;
+	for (uint32 i = 0; i < tx->ready.nruns; i++)
+		tx->ready.runs[i].file |= SX_RUN_STORED;
+}
+
+void
+sx_pending_stored(SxPending *p, void (*stored) (void *arg, const SxRun *run), void *arg)
+{
+	xids_iterator iterator;
+	XidEntry   *entry;
+	dlist_iter	iter;
+
+	if (p->nstored == 0)
+		return;
+	xids_start_iterate(p->by_xid, &iterator);
+	while ((entry = xids_iterate(p->by_xid, &iterator)) != NULL)
+	{
+		PendingTx  *tx = entry->tx;
+
+		for (uint32 i = 0; tx->stored && i < tx->ready.nruns; i++)
+			if ((tx->ready.runs[i].file & SX_RUN_STORED) != 0)
+				stored(arg, &tx->ready.runs[i]);
+	}
+	dlist_foreach(iter, &p->ready)
+	{
+		PendingTx  *tx = (PendingTx *) dlist_container(SxReady, node, iter.cur);
+
+		for (uint32 i = 0; tx->stored && i < tx->ready.nruns; i++)
+			if ((tx->ready.runs[i].file & SX_RUN_STORED) != 0)
+				stored(arg, &tx->ready.runs[i]);
+	}
+}
+
+void
+sx_pending_load(SxPending *p, const SxRun *run)
+{
+	bool		found;
+	XidEntry   *entry = xids_insert(p->by_xid, run->xid, &found);
+
+	if (!found)
+	{
+		entry->tx = new_tx(p, run->xid);
+		p->oldest = Min(p->oldest, widen(p, run->xid));
+	}
+	if (!entry->tx->stored)
+		p->nstored++;
+	entry->tx->stored = true;
+	append_run(p, entry->tx, run->file | SX_RUN_STORED, run->block, run->first, run->count, run->xid);
+}
+
+void
+sx_pending_loaded(SxPending *p, XLogRecPtr upto)
+{
+	p->skip_below = upto;
+	p->stored_upto = upto;
+	p->stored_version++;
 }
 
 static uint64
@@ -542,14 +687,14 @@ widen(SxPending *p, TransactionId xid)
 	return sx_widen_xid_near(p->reference, xid);
 }
 
+/* not linked by LSN yet */
 static PendingTx *
-new_tx(SxPending *p, TransactionId xid, XLogRecPtr lsn)
+new_tx(SxPending *p, TransactionId xid)
 {
 	PendingTx  *tx = MemoryContextAlloc(p->txs, sizeof(PendingTx));
 
 	memset(tx, 0, sizeof(PendingTx));
 	tx->xid = xid;
-	tx->ready.first_lsn = lsn;
 	tx->ready.runs = &tx->first_run;
 	tx->ready.maxruns = 1;
 	return tx;
@@ -560,6 +705,8 @@ free_tx(SxPending *p, PendingTx *tx)
 {
 	if (p->last_tx == tx)
 		p->last_tx = NULL;
+	if (tx->stored)
+		p->nstored--;
 	if (tx->ready.runs != &tx->first_run)
 		pfree(tx->ready.runs);
 	pfree(tx);
@@ -567,11 +714,13 @@ free_tx(SxPending *p, PendingTx *tx)
 
 /* While reading WAL the new one is the last; after a file scan it may be any */
 static void
-insert_by_lsn(SxPending *p, PendingTx *tx)
+insert_by_lsn(SxPending *p, PendingTx *tx, XLogRecPtr lsn)
 {
-	XLogRecPtr	lsn = tx->ready.first_lsn;
 	dlist_node *place;
 
+	Assert(!tx->linked);
+	tx->linked = true;
+	tx->ready.first_lsn = lsn;
 	if (dlist_is_empty(&p->by_lsn) ||
 		dlist_tail_element(PendingTx, by_lsn, &p->by_lsn)->ready.first_lsn <= lsn)
 	{
@@ -596,9 +745,23 @@ insert_by_lsn(SxPending *p, PendingTx *tx)
 static void
 unlink_by_lsn(SxPending *p, PendingTx *tx)
 {
+	if (!tx->linked)
+		return;
 	if (p->lsn_hint == tx)
 		p->lsn_hint = NULL;
 	dlist_delete(&tx->by_lsn);
+	tx->linked = false;
+	tx->ready.first_lsn = InvalidXLogRecPtr;
+}
+
+/* WAL must be kept from here at the latest */
+static void
+hold_from(SxPending *p, PendingTx *tx, XLogRecPtr lsn)
+{
+	if (tx->linked && tx->ready.first_lsn <= lsn)
+		return;
+	unlink_by_lsn(p, tx);
+	insert_by_lsn(p, tx, lsn);
 }
 
 /* Out of the hash table, but not out of by_lsn; NULL: it has no addresses */
@@ -693,13 +856,23 @@ append_runs_of(SxPending *p, PendingTx *tx, const PendingTx *from, const uint32 
 {
 	reserve_runs(p, tx, (uint64) tx->ready.nruns + from->ready.nruns);
 	tx->ready.early |= from->ready.early && map == NULL;
+	if (from->stored && !tx->stored)
+	{
+		tx->stored = true;
+		p->nstored++;
+	}
 	for (uint32 i = 0; i < from->ready.nruns; i++)
 	{
 		const SxRun *run = &from->ready.runs[i];
-		uint32		file = map != NULL ? map[SxRunFile(run)] : run->file;
+		uint32		file = run->file;
 
-		if (file != PG_UINT32_MAX)
-			append_run(p, tx, file, run->block, run->first, run->count, run->xid);
+		if (map != NULL)
+		{
+			if (map[SxRunFile(run)] == PG_UINT32_MAX)
+				continue;
+			file = map[SxRunFile(run)] | (run->file & SX_RUN_STORED);
+		}
+		append_run(p, tx, file, run->block, run->first, run->count, run->xid);
 	}
 }
 

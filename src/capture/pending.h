@@ -50,7 +50,9 @@ typedef struct SxPending SxPending;
  * set in SxRun.file.
  */
 #define SX_RUN_EARLY		(1U << 31)
-#define SxRunFile(run)		((run)->file & ~SX_RUN_EARLY)
+/* This run is kept with the stored positions (open_rows.h): no WAL needs to lead to it again */
+#define SX_RUN_STORED		(1U << 30)
+#define SxRunFile(run)		((run)->file & ~(SX_RUN_EARLY | SX_RUN_STORED))
 
 extern SxPending *sx_pending_create(MemoryContext parent);
 extern void sx_pending_destroy(SxPending *p);
@@ -87,9 +89,24 @@ extern void sx_pending_drop_file(SxPending *p, uint32 file,
 /* lowest first_lsn of all that is pending or ready, or InvalidXLogRecPtr */
 extern XLogRecPtr sx_pending_first_lsn(SxPending *p);
 /*
- * Moves everything from one to the other, file numbers translated by map[]
- * (PG_UINT32_MAX: drop the run); used when a view joins the consumer.
+ * Addresses of open transactions that are stored, so that no WAL is held for them.  Storing takes
+ * all that is pending; false if that is more than max_runs.  The caller has read WAL up to upto.
  */
-extern void sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map);
+extern bool sx_pending_store(SxPending *p, XLogRecPtr upto, uint64 max_runs);
+/* changes when more is to be stored; 0: there is nothing to store */
+extern uint64 sx_pending_stored_version(SxPending *p);
+extern XLogRecPtr sx_pending_stored_upto(SxPending *p);
+extern uint64 sx_pending_open_runs(SxPending *p);	/* of transactions without a commit record */
+/* all stored runs, those of one id not necessarily in one call */
+extern void sx_pending_stored(SxPending *p, void (*stored) (void *arg, const SxRun *run), void *arg);
+/* what was stored once; before WAL is read.  Records below upto add nothing to these ids */
+extern void sx_pending_load(SxPending *p, const SxRun *run);
+extern void sx_pending_loaded(SxPending *p, XLogRecPtr upto);
+/*
+ * Moves everything from one to the other, file numbers translated by map[]
+ * (PG_UINT32_MAX: drop the run); used when a view joins the consumer.  Both have read WAL up to
+ * read_lsn.
+ */
+extern void sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map, XLogRecPtr read_lsn);
 
 #endif							/* SX_PENDING_H */

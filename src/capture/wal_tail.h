@@ -21,6 +21,7 @@ typedef struct SxCapture
 	uint64		rows;
 	uint64		partition_moves;
 	bool		unreadable;		/* WAL at read_lsn is there but makes no sense */
+	XLogRecPtr	store_tried;	/* open_rows.c looked at what could be stored */
 	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
 	struct SxWalTail *tail;
 } SxCapture;

@@ -87,7 +87,8 @@ enum
 	POS_SCAN_NODES,
 	POS_SCAN_FILE,
 	POS_SCAN_BLOCK,
-	POS_NCOLUMNS = POS_SCAN_BLOCK
+	POS_OPEN_ROWS,
+	POS_NCOLUMNS = POS_OPEN_ROWS
 };
 
 /* columns of streamext.lost_interval */
@@ -846,6 +847,8 @@ read_position(Relation rel, HeapTuple tup)
 	SxStoredPosition *pos = palloc0(sizeof(SxStoredPosition));
 	uint64		writer;
 	int			nnodes;
+	Datum		open_rows;
+	bool		isnull;
 
 	pos->viewid = DatumGetObjectId(require(tup, POS_VIEW, rel));
 	pos->position = sx_position_from_datum(require(tup, POS_POSITION, rel));
@@ -861,9 +864,13 @@ read_position(Relation rel, HeapTuple tup)
 						pos->viewid, pos->nfiles, nnodes)));
 	pos->rows_consumed = DatumGetInt64(require(tup, POS_ROWS_CONSUMED, rel));
 	pos->wal_only = DatumGetBool(require(tup, POS_WAL_ONLY, rel));
+	pos->position->wal_only = pos->wal_only;
 	pos->complete_at = DatumGetTimestampTz(require(tup, POS_COMPLETE_AT, rel));
 	if (!heap_attisnull(tup, POS_SCAN_POSITION, RelationGetDescr(rel)))
 		pos->scan = read_scan(rel, tup);
+	open_rows = heap_getattr(tup, POS_OPEN_ROWS, RelationGetDescr(rel), &isnull);
+	if (!isnull)
+		pos->open_rows = DatumGetByteaPCopy(open_rows);
 
 	/*
 	 * The raw xmin outlives freezing but not dump, restore or a hand-written copy.  Only its
@@ -919,7 +926,7 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	/* the id that becomes the row's xmin: a sub-transaction's, if we are in one */
 	values[POS_WRITER - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
 	values[POS_STORED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	values[POS_WAL_ONLY - 1] = BoolGetDatum(pos->wal_only);
+	values[POS_WAL_ONLY - 1] = BoolGetDatum(pos->position->wal_only);
 	values[POS_COMPLETE_AT - 1] = TimestampTzGetDatum(pos->complete_at != 0 ? pos->complete_at :
 													  GetCurrentTransactionStartTimestamp());
 	if (pos->scan != NULL)
@@ -940,6 +947,9 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 		}
 	}
 	memset(replace, true, sizeof(replace));
+	nulls[POS_OPEN_ROWS - 1] = pos->open_rows == NULL;
+	values[POS_OPEN_ROWS - 1] = PointerGetDatum(pos->open_rows);
+	replace[POS_OPEN_ROWS - 1] = pos->new_open_rows;
 
 	rel = table_open(our_relation(VIEW_POSITION), RowExclusiveLock);
 	scan = scan_by_oid(rel, VIEW_POSITION_PKEY, POS_VIEW, pos->viewid, NULL);

@@ -77,6 +77,8 @@ typedef struct SxStoredPosition
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
 								 * belongs to scan->upto */
+	bytea	   *open_rows;		/* addresses below start_lsn, of open transactions (open_rows.h); or NULL */
+	bool		new_open_rows;	/* storing: replace what is there */
 	bool		ours;			/* written in this database, by this row's xmin */
 	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;

@@ -41,6 +41,7 @@ typedef struct Detached
 	dsa_pointer dead_letters;
 	dsa_pointer position;
 	dsa_pointer files;
+	dsa_pointer open_rows;
 } Detached;
 
 static uint32 round_buckets(uint64 n);
@@ -180,7 +181,8 @@ make_room(SxDb *db, SxView *v)
 
 bool
 sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_lsn,
-			int nfiles, const Oid *rels, const Oid *nodes)
+			int nfiles, const Oid *rels, const Oid *nodes,
+			const bytea *open_rows, bool new_open_rows)
 {
 	dsa_area   *area = sx_db_area(db);
 	SxGeneration *gen = sx_gen_at(v, v->open_gen);
@@ -188,6 +190,7 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 	dsa_pointer position_dp;
 	dsa_pointer files_dp;
 	dsa_pointer buckets_dp;
+	dsa_pointer open_dp = InvalidDsaPointer;
 	uint32	   *files;
 	uint32		nbuckets;
 
@@ -198,6 +201,8 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 	nbuckets = Min(round_buckets(gen->nentries), gen->nbuckets);
 	position_dp = allocate_reserved(area, position_size);
 	files_dp = allocate_reserved(area, sizeof(uint32) * (1 + 2 * (Size) nfiles));
+	if (open_rows)
+		open_dp = allocate_reserved(area, VARSIZE(open_rows));
 	buckets_dp = sx_buckets_allocate(area, nbuckets);
 	if (!DsaPointerIsValid(buckets_dp))
 	{
@@ -211,8 +216,11 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 			b->nbuckets = nbuckets;
 		}
 	}
-	if (!DsaPointerIsValid(position_dp) || !DsaPointerIsValid(files_dp) || !DsaPointerIsValid(buckets_dp))
+	if (!DsaPointerIsValid(position_dp) || !DsaPointerIsValid(files_dp) || !DsaPointerIsValid(buckets_dp) ||
+		(open_rows && !DsaPointerIsValid(open_dp)))
 	{
+		if (DsaPointerIsValid(open_dp))
+			dsa_free(area, open_dp);
 		if (DsaPointerIsValid(position_dp))
 			dsa_free(area, position_dp);
 		if (DsaPointerIsValid(files_dp))
@@ -231,10 +239,15 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 		files[2 + 2 * i] = nodes[i];
 	}
 
+	if (open_rows)
+		memcpy(dsa_get_address(area, open_dp), open_rows, VARSIZE(open_rows));
+
 	sx_lock_publish_exclusive(db);
 	gen->position = position_dp;
 	gen->start_lsn = start_lsn;
 	gen->files = files_dp;
+	gen->open_rows = open_dp;
+	gen->new_open_rows = new_open_rows;
 	gen->bytes += position_size;
 	gen->state = SX_GEN_SEALED;
 	start_generation(v, v->open_gen + 1, buckets_dp, nbuckets);
@@ -340,6 +353,7 @@ detach(SxView *v, SxGeneration *gen, Detached *d)
 	d->dead_letters = gen->dead_letters;
 	d->position = gen->position;
 	d->files = gen->files;
+	d->open_rows = gen->open_rows;
 	memset(gen, 0, sizeof(SxGeneration));
 	gen->state = SX_GEN_FREE;
 }
@@ -385,6 +399,8 @@ free_detached(dsa_area *area, const Detached *d)
 		dsa_free(area, d->position);
 	if (DsaPointerIsValid(d->files))
 		dsa_free(area, d->files);
+	if (DsaPointerIsValid(d->open_rows))
+		dsa_free(area, d->open_rows);
 }
 
 /* the ring is empty afterwards and can be opened again; numbers go on */

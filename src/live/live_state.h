@@ -66,7 +66,8 @@ extern bool sx_gen_open(SxDb *db, SxView *v, uint32 nbuckets);
 /* seals the open one with what the flush will store (allocates: call without the lock) and opens
  * the next; false: not possible now (no memory, ring full, or one is sealed already) */
 extern bool sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_lsn,
-						int nfiles, const Oid *rels, const Oid *nodes);
+						int nfiles, const Oid *rels, const Oid *nodes,
+						const bytea *open_rows, bool new_open_rows);
 extern SxGeneration *sx_gen_sealed(SxView *v);	/* the oldest sealed, or NULL */
 /* frees flushed generations that no snapshot in this database can need; force: all flushed ones
  * (call without the lock; consumer only) */

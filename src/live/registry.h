@@ -51,6 +51,8 @@ typedef struct SxGeneration
 	dsa_pointer position;		/* SxPosition */
 	XLogRecPtr	start_lsn;
 	dsa_pointer files;			/* uint32 n, then n pairs of Oid (leaf, file number) */
+	dsa_pointer open_rows;		/* bytea (capture/open_rows.h); Invalid: none */
+	bool		new_open_rows;	/* replace what is stored */
 	int64		rows;			/* stream rows merged in */
 } SxGeneration;
 

@@ -61,6 +61,7 @@ CREATE TABLE streamext.view_position
 	scan_nodes pg_catalog.oid[],
 	scan_file pg_catalog.int4,
 	scan_block pg_catalog.int8,
+	open_rows pg_catalog.bytea,
 	CONSTRAINT view_position_pkey PRIMARY KEY (view)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE streamext.view_position IS
@@ -71,6 +72,9 @@ COMMENT ON COLUMN streamext.view_position.complete_at IS
 'every transaction that ended before is in the position';
 COMMENT ON COLUMN streamext.view_position.scan_position IS
 'a full scan is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
+
+COMMENT ON COLUMN streamext.view_position.open_rows IS
+'where rows of transactions lie that were open when the position was stored, so that no WAL is kept for them';
 
 -- Rows that were removed before a view had read them.
 CREATE TABLE streamext.lost_interval

@@ -27,6 +27,7 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/delta_scan.h"
+#include "capture/open_rows.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "executor/spi.h"
@@ -48,6 +49,8 @@
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
 /* rows that are computed before they are written, with the position */
 #define WRITE_ROWS		2000000
+/* addresses of open transactions that are stored */
+#define OPEN_ROWS_BYTES	(8 * 1024 * 1024)
 /* looks for a lock that is not free, 100 ms apart */
 #define LOCK_TRIES		300
 /* pause between looks at open transactions */
@@ -309,6 +312,7 @@ build_history(void)
 	memset(&pos, 0, sizeof(pos));
 	pos.viewid = sx_builder.def->viewid;
 	pos.seq = sx_builder.seq;
+	pos.new_open_rows = true;	/* none: what was open then has ended */
 
 	l0 = GetXLogInsertRecPtr();
 	SX_STOP_POINT_OF(history_begin, sx_builder.def->viewid);
@@ -577,6 +581,8 @@ catch_up(SxStoredPosition *stored)
 		if (e->fresh && e->member_before)
 			sx_builder.nlost = -1;
 	}
+	sx_open_rows_load(tail->capture, stored->open_rows);
+	sx_builder.stored_version = sx_pending_stored_version(tail->capture->pending);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 
@@ -668,6 +674,10 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	MemoryContextSwitchTo(TopMemoryContext);
 	stored->position = sx_position_copy(stored->position);
 	MemoryContextSwitchTo(turn);
+	sx_open_rows_relieve(tail->capture, OPEN_ROWS_BYTES);
+	stored->new_open_rows = sx_builder.stored_version != sx_pending_stored_version(pending);
+	stored->open_rows = stored->new_open_rows ?
+		sx_open_rows_pack(tail->capture, sx_builder.def->streamid) : NULL;
 	first = sx_pending_first_lsn(pending);
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
@@ -678,6 +688,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 		stored->complete_at = at;
 	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);
 	sx_builder_commit(stored);
+	sx_builder.stored_version = sx_pending_stored_version(pending);
 	SX_STOP_POINT_OF(catch_up_committed, sx_builder.def->viewid);
 	sx_builder_protect(stored->position->xmin, stored->start_lsn);
 	return nheld == 0 && !tail->has_fresh && !tail->stale;

@@ -24,6 +24,7 @@ typedef struct SxBuilder
 	Tuplestorestate *rows;		/* results not written yet */
 	List	   *letters;		/* dead letters not written yet */
 	int64		nrows;			/* stream rows in them */
+	uint64		stored_version; /* of the open rows stored last */
 	int64		nlost;			/* rows that were gone, not reported yet; -1: not known how many */
 	TimestampTz lost_from;		/* such rows were committed after this */
 	uint64		seq;			/* of the stored position that history replaces */

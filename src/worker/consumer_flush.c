@@ -10,6 +10,7 @@
 
 #include "access/transam.h"
 #include "access/xact.h"
+#include "capture/open_rows.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "utils/memutils.h"
@@ -27,6 +28,9 @@
 /* how often freed generations are looked for */
 #define FREE_INTERVAL_MS	100
 
+/* the part of live_memory that addresses of open transactions may take when they are stored */
+#define OPEN_ROWS_PART		8
+
 static bool may_seal(Consumer *c);
 static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
@@ -43,6 +47,9 @@ sx_consumer_flush(Consumer *c)
 	bool		sealed = false;
 	ListCell   *lc;
 	bool		look_for_free = TimestampDifferenceExceeds(c->last_free, now, FREE_INTERVAL_MS);
+
+	/* the oldest open transaction decides what WAL is kept: for long only in a table */
+	sx_open_rows_relieve(c->tail->capture, (Size) sx_live_memory * 1024 / OPEN_ROWS_PART);
 
 	/* a request covers all that was published when it is seen */
 	if (c->flush_request == 0)
@@ -175,6 +182,8 @@ seal(Consumer *c, LiveView *lv)
 	Oid		   *rels;
 	Oid		   *nodes;
 	int			n;
+	uint64		version = sx_pending_stored_version(c->tail->capture->pending);
+	bytea	   *open_rows = NULL;
 
 	/* nothing has changed since the last seal: a request or pause needs no write */
 	if (!has_open_rows(v) && lv->sealed &&
@@ -193,12 +202,17 @@ seal(Consumer *c, LiveView *lv)
 	v->complete_at = c->complete_at;
 	n = sx_consumer_files(c, lv->def->streamid, &rels, &nodes);
 	SX_STOP_POINT_OF(seal_begin, v->viewid);
-	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
+	if (version != lv->stored_version)
+		open_rows = sx_open_rows_pack(c->tail->capture, lv->def->streamid);
+	if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes,
+					 open_rows, version != lv->stored_version))
 	{
 		sx_gen_free_flushed(db, v, true);
-		if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes))
+		if (!sx_gen_seal(db, v, c->position, start_lsn, n, rels, nodes,
+						 open_rows, version != lv->stored_version))
 			return false;
 	}
+	lv->stored_version = version;
 	SX_STOP_POINT_OF(sealed, v->viewid);
 
 	if (lv->sealed)

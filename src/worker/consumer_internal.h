@@ -34,6 +34,7 @@ typedef struct LiveView
 	bool		flush_wanted;	/* by the request being carried out */
 	SxPosition *sealed;			/* position at the last seal, in context */
 	XLogRecPtr	sealed_lsn;
+	uint64		stored_version; /* of the open rows sealed last; see sx_pending_stored_version */
 	uint64		flush_gen;		/* the last one that the request being carried out waits for */
 	/* leaving the shared position: */
 	struct LeftAt *left;		/* where it stood; flushed before its live state goes */

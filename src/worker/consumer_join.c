@@ -14,6 +14,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
+#include "capture/open_rows.h"
 #include "catalog/definitions.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -211,6 +212,7 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	sx_tail_set_streams(own, list_make1_oid(lv->def->streamid));
 	sx_file_map_refresh(own->capture->map, own->streams, false);
 	own->has_fresh = sx_file_map_compare(own->capture->map, pos->nfiles, pos->file_rels, pos->file_nodes);
+	sx_open_rows_load(own->capture, pos->open_rows);
 	found = sx_tail_scan_fresh(own, pos->position, sx_position_to_snapshot(c->position),
 							   c->turn, &complete);
 	PopActiveSnapshot();
@@ -306,6 +308,8 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	lv->shared->last_seal = now;
 	SpinLockRelease(&db->mutex);
 	lv->sealed_lsn = pos->start_lsn;
+	/* what is stored is not what this capture would store */
+	lv->stored_version = pos->open_rows ? PG_UINT64_MAX : 0;
 
 	foreach(lc, taken)
 		sx_pending_remove(pending, lfirst(lc));
@@ -373,7 +377,7 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 			c->tail->has_fresh = true;
 		}
 	}
-	sx_pending_merge(pending, own->capture->pending, map);
+	sx_pending_merge(pending, own->capture->pending, map, c->tail->capture->read_lsn);
 	sx_consumer_leave_gained(c, lv, own_map);
 }
 

@@ -359,6 +359,8 @@ store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
 	stored->position = dsa_get_address(area, gen->position);
 	stored->start_lsn = gen->start_lsn;
 	stored->seq++;
+	stored->open_rows = DsaPointerIsValid(gen->open_rows) ? dsa_get_address(area, gen->open_rows) : NULL;
+	stored->new_open_rows = gen->new_open_rows;
 	stored->rows_consumed += gen->rows;
 	stored->complete_at = v->complete_at;
 	stored->nfiles = files[0];

@@ -117,6 +117,9 @@ take_snapshot(SxStoredPosition *stored, XLogRecPtr l0)
 
 	stored->scan = scan;
 	stored->start_lsn = l0;
+	/* what was open when the position was stored has ended */
+	stored->open_rows = NULL;
+	stored->new_open_rows = true;
 	if (sx_builder.v->exposed)
 		sx_builder_report_lost(-1);
 	sx_builder_begin_results();

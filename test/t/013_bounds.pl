@@ -1,0 +1,181 @@
+# I7: memory, WAL and flushes are bounded, and what is bounded stays exact (I1).
+#
+# The same at full size is in test/long/002_big.pl.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use StreamextTest;
+use Test::More;
+
+allow_in_log('terminated by signal 9: Killed');
+my $node = new_node('bounds', settings => <<'CONF');
+fsync = off
+wal_recycle = off
+autovacuum = off
+CONF
+new_database($node, 'app');
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE ev (k int NOT NULL, v int);
+CREATE TABLE other (x int);
+CREATE TABLE parts (k int NOT NULL, v int) PARTITION BY LIST (k);
+CREATE TABLE parts_0 PARTITION OF parts FOR VALUES IN (0);
+CREATE TABLE parts_1 PARTITION OF parts DEFAULT;
+CREATE MATERIALIZED VIEW by_key WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS total FROM ev GROUP BY k;
+CREATE MATERIALIZED VIEW by_part WITH (streamext.continuous) AS SELECT k, count(*) AS n FROM parts GROUP BY k;
+CREATE MATERIALIZED VIEW part_0 WITH (streamext.continuous) AS SELECT count(*) AS n, sum(v) AS total FROM parts_0;
+SQL
+is($node->safe_psql('app', 'SELECT streamext.wait_for()'), 't', 'live');
+
+# WAL that has nothing to do with streams
+sub write_wal
+{
+	my ($megabytes) = @_;
+	$node->safe_psql('app', "DO \$\$ BEGIN FOR i IN 1..$megabytes LOOP
+		PERFORM pg_logical_emit_message(false, 'test', repeat('x', 1000000)); END LOOP; END \$\$");
+	return;
+}
+
+sub finish_session
+{
+	my ($session) = @_;
+	$session->{in} .= "\\q\n";
+	eval { $session->{run}->finish; };
+	return;
+}
+
+sub query
+{
+	return $node->safe_psql('app', shift);
+}
+
+#
+# Sub-transactions that run are in the stored position, also when the server's list has overflowed.
+#
+{
+	my $few = background($node, 'app');
+	my $many = background($node, 'app');
+	statement($few, 'BEGIN');
+	statement($few, "SAVEPOINT s; INSERT INTO ev VALUES (1, $_)") for 1 .. 3;
+	my $few_xids = statement($few, 'SELECT string_agg(DISTINCT xmin::text, chr(44)) FROM ev');
+	query('INSERT INTO ev VALUES (0, 0)');
+	query('SELECT streamext.flush()');
+	is(query("SELECT count(*) FILTER (WHERE pg_visible_in_snapshot(x::xid8, position)) || ' ' || count(*)
+		FROM streamext.view_position, string_to_table('$few_xids', ',') x WHERE view = 'by_key'::regclass"), '0 3',
+		'running sub-transactions are not in the position');
+
+	statement($many, 'BEGIN');
+	statement($many, 'DO $$ BEGIN FOR i IN 1..500 LOOP
+		BEGIN INSERT INTO ev VALUES (2, i); EXCEPTION WHEN division_by_zero THEN END;
+		BEGIN INSERT INTO ev VALUES (2, i); RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN END;
+		END LOOP; END $$');
+	my $many_xids = statement($many, 'SELECT string_agg(DISTINCT xmin::text, chr(44)) FROM ev WHERE k = 2');
+	query('INSERT INTO ev VALUES (0, 0)');
+	query('SELECT streamext.flush()');
+	is(query("SELECT count(*) FILTER (WHERE pg_visible_in_snapshot(x::xid8, position)) || ' ' || count(*) || ' ' || bool_or(wal_only)
+		FROM streamext.view_position, string_to_table('$few_xids,$many_xids', ',') x WHERE view = 'by_key'::regclass"), '0 503 false',
+		'nor those of a transaction with more than the server lists');
+	statement($many, 'COMMIT');
+	statement($few, 'ROLLBACK TO s; COMMIT');
+	oracle($node, 'app', 'by_key', 'sub-transactions');
+
+	# beyond 65,536 they are not listed: the WAL path needs none
+	statement($many, 'BEGIN');
+	statement($many, 'DO $$ BEGIN FOR i IN 1..100000 LOOP
+		BEGIN INSERT INTO ev VALUES (3, i); EXCEPTION WHEN division_by_zero THEN END; END LOOP; END $$');
+	query('INSERT INTO ev VALUES (0, 0)');
+	query('SELECT streamext.flush()');
+	is(query("SELECT wal_only FROM streamext.view_position WHERE view = 'by_key'::regclass"), 't',
+		'100,000 sub-transactions: the position says that it is for WAL only');
+	statement($many, 'COMMIT');
+	oracle($node, 'app', 'by_key', '100,000 sub-transactions');
+	query('INSERT INTO ev VALUES (0, 0)');
+	query('SELECT streamext.flush()');
+	is(query("SELECT wal_only FROM streamext.view_position WHERE view = 'by_key'::regclass"), 'f', 'complete again');
+	finish_session($_) for ($few, $many);
+}
+
+#
+# Open transactions hold no WAL for long: their addresses are stored with the positions.
+#
+# the longest way from a stored start to the end of WAL, and the slot's, in MB
+my $held = "SELECT max(pg_wal_lsn_diff(pg_current_wal_lsn(), lsn))::bigint / 1000000 < 100 FROM
+	(SELECT start_lsn AS lsn FROM streamext.view_position
+	 UNION ALL SELECT restart_lsn FROM pg_replication_slots WHERE slot_name LIKE 'streamext%') x";
+
+sub let_go
+{
+	my ($name) = @_;
+	# writes are noticed while rows of the stream come in, too
+	for my $i (1 .. 4)
+	{
+		write_wal(40);
+		query('INSERT INTO ev VALUES (0, 0); INSERT INTO parts VALUES (0, 1), (1, 1)');
+	}
+	ok(query_until($node, 'app', $held, 't', 60), "$name: little WAL is held");
+	return;
+}
+
+{
+	my $idle = background($node, 'app');
+	my $undone = background($node, 'app');
+	my $both = background($node, 'app');
+	statement($idle, 'BEGIN; INSERT INTO ev SELECT 10, i FROM generate_series(1, 1000) i; SAVEPOINT s;
+		INSERT INTO ev SELECT 11, i FROM generate_series(1, 1000) i; SAVEPOINT t; INSERT INTO ev VALUES (12, 1)');
+	statement($undone, 'BEGIN; INSERT INTO ev SELECT 20, i FROM generate_series(1, 100) i;
+		INSERT INTO parts SELECT 20, i FROM generate_series(1, 100) i');
+	statement($both, 'BEGIN; INSERT INTO parts SELECT i % 2, i FROM generate_series(1, 100) i; SAVEPOINT s;
+		INSERT INTO parts SELECT i % 2, i FROM generate_series(1, 100) i');
+	query("BEGIN; INSERT INTO ev VALUES (30, 1); SAVEPOINT s; INSERT INTO parts VALUES (0, 30), (30, 30); RELEASE s;
+		PREPARE TRANSACTION 'p'");
+	query("BEGIN; INSERT INTO ev VALUES (31, 1); PREPARE TRANSACTION 'q'");
+	let_go('idle transactions');
+	is(query("SELECT count(*) FROM streamext.view_position WHERE open_rows IS NOT NULL"), '3', 'addresses are stored');
+
+	# another consumer begins with them; so does a view that was paused
+	statement($idle, 'ROLLBACK TO t; INSERT INTO ev VALUES (13, 1)');
+	query("SELECT streamext.pause('part_0')");
+	ok(query_until($node, 'app', "SELECT state FROM streamext.status WHERE view = 'part_0'::regclass", 'paused', 60), 'paused');
+	my ($consumer) = worker_pids($node, 'consumer', 'app');
+	query("SELECT pg_terminate_backend($consumer)");
+	query("SELECT streamext.resume('part_0')");
+	oracle($node, 'app', $_, 'with another consumer') for qw(by_key by_part part_0);
+	statement($idle, 'INSERT INTO ev VALUES (10, 7)');
+	let_go('again');
+	statement($undone, 'ROLLBACK');
+	statement($both, 'ROLLBACK TO s; INSERT INTO parts VALUES (0, 5), (1, 5); COMMIT');
+	oracle($node, 'app', $_, 'after COMMIT and ROLLBACK') for qw(by_key by_part part_0);
+
+	# a crash: what was open is gone, what was prepared is not
+	statement($undone, 'BEGIN; INSERT INTO ev VALUES (21, 1); INSERT INTO parts VALUES (21, 1)');
+	let_go('before a crash');
+	my $pid = $node->{_pid};
+	$node->kill9;
+	finish_session($_) for ($idle, $undone, $both);
+	wait_until('the killed server to be gone', 30, sub { !kill(0, $pid) });
+	$node->start;
+	wait_ready($node);
+	oracle($node, 'app', $_, 'after a crash') for qw(by_key by_part part_0);
+	query("COMMIT PREPARED 'p'");
+	query("ROLLBACK PREPARED 'q'");
+	oracle($node, 'app', $_, 'prepared transactions after a crash') for qw(by_key by_part part_0);
+	let_go('nothing open');
+	query('INSERT INTO ev VALUES (0, 0); INSERT INTO parts VALUES (0, 1)');
+	query('SELECT streamext.flush()');
+	is(query("SELECT count(*) FROM streamext.view_position WHERE open_rows IS NOT NULL"), '0', 'nothing is stored any more');
+
+	# the transaction itself truncates what it has inserted
+	my $again = background($node, 'app');
+	statement($again, 'BEGIN; INSERT INTO ev VALUES (40, 1)');
+	let_go('before a commit');
+	statement($again, 'COMMIT');
+	oracle($node, 'app', 'by_key', 'a commit long after its rows');
+	finish_session($again);
+}
+
+$node->stop;
+done_testing();
