@@ -582,7 +582,7 @@ catch_up(SxStoredPosition *stored)
 			sx_builder.nlost = -1;
 	}
 	sx_open_rows_load(tail->capture, stored->open_rows);
-	sx_builder.stored_version = sx_pending_stored_version(tail->capture->pending);
+	sx_builder.stored_version = stored->open_rows ? PG_UINT64_MAX : 0;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 

@@ -185,8 +185,8 @@ seal(Consumer *c, LiveView *lv)
 	uint64		version = sx_pending_stored_version(c->tail->capture->pending);
 	bytea	   *open_rows = NULL;
 
-	/* nothing has changed since the last seal: a request or pause needs no write */
-	if (!has_open_rows(v) && lv->sealed &&
+	/* little has changed since the last seal: a request or pause needs no write */
+	if (!has_open_rows(v) && lv->sealed && start_lsn <= lv->sealed_lsn + IDLE_FLUSH_BYTES &&
 		sx_position_covers(lv->sealed, c->position))
 	{
 		lv->flush_wanted = false;
@@ -247,7 +247,7 @@ seal_left(Consumer *c, LiveView *lv)
 		return false;
 	sx_gen_free_flushed(c->db, lv->shared, true);
 	return sx_gen_seal(c->db, lv->shared, left->position, left->start_lsn, left->nfiles,
-					   left->rels, left->nodes);
+					   left->rels, left->nodes, left->open_rows, left->new_open_rows);
 }
 
 /*

@@ -51,6 +51,8 @@ typedef struct LeftAt
 	int			nfiles;
 	Oid		   *rels;
 	Oid		   *nodes;
+	bytea	   *open_rows;
+	bool		new_open_rows;
 } LeftAt;
 
 

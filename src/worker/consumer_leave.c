@@ -16,6 +16,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
+#include "capture/open_rows.h"
 #include "catalog/pg_inherits.h"
 #include "miscadmin.h"
 #include "moment.h"
@@ -45,6 +46,8 @@ sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason)
 	left->position = sx_position_copy(c->position);
 	left->start_lsn = sx_consumer_start_lsn(c);
 	left->nfiles = sx_consumer_files(c, lv->def->streamid, &left->rels, &left->nodes);
+	left->new_open_rows = lv->stored_version != sx_pending_stored_version(c->tail->capture->pending);
+	left->open_rows = left->new_open_rows ? sx_open_rows_pack(c->tail->capture, lv->def->streamid) : NULL;
 	MemoryContextSwitchTo(old);
 
 	lv->left = left;
@@ -65,6 +68,8 @@ sx_consumer_end_leave(LiveView *lv)
 	pfree(lv->left->position);
 	pfree(lv->left->rels);
 	pfree(lv->left->nodes);
+	if (lv->left->open_rows)
+		pfree(lv->left->open_rows);
 	pfree(lv->left);
 	lv->left = NULL;
 }
