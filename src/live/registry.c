@@ -132,6 +132,15 @@ sx_db_lookup(Oid dboid, bool create)
 	return found;
 }
 
+bool
+sx_db_all_taken(void)
+{
+	for (int i = 0; sx_shared != NULL && i < sx_shared->ndbs; i++)
+		if (!OidIsValid(sx_shared->dbs[i].dboid))
+			return false;
+	return sx_shared != NULL;
+}
+
 SxDb *
 sx_my_db(void)
 {

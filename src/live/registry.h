@@ -178,6 +178,7 @@ extern Size sx_registry_size(void);
 extern void sx_registry_init(void); /* in shmem_startup_hook */
 /* slot of a database; NULL if not there (or, with create, if max_databases is reached) */
 extern SxDb *sx_db_lookup(Oid dboid, bool create);
+extern bool sx_db_all_taken(void);	/* max_databases is reached */
 extern SxDb *sx_my_db(void);	/* lookup of MyDatabaseId, no create */
 extern void sx_db_free(SxDb *db);	/* the launcher's, for databases that are gone */
 /* the view's slot, without lock: the caller rechecks viewid (and incarnation) under publish */

@@ -400,6 +400,9 @@ reason_of(const SxViewDef *def, const ViewCopy *v, const DbCopy *d, bool may_see
 		return pstrdup("nothing is read with wal_level = minimal - Set wal_level = replica in postgresql.conf and restart the server.");
 	if (d->problem[0] != '\0')
 		return pstrdup(d->problem);
+	if (!d->found && sx_db_all_taken())
+		return psprintf("other databases take all places: streamext.max_databases is %d; raise it in postgresql.conf and restart the server",
+						sx_max_databases);
 	if (d->consumer_pid == 0)
 		return pstrdup("the consumer of this database is not running");
 	if (v->state == SX_VIEW_FAILED || v->failures > 0)

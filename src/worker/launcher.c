@@ -50,7 +50,7 @@ static void launcher_exit(int code, Datum arg);
 static bool is_running(BackgroundWorkerHandle **handle);
 static void serve(SxDb *db, Served *s);
 static BackgroundWorkerHandle *start_worker(SxDb *db, const char *type, const char *function);
-static void sweep(void);
+static bool sweep(void);
 
 void
 sx_launcher_register(void)
@@ -100,7 +100,13 @@ sx_launcher_main(Datum arg)
 			bool		look = sx_shared->sweep_wanted;
 
 			sx_shared->sweep_wanted = false;
-			sweep();
+			if (sweep())
+			{
+				/* a place is free: somebody may wait for it since the start */
+				list_free(scouted);
+				scouted = NIL;
+				look = true;
+			}
 			/* a database may have been copied together with its views */
 			if (look)
 				run_scouts();
@@ -294,14 +300,15 @@ start_worker(SxDb *db, const char *type, const char *function)
 	return NULL;
 }
 
-/* databases that are gone: their slot goes, and their place in shared memory */
-static void
+/* databases that are gone: their slot goes, and their place in shared memory; true if there was one */
+static bool
 sweep(void)
 {
 	/* one that is closed to connections for a while keeps its slot */
 	List	   *dbs = list_databases(CurrentMemoryContext, true);
 	Oid			slots[128];
 	int			n;
+	bool		freed = false;
 
 	for (int i = 0; i < sx_shared->ndbs; i++)
 	{
@@ -312,6 +319,7 @@ sweep(void)
 		{
 			(void) sx_slot_drop(db->dboid);
 			sx_db_free(db);
+			freed = true;
 		}
 	}
 
@@ -319,4 +327,5 @@ sweep(void)
 	for (int i = 0; i < n; i++)
 		if (!list_member_oid(dbs, slots[i]) && sx_db_lookup(slots[i], false) == NULL)
 			(void) sx_slot_drop(slots[i]);
+	return freed;
 }
