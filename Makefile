@@ -49,10 +49,14 @@ $(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
 # Tests and demo: see test/run.sh, test/t/030_chaos.pl, test/fuzz/ and test/demo/demo.pl.  They build in a temporary folder.
-.PHONY: test chaos demo fuzz help format-check
+.PHONY: test test-long chaos demo fuzz help format-check
 
 test:
 	@bash test/lib/enter.sh test
+
+# what takes minutes
+test-long:
+	@LONG=1 bash test/lib/enter.sh test
 
 chaos:
 	@bash test/lib/enter.sh chaos
@@ -72,6 +76,8 @@ help:
 	@echo 'make install                install into the server that pg_config names'
 	@echo 'make test                   run all tests on private servers'
 	@echo 'make test TESTS="dump ddl"  run only these'
+	@echo 'make test SANITIZE=1        with a library that checks its own memory accesses and arithmetic; slow'
+	@echo 'make test-long              tests that take minutes each, test/long/; TESTS="..." too'
 	@echo 'make chaos ROUNDS=100 SEED=7'
 	@echo '                            random work, commands and kills; all views compared after each round'
 	@echo 'make demo                   continuous views over a live replay of flights'

@@ -10,6 +10,8 @@
 # Regression files and isolation specs share one server, and each gets a fresh
 # database with the extension; TAP tests start servers of their own.
 #
+# LONG=1 runs test/long/NNN_NAME.pl, and nothing else: TAP tests that take minutes.
+# SANITIZE=1 runs them with a library that checks its memory accesses and arithmetic (build.sh).
 # TESTS="streams ddl" runs only tests of these names (wildcards allowed).
 # The last line is "N passed, N failed".
 #
@@ -22,6 +24,10 @@ data=$SX_TEMP/data
 log=$SX_TEMP/server.log
 pg_regress=$SX_PGXS/src/test/regress/pg_regress
 pg_isolation_regress=$SX_PGXS/src/test/isolation/pg_isolation_regress
+tap_folder=test/t
+tap_timeout=400
+[ -n "${LONG:-}" ] && tap_folder=test/long && tap_timeout=7200
+[ -n "${SANITIZE:-}" ] && tap_timeout=$((tap_timeout * 5))
 passed=0
 failed=0
 failures=()
@@ -44,6 +50,7 @@ wanted()
 files()
 {
 	local file found
+	[ -n "${LONG:-}" ] && [ "$1" != test/long ] && return
 	set +f
 	found=("$1"/*"$2")
 	set -f
@@ -131,6 +138,14 @@ scan_logs()
 		fi
 	done < <(find "$SX_TEMP" -name '*.log' -path '*log*' -type f ! -name build.log)
 	report log "no crash in any server log" $((found == 0)) "$found" 0
+
+	[ -n "${SANITIZE:-}" ] || return
+	found=0
+	for file in $(find "$SX_TEMP" -maxdepth 1 -name 'sanitizer.log*' -size +0); do
+		found=$((found + 1))
+		[ "$found" -gt 10 ] || grep -vE '^ *$|^=+$' "$file" | head -n 30
+	done
+	report log "no finding of the sanitizers" $((found == 0)) "$found" 0
 }
 
 compared=$( (files sql .sql; files test/isolation/specs .spec) | wc -l)
@@ -154,11 +169,11 @@ if [ "$compared" -gt 0 ]; then
 	fi
 fi
 
-for name in $(files test/t .pl); do
+for name in $(files $tap_folder .pl); do
 	started=${EPOCHREALTIME/./}
 	mkdir -p "$results/tap.$name"
 	PG_REGRESS=$pg_regress TESTDIR=$results/tap.$name PG_TEST_PORT_DIR=$SX_TEMP/ports \
-		timeout -k 5 400 perl test/lib/tap.pl "test/t/$name.pl" "$results/tap.$name/count" \
+		timeout -k 5 $tap_timeout perl test/lib/tap.pl "$tap_folder/$name.pl" "$results/tap.$name/count" \
 		-I"$SX_PGXS/src/test/perl" -Itest/t || true
 	if read -r ok not_ok <"$results/tap.$name/count" 2>/dev/null; then
 		report tap "$name" "$ok" "$not_ok" "$(seconds_since "$started")"
@@ -180,7 +195,7 @@ done
 	echo "no test of that name: ${TESTS:-}"
 	failed=1
 }
-if [ "$compared" -gt 0 ] || [ -n "$(files test/t .pl)" ]; then
+if [ "$compared" -gt 0 ] || [ -n "$(files $tap_folder .pl)" ]; then
 	scan_logs
 fi
 if [ "$failed" != 0 ]; then

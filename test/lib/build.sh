@@ -51,7 +51,25 @@ link_all "$sharedir/extension" "$root$sharedir/extension"
 echo "building with $("$SX_PG_CONFIG" --version)"
 started=$SECONDS
 options=("PG_CONFIG=$SX_PG_CONFIG" with_llvm=no)
-[ -n "${SX_WERROR:-}" ] && options+=(COPT=-Werror)
+flags=
+[ -n "${SX_WERROR:-}" ] && flags=-Werror
+# SANITIZE=1: our library checks its own memory accesses and arithmetic.  The server, which was built
+# without, must load the checkers first: a script in the place of its program sees to that.
+if [ -n "${SANITIZE:-}" ]; then
+	flags="-fsanitize=address,undefined -fno-omit-frame-pointer -g"
+	libasan=$("${CC:-gcc}" -print-file-name=libasan.so)
+	libubsan=$("${CC:-gcc}" -print-file-name=libubsan.so)
+	mv "$root$bindir/postgres" "$root$bindir/postgres.real"
+	cat >"$root$bindir/postgres" <<-WRAPPER
+		#!/usr/bin/env bash
+		export LD_PRELOAD="\${LD_PRELOAD:+\$LD_PRELOAD }$libasan $libubsan"
+		export ASAN_OPTIONS=detect_leaks=0:detect_stack_use_after_return=0:log_path=$SX_TEMP/sanitizer.log
+		export UBSAN_OPTIONS=print_stacktrace=1:log_path=$SX_TEMP/sanitizer.log
+		exec -a "\$0" "$root$bindir/postgres.real" "\$@"
+	WRAPPER
+	chmod +x "$root$bindir/postgres"
+fi
+options+=("COPT=$flags")
 # tests inject faults through hooks that nobody else's build has
 [ "$what" = test ] && options+=(SX_TESTING=1)
 make -s -j"$(nproc)" "${options[@]}" all >"$log" 2>&1 || fail "the build failed, see above"

@@ -1,0 +1,9 @@
+# What test/t/020_commands.pl does a few times, a hundred times.
+use strict;
+use warnings;
+
+use FindBin;
+
+$ENV{SX_TIMES} ||= 100;
+my $file = "$FindBin::RealBin/../t/020_commands.pl";
+defined do $file or die $@ || "$file: $!";
