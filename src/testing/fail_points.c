@@ -29,12 +29,14 @@
 
 #include <unistd.h>
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "access/xlogreader.h"
 #include "access/xlogutils.h"
 #include "catalog/indexing.h"
 #include "executor/spi.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "nodes/pg_list.h"
 #include "postmaster/bgworker.h"
@@ -226,16 +228,25 @@ sx_test_fail(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* sx_test_failed(): failures since the last sx_test_fail */
+/* sx_test_failed(): (fired bigint, seen bigint), since the last sx_test_fail */
 Datum
 sx_test_failed(PG_FUNCTION_ARGS)
 {
+	TupleDesc	desc;
+	Datum		values[2];
+	bool		isnull[2] = {0};
 	int64		fired;
+	int64		seen;
 
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
 	SpinLockAcquire(&sx_testing->mutex);
 	fired = sx_testing->fail.fired;
+	seen = sx_testing->fail.seen;
 	SpinLockRelease(&sx_testing->mutex);
-	PG_RETURN_INT64(fired);
+	values[0] = Int64GetDatum(fired);
+	values[1] = Int64GetDatum(seen);
+	return HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, isnull));
 }
 
 /* ---- shared memory ---- */

@@ -92,8 +92,12 @@ try_join(Consumer *c, LiveView *lv)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(c->turn);
 
-	if (pos == NULL || !pos->ours)
-		return false;			/* being dropped; the catalog will say so */
+	/* a builder that failed before it stored anything, or the view is being dropped */
+	if (pos == NULL || !pos->ours || pos->start_lsn == InvalidXLogRecPtr)
+	{
+		lv->needs_builder = true;
+		return false;
+	}
 	if (!sx_position_covers(c->position, pos->position))
 		return false;
 	SX_STOP_POINT_OF(join_position, lv->def->viewid);

@@ -1,0 +1,325 @@
+# StreamextFaults.pm
+#		What the tests that inject faults share: the SQL functions of test builds (src/testing),
+#		views of different shapes with one check for all of them, and workloads by name.
+package StreamextFaults;
+
+use strict;
+use warnings;
+
+use Exporter 'import';
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use StreamextTest;
+use Test::More;
+use Time::HiRes qw(sleep time);
+
+our @EXPORT = qw(test_functions fault_views workload run_workload start_workload finish_workload
+  all_exact stop_point_list test_query log_position crash_seen up_again);
+
+my $number = 0;
+
+# The functions stand in the library of test builds and in no script.
+sub test_functions
+{
+	my ($node, $database) = @_;
+	$node->safe_psql($database, <<'SQL');
+CREATE SCHEMA testing;
+CREATE FUNCTION testing.stop(point text, action text, nth int DEFAULT 1, view oid DEFAULT NULL,
+	process text DEFAULT NULL, bound boolean DEFAULT false)
+RETURNS void LANGUAGE c AS '$libdir/streamext', 'sx_test_stop';
+CREATE FUNCTION testing.release(point text DEFAULT NULL)
+RETURNS void LANGUAGE c AS '$libdir/streamext', 'sx_test_release';
+CREATE FUNCTION testing.points(OUT point text, OUT may_raise boolean, OUT action text, OUT hits bigint,
+	OUT fired bigint, OUT waiting int)
+RETURNS SETOF record LANGUAGE c AS '$libdir/streamext', 'sx_test_points';
+CREATE FUNCTION testing.fail(kind text, nth bigint, process text DEFAULT NULL, pause_ms int DEFAULT 0)
+RETURNS void LANGUAGE c AS '$libdir/streamext', 'sx_test_fail';
+CREATE FUNCTION testing.failed(OUT fired bigint, OUT seen bigint)
+RETURNS record LANGUAGE c AS '$libdir/streamext', 'sx_test_failed';
+SQL
+	return;
+}
+
+# Views of each shape, and testing.differences(), which is empty when all are exact.
+sub fault_views
+{
+	my ($node, $database) = @_;
+	$node->safe_psql($database, <<'SQL');
+CREATE TABLE names (k int PRIMARY KEY, name text NOT NULL);
+INSERT INTO names SELECT i, 'name ' || i % 7 FROM generate_series(0, 49) i;
+CREATE TABLE ev (k int NOT NULL, v int NOT NULL, note text);
+INSERT INTO ev SELECT i % 60, i, 'x' FROM generate_series(0, 300) i;
+CREATE TABLE pt (k int NOT NULL, v int) PARTITION BY RANGE (k);
+CREATE TABLE pt_0 PARTITION OF pt FOR VALUES FROM (0) TO (10);
+CREATE TABLE pt_1 PARTITION OF pt FOR VALUES FROM (10) TO (20);
+INSERT INTO pt SELECT i % 20, i FROM generate_series(1, 100) i;
+-- whose rows are destroyed, and what was in it
+CREATE TABLE tr (k int, v int);
+CREATE TABLE tr_all (k int, v int);
+CREATE MATERIALIZED VIEW by_key WITH (streamext.continuous) AS
+  SELECT k, count(*) AS n, sum(v) AS total, avg(v) AS mean, min(v) AS low, max(note) AS last_note FROM ev GROUP BY k;
+CREATE MATERIALIZED VIEW total WITH (streamext.continuous) AS
+  SELECT count(*) AS n, sum(v) AS total, max(v) AS high FROM ev;
+CREATE MATERIALIZED VIEW big WITH (streamext.continuous) AS
+  SELECT k, v, upper(note) AS note FROM ev WHERE v > 200;
+CREATE MATERIALIZED VIEW joined WITH (streamext.continuous) AS
+  SELECT n.name, count(*) AS n, sum(e.v) AS total FROM ev e JOIN names n USING (k) WHERE e.v % 2 = 0 GROUP BY n.name;
+CREATE MATERIALIZED VIEW parts WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS total FROM pt GROUP BY k;
+CREATE MATERIALIZED VIEW inverse WITH (streamext.continuous) AS
+  SELECT k, sum(1000 / v) AS total FROM ev GROUP BY k;
+CREATE MATERIALIZED VIEW truncated WITH (streamext.continuous) AS
+  SELECT k, count(*) AS n, sum(v) AS total FROM tr GROUP BY k;
+
+-- a view's query as the oracle runs it: without rows that are dead letters, with rows that were destroyed
+CREATE FUNCTION testing.oracle_query(view regclass, definition text) RETURNS text LANGUAGE sql AS $$
+SELECT CASE WHEN definition LIKE '%1000 / %' THEN regexp_replace(query, '\mev\M(?=\s+GROUP)', 'ev WHERE v <> 0')
+	WHEN view = 'truncated'::regclass THEN regexp_replace(query, '\mtr\M', 'tr_all', 'g')
+	ELSE query END
+FROM (SELECT rtrim(regexp_replace(definition, '\mev\.', '', 'g'), ';') AS query) q
+$$;
+
+CREATE FUNCTION testing.differences() RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	r record;
+	n bigint;
+	wanted bigint;
+	result text := '';
+BEGIN
+	FOR r IN SELECT view, testing.oracle_query(view, definition) AS query FROM streamext.views ORDER BY view LOOP
+		EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) d',
+			r.view, r.query) INTO n;
+		IF n > 0 THEN
+			result := result || format('%s: %s rows differ; ', r.view, n);
+		END IF;
+		IF r.query LIKE '%1000 / %' THEN
+			SELECT count(*) INTO n FROM streamext.dead_letters d WHERE d.view = r.view;
+			SELECT count(*) INTO wanted FROM ev WHERE v = 0;
+			IF n <> wanted THEN
+				result := result || format('%s: %s dead letters for %s bad rows; ', r.view, n, wanted);
+			END IF;
+		END IF;
+	END LOOP;
+	SELECT count(*) INTO n FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(mat|query)_\d+$';
+	SELECT 2 * count(*) INTO wanted FROM streamext.view_def;
+	IF n <> wanted THEN
+		result := result || format('%s internal relations instead of %s; ', n, wanted);
+	END IF;
+	RETURN result;
+END
+$$;
+
+-- bounded: an error says that it never came
+CREATE PROCEDURE testing.await(v regclass, wanted text) LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		IF EXISTS (SELECT FROM streamext.status s WHERE s.view = v AND s.state = wanted) THEN
+			RETURN;
+		END IF;
+		COMMIT;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RAISE 'view % did not become %', v, wanted;
+END
+$$;
+SQL
+	return;
+}
+
+# Scripts by name; each begins with a database, and can be run again and again.
+my $write = <<'SQL';
+INSERT INTO ev SELECT (random() * 59)::int, 1 + (random() * 400)::int, 'r' || i FROM generate_series(1, 20) i;
+BEGIN;
+INSERT INTO ev VALUES (1, 0, 'bad'), (2, 7, 'good');
+SAVEPOINT a;
+INSERT INTO ev VALUES (3, 300, 'rolled back');
+ROLLBACK TO a;
+INSERT INTO ev VALUES (4, 301, 'kept');
+COMMIT;
+INSERT INTO pt SELECT i, i FROM generate_series(0, 19) i;
+SQL
+my %workloads = (
+	write => [ 'app', $write . "SELECT streamext.wait_for(NULL, '15s');\n" ],
+	flush => [ 'app', $write . "SELECT streamext.flush();\n" ],
+	read => [ 'app', 'SELECT count(*) FROM by_key, total, parts' ],
+	create => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k;
+INSERT INTO ev VALUES (1, 1, 'new');
+SELECT streamext.wait_for('x_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
+	create_bad => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, sum(1000 / v) AS s FROM ev GROUP BY k;
+INSERT INTO ev VALUES (1, 1, 'new'), (1, 0, 'bad');
+SELECT streamext.wait_for('x_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
+	create_empty => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS
+  SELECT k, count(*) AS n, sum(v) AS s FROM ev WHERE note = 'since %N%' GROUP BY k WITH NO DATA;
+INSERT INTO ev SELECT i, i, 'since %N%' FROM generate_series(1, 10) i;
+SELECT streamext.wait_for('x_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
+	pause => [ 'app', <<'SQL' ],
+SELECT streamext.pause('total');
+CALL testing.await('total', 'paused');
+INSERT INTO ev VALUES (5, 55, 'while paused');
+SELECT streamext.resume('total');
+SELECT streamext.wait_for('total', '10s');
+SQL
+	truncate => [ 'app', <<'SQL' ],
+BEGIN;
+INSERT INTO tr SELECT i, i FROM generate_series(1, 10) i;
+INSERT INTO tr_all SELECT i, i FROM generate_series(1, 10) i;
+COMMIT;
+SET streamext.wait_timeout = '10s';
+TRUNCATE tr;
+SQL
+	attach => [ 'app', <<'SQL' ],
+CREATE TABLE pt_%N% (k int NOT NULL, v int);
+INSERT INTO pt_%N% SELECT 1000 + %N%, i FROM generate_series(1, 5) i;
+ALTER TABLE pt ATTACH PARTITION pt_%N% FOR VALUES FROM (1000 + %N%) TO (1001 + %N%);
+INSERT INTO pt VALUES (1000 + %N%, 7);
+SELECT streamext.wait_for('parts', '10s');
+SQL
+	restart => [ 'app', $write . <<'SQL' ],
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE backend_type = 'streamext consumer' AND datname = current_database();
+SELECT streamext.wait_for(NULL, '15s');
+SQL
+	leave => [ 'other', <<'SQL' ],
+CREATE MATERIALIZED VIEW IF NOT EXISTS lonely WITH (streamext.continuous) AS SELECT count(*) AS n FROM ev;
+DROP MATERIALIZED VIEW lonely;
+SELECT pg_sleep(0.01) FROM generate_series(1, 1000) i
+  WHERE EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'streamext consumer' AND a.datname = current_database());
+CREATE MATERIALIZED VIEW lonely WITH (streamext.continuous) AS SELECT count(*) AS n FROM ev;
+INSERT INTO ev VALUES (1);
+SELECT streamext.wait_for('lonely', '10s');
+SQL
+	copy => [ 'other', <<'SQL' ],
+CREATE MATERIALIZED VIEW IF NOT EXISTS lonely WITH (streamext.continuous) AS SELECT count(*) AS n FROM ev;
+\c postgres
+DROP DATABASE IF EXISTS copied;
+CREATE DATABASE copied TEMPLATE other;
+SELECT pg_sleep(0.01) FROM generate_series(1, 500) i
+  WHERE NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.backend_type = 'streamext consumer' AND a.datname = 'copied');
+DROP DATABASE copied;
+SQL
+);
+
+# workload(NAME): its database and script, with a number of its own
+sub workload
+{
+	my ($name) = @_;
+	die "no workload $name" unless $workloads{$name};
+	my ($database, $script) = @{ $workloads{$name} };
+	$number++;
+	return ($database, $script =~ s/%N%/$number/gr);
+}
+
+# start_workload(NODE, BEFORE, NAME ...): in the background, after BEFORE (SQL, in database app);
+# errors are part of the test
+sub start_workload
+{
+	my ($node, $before, @names) = @_;
+	my $file = "$ENV{TESTDIR}/workload_" . ($number + 1);
+	my %run = (err => "$file.err");
+	my $all = "$before;\n";
+	for my $name (@names)
+	{
+		my ($database, $script) = workload($name);
+		$all .= ($database eq 'app' ? '' : "\\c $database\n") . "$script\n;\n" . ($database eq 'app' ? '' : "\\c app\n");
+	}
+	append_to_file("$file.sql", $all);
+	# files, so that nobody has to pump
+	$run{handle} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('app'), '-f', "$file.sql" ],
+		'>', "$file.out", '2>', $run{err});
+	return \%run;
+}
+
+# the errors that it had
+sub finish_workload
+{
+	my ($run) = @_;
+	eval { $run->{handle}->finish; };
+	return slurp_file($run->{err});
+}
+
+sub run_workload
+{
+	my ($node, $before, @names) = @_;
+	return finish_workload(start_workload($node, $before, @names));
+}
+
+# all_exact(NODE, NAME): one assertion about all views of app.  What workloads left is checked
+# too, once, and dropped; so are views that one left paused.
+sub all_exact
+{
+	my ($node, $name) = @_;
+	local $Test::Builder::Level = $Test::Builder::Level + 1;
+	my $end = time + 60;
+	my ($out, $err);
+	while (1)
+	{
+		# no answer: the server may just have been started
+		my $status = $node->psql('app', <<'SQL', stdout => \$out, stderr => \$err, on_error_die => 0);
+DO $$ BEGIN PERFORM streamext.resume('total'); END $$;
+SELECT streamext.wait_for(NULL, '60s');
+DO $$ BEGIN PERFORM streamext.flush(); END $$;
+SELECT testing.differences();
+DO $$
+DECLARE v text;
+BEGIN
+	FOR v IN SELECT view FROM streamext.views WHERE view::text LIKE 'x\_%' LOOP
+		EXECUTE 'DROP MATERIALIZED VIEW ' || v;
+	END LOOP;
+END
+$$;
+SQL
+		last if $status == 0 || time > $end;
+		sleep 0.05;
+	}
+	my $exact = is($out, "t\n", "$name: all views are exact");
+	diag($err, "\n", StreamextTest::try_query($node, 'app', 'SELECT s::text FROM streamext.status s') // 'no status')
+	  unless $exact;
+	return $exact;
+}
+
+# name => actions, from the one list
+sub stop_point_list
+{
+	my $text = slurp_file(source_dir() . '/src/testing/stop_points_list.h');
+	$text =~ s{/\*.*?\*/}{}gs;
+	return $text =~ /SX_POINT\((\w+),\s*(SX_\w+)\)/g;
+}
+
+# undef while the server is not there
+sub test_query
+{
+	my ($node, $query) = @_;
+	return StreamextTest::try_query($node, 'app', $query);
+}
+
+sub log_position
+{
+	my ($node) = @_;
+	return -s $node->logfile;
+}
+
+sub crash_seen
+{
+	my ($node, $from, $point, $seconds) = @_;
+	return wait_until("a crash at $point", $seconds,
+		sub { slurp_file($node->logfile, $from) =~ /stop point "\Q$point\E": crash/ });
+}
+
+# after a crash that the log shows
+sub up_again
+{
+	my ($node, $from) = @_;
+	return wait_until('the server to be up again', 60,
+		sub { slurp_file($node->logfile, $from) =~ /reinitializing.*ready to accept connections/s });
+}
+
+1;
