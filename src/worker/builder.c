@@ -66,6 +66,7 @@ typedef struct Letter
 SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
+static bool view_is_gone(Oid viewid);
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
@@ -147,6 +148,9 @@ sx_builder_main(Datum arg)
 		ErrorData  *error = sx_worker_recover(TopMemoryContext);
 		int			pause = 200;
 
+		/* dropped meanwhile, which may show as any error; the consumer learns it from the catalog */
+		if (view_is_gone(wa.viewid))
+			proc_exit(0);
 		for (int i = 0; i < sx_builder.v->failures && pause < 30000; i++)
 			pause *= 2;
 		SpinLockAcquire(&sx_builder.db->mutex);
@@ -180,6 +184,19 @@ sx_builder_main(Datum arg)
 	sx_builder.v->state = SX_VIEW_CATCHUP;
 	sx_unlock_publish(sx_builder.db);
 	proc_exit(0);
+}
+
+static bool
+view_is_gone(Oid viewid)
+{
+	bool		gone;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	gone = sx_catalog_view(viewid) == NULL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return gone;
 }
 
 static void

@@ -161,14 +161,21 @@ sub fork_start
 {
 	my ($node, $after) = @_;
 	system('pg_ctl', '-D', $node->data_dir, '-l', $node->logfile, '-W', '-s', '-o', '--cluster-name=' . $node->name, 'start');
-	sleep $after;
-	open(my $in, '<', $node->data_dir . '/postmaster.pid') or return 0;
-	my $pid = <$in>;
-	close $in;
-	chomp $pid;
-	return 0 unless $pid =~ /^\d+$/ && $pid > 1;
-	kill 'KILL', $pid;
+	# the file of the server killed before may still be there: only a process in this directory counts
+	my $pid;
 	my $end = time + 30;
+	until ($pid)
+	{
+		return 0 if time > $end;
+		sleep 0.01;
+		open(my $in, '<', $node->data_dir . '/postmaster.pid') or next;
+		my $line = <$in> // '';
+		close $in;
+		$pid = $1 if $line =~ /^(\d+)$/ && (readlink("/proc/$1/cwd") // '') eq $node->data_dir;
+	}
+	sleep $after;
+	kill 'KILL', $pid;
+	$end = time + 30;
 	while (kill(0, $pid) && time < $end) { sleep 0.02 }
 	return 1;
 }
