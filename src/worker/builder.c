@@ -51,8 +51,9 @@
 #define WRITE_ROWS		2000000
 /* addresses of open transactions that are stored */
 #define OPEN_ROWS_BYTES	(8 * 1024 * 1024)
-/* looks for a lock that is not free, 100 ms apart */
+/* looks for a lock that is not free, and the pause between them */
 #define LOCK_TRIES		300
+#define LOCK_POLL_MS	100
 /* pause between looks at open transactions */
 #define WRITER_POLL_MS	20
 
@@ -67,6 +68,7 @@ SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
 static bool view_is_gone(Oid viewid);
+static void pause_building(long ms);
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
@@ -184,6 +186,17 @@ sx_builder_main(Datum arg)
 	sx_builder.v->state = SX_VIEW_CATCHUP;
 	sx_unlock_publish(sx_builder.db);
 	proc_exit(0);
+}
+
+/* between two looks at what we wait for; nobody waits for a view that was dropped, and others may need our place */
+static void
+pause_building(long ms)
+{
+	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
+	sx_worker_check();
+	if (view_is_gone(sx_builder.v->viewid))
+		proc_exit(0);
 }
 
 static bool
@@ -427,9 +440,7 @@ sx_builder_wait_for_writers(void)
 			CommitTransactionCommand();
 			if (ended)
 				break;
-			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
-							 WRITER_POLL_MS, PG_WAIT_EXTENSION);
-			ResetLatch(MyLatch);
+			pause_building(WRITER_POLL_MS);
 		}
 	}
 	if (writers)
@@ -641,8 +652,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	if (!sx_tail_cycle(tail, stored->position, turn, &snapshot))
 	{
 		sx_builder_phase("waits for a lock on a table of the stream");
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
+		pause_building(LOCK_POLL_MS);
 		return false;
 	}
 
@@ -785,10 +795,7 @@ sx_builder_compute(SxBatch *batch)
 					sx_builder_phase("waits for a lock on a table of the stream");
 				p.blocked_by = NULL;
 				sx_builder_begin_results();
-				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
-								 PG_WAIT_EXTENSION);
-				ResetLatch(MyLatch);
-				sx_worker_check();
+				pause_building(LOCK_POLL_MS);
 				break;
 		}
 	}
