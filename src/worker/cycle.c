@@ -70,6 +70,8 @@ static bool has_changed(SxTail *t, const SxPosition *snapshot);
 static bool may_scan(SxTail *t, SxFileEntry *e);
 static void note_blocked(SxTail *t, SxFileEntry *e, bool too_large);
 static void add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
+static void resolve_subtransactions(SxPending *pending, SxFound *found);
+static int	compare_subs(const void *a, const void *b);
 static bool contained(uint64 fxid, void *arg);
 static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto);
 static uint64 count_found(SxFound *found, uint64 fxid, uint32 file);
@@ -410,6 +412,72 @@ add_found(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNu
 	row->file = f->file;
 }
 
+typedef struct SubTransaction
+{
+	TransactionId xid;
+	uint64		fxid;			/* its top-level transaction */
+} SubTransaction;
+
+/*
+ * The scan does not know the parents of old sub-transactions (see file_scan.c), whose rows it
+ * reports under their own ids.  Commit records have told us.
+ */
+static void
+resolve_subtransactions(SxPending *pending, SxFound *found)
+{
+	SubTransaction *subs = NULL;
+	int			n = 0;
+	int			max = 0;
+	dlist_iter	iter;
+
+	dlist_foreach(iter, sx_pending_ready(pending))
+	{
+		SxReady    *r = dlist_container(SxReady, node, iter.cur);
+
+		if (r->fxid == SX_ALWAYS_XID)
+			continue;
+		for (uint32 i = 0; i < r->nruns; i++)
+		{
+			TransactionId xid = r->runs[i].xid;
+
+			if (xid == (TransactionId) r->fxid || (n > 0 && subs[n - 1].xid == xid))
+				continue;
+			if (n == max)
+			{
+				max = max ? max * 2 : 64;
+				subs = subs ? repalloc_huge(subs, sizeof(SubTransaction) * max) : palloc(sizeof(SubTransaction) * max);
+			}
+			subs[n].xid = xid;
+			subs[n++].fxid = r->fxid;
+		}
+	}
+	if (n == 0)
+		return;
+	qsort(subs, n, sizeof(SubTransaction), compare_subs);
+	for (uint64 i = 0; i < found->n; i++)
+	{
+		Found	   *row = &found->rows[i];
+		SubTransaction key = {.xid = row->xid};
+		SubTransaction *sub;
+
+		if (row->fxid == SX_ALWAYS_XID || row->xid != (TransactionId) row->fxid)
+			continue;
+		sub = bsearch(&key, subs, n, sizeof(SubTransaction), compare_subs);
+		if (sub != NULL)
+			row->fxid = sub->fxid;
+	}
+	pfree(subs);
+}
+
+static int
+compare_subs(const void *a, const void *b)
+{
+	TransactionId xa = ((const SubTransaction *) a)->xid;
+	TransactionId xb = ((const SubTransaction *) b)->xid;
+
+	return xa < xb ? -1 : xa > xb ? 1 : 0;
+}
+
 static bool
 contained(uint64 fxid, void *arg)
 {
@@ -443,7 +511,10 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 	if (found == NULL)
 		return;
 	if (found->n > 0)
+	{
+		resolve_subtransactions(pending, found);
 		qsort(found->rows, found->n, sizeof(Found), compare_found);
+	}
 	foreach(lc, found->files)
 	{
 		ScannedFile *f = lfirst(lc);

@@ -1,0 +1,56 @@
+# I1, I6: a table that is rewritten while the consumer has not read its latest rows.
+#
+# Of every transaction the new file must hold just the rows whose addresses are known; rows of
+# sub-transactions that ended long ago are found there under their own ids.
+use strict;
+use warnings;
+
+use FindBin;
+use lib $FindBin::RealBin;
+
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use StreamextTest;
+use Test::More;
+
+my $node = new_node('rewrite', settings => "autovacuum = off\n");
+new_database($node, 'app');
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE ev (k int NOT NULL, v int);
+INSERT INTO ev SELECT i % 5, i FROM generate_series(1, 100) i;
+CREATE MATERIALIZED VIEW by_key WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS total FROM ev GROUP BY k;
+CREATE MATERIALIZED VIEW rows WITH (streamext.continuous) AS SELECT k, v FROM ev;
+SQL
+oracle($node, 'app', $_, 'before') for qw(by_key rows);
+
+for my $case (
+	[ 'savepoints', "INSERT INTO ev VALUES (1, 1000); SAVEPOINT a; INSERT INTO ev VALUES (2, 2000); SAVEPOINT b;\n"
+		. 'INSERT INTO ev VALUES (3, 3000); ROLLBACK TO b; INSERT INTO ev VALUES (4, 4000);' ],
+	[ 'no savepoint', 'INSERT INTO ev VALUES (1, 5000); INSERT INTO ev VALUES (2, 6000);' ])
+{
+	my ($name, $sql) = @$case;
+	my ($consumer) = worker_pids($node, 'consumer', 'app');
+	my $writer = $node->background_psql('app');
+	$writer->query_safe("BEGIN; $sql");
+
+	# it has seen that all is read, and waits for the lock
+	my $rewriter = $node->background_psql('app');
+	$rewriter->query_until(qr/go/, "\\echo go\nVACUUM (FULL) ev;\n\\echo done\n");
+	ok(query_until($node, 'app', "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'ev'::regclass", '1', 60),
+		"$name: the rewrite waits for the writer");
+	kill 'STOP', $consumer;
+	my $before = $node->safe_psql('app', "SELECT relfilenode FROM pg_class WHERE oid = 'ev'::regclass");
+	$writer->query_safe('COMMIT');
+	$writer->quit;
+	ok(query_until($node, 'app', "SELECT relfilenode <> $before FROM pg_class WHERE oid = 'ev'::regclass", 't', 60),
+		"$name: rewritten while the consumer stands still");
+	$rewriter->quit;
+	# no transaction of then is running any more
+	$node->safe_psql('app', 'SELECT pg_current_xact_id()');
+	kill 'CONT', $consumer;
+	oracle($node, 'app', $_, $name) for qw(by_key rows);
+	is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', "$name: no view was stopped");
+}
+unlike(slurp_file($node->logfile), qr/was stopped/, 'no view was stopped');
+$node->stop;
+done_testing();
