@@ -24,12 +24,14 @@
 #include "utils/snapmgr.h"
 
 #include "capture/slot.h"
+#include "capture/wal_tail.h"
 #include "testing/stop_points.h"
 
 #define NAME_PREFIX			"streamext_"
 
 static bool find_slot(const char *name, bool *physical, bool *invalidated, pid_t *owner);
 static void require_free_slot(const char *name);
+static bool drop_unless_taken(const char *name);
 static void protect(TransactionId xmin);
 static ReplicationSlot *own_slot(void);
 static Oid	database_of(const char *name);
@@ -51,12 +53,8 @@ sx_slot_acquire(const char **lost)
 
 	*lost = NULL;
 	sx_slot_name(MyDatabaseId, name, sizeof(name));
-	if (MyReplicationSlot != NULL)
-	{
-		if (strcmp(NameStr(MyReplicationSlot->data.name), name) == 0)
-			return false;
+	if (MyReplicationSlot != NULL && strcmp(NameStr(MyReplicationSlot->data.name), name) != 0)
 		elog(ERROR, "this process already owns another replication slot");
-	}
 	CheckSlotRequirements();
 
 	/* the snapshot holds the horizon until the slot does */
@@ -73,7 +71,9 @@ sx_slot_acquire(const char **lost)
 					 errhint("Drop it with SELECT pg_drop_replication_slot('%s').", name)));
 		if (!invalidated)
 		{
-			SxReplicationSlotAcquire(name, true);
+			/* it is ours already if we kept it on a standby */
+			if (MyReplicationSlot == NULL)
+				SxReplicationSlotAcquire(name, true);
 
 			/* xmin was given up at a limit, or WAL never reserved */
 			if (!TransactionIdIsValid(MyReplicationSlot->data.xmin))
@@ -89,6 +89,7 @@ sx_slot_acquire(const char **lost)
 		}
 
 		/* it protects nothing any more, and cannot be revived */
+		sx_slot_release();
 		ReplicationSlotDrop(name, true);
 		*lost = "The replication slot was invalidated.";
 	}
@@ -113,6 +114,63 @@ sx_slot_release(void)
 {
 	if (MyReplicationSlot != NULL)
 		ReplicationSlotRelease();
+}
+
+/*
+ * Nothing is removed here but by replay, so the horizon may be set to what it should have been.
+ */
+void
+sx_slot_keep(TransactionId xmin, XLogRecPtr restart_lsn)
+{
+	if (MyReplicationSlot == NULL)
+	{
+		char		name[NAMEDATALEN];
+		bool		physical;
+		bool		invalidated;
+		bool		found;
+
+		sx_slot_name(MyDatabaseId, name, sizeof(name));
+		CheckSlotRequirements();
+		found = find_slot(name, &physical, &invalidated, NULL);
+		if (found && !physical)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("replication slot \"%s\" is not a physical slot", name),
+					 errhint("Drop it with SELECT pg_drop_replication_slot('%s').", name)));
+		if (found && invalidated)
+			ReplicationSlotDrop(name, true);
+		if (found && !invalidated)
+			SxReplicationSlotAcquire(name, true);
+		else
+		{
+			require_free_slot(name);
+			SxReplicationSlotCreate(name, RS_EPHEMERAL);
+			protect(xmin);
+			ReplicationSlotReserveWal();
+			sx_slot_reach_back(restart_lsn);
+			ReplicationSlotMarkDirty();
+			ReplicationSlotSave();
+			ReplicationSlotPersist();
+			return;
+		}
+	}
+	sx_slot_advance(xmin, restart_lsn);
+}
+
+/* WAL is reserved from the last checkpoint on; what is there from before may be kept as well */
+void
+sx_slot_reach_back(XLogRecPtr restart_lsn)
+{
+	ReplicationSlot *slot = own_slot();
+
+	if (XLogRecPtrIsInvalid(restart_lsn) || !sx_wal_available(restart_lsn))
+		return;
+	SpinLockAcquire(&slot->mutex);
+	if (restart_lsn < slot->data.restart_lsn)
+		slot->data.restart_lsn = restart_lsn;
+	SpinLockRelease(&slot->mutex);
+	ReplicationSlotMarkDirty();
+	ReplicationSlotsComputeRequiredLSN();
 }
 
 void
@@ -181,10 +239,7 @@ sx_slot_exists(Oid dboid)
 	return find_slot(name, NULL, NULL, NULL);
 }
 
-/*
- * Between the look and the drop somebody may take the slot or drop it; then this raises
- * an error, like any process whose next attempt will find it settled.
- */
+/* Between the look and the drop somebody may take the slot or drop it: the next look settles it */
 bool
 sx_slot_drop(Oid dboid)
 {
@@ -203,8 +258,36 @@ sx_slot_drop(Oid dboid)
 	if (owner != 0)
 		return false;
 	SX_STOP_POINT(slot_drop);
-	ReplicationSlotDrop(name, true);
-	return true;
+	return drop_unless_taken(name);
+}
+
+/* Outside a transaction, where nothing but an error state is left behind */
+static bool
+drop_unless_taken(const char *name)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool dropped = false;
+
+	PG_TRY();
+	{
+		ReplicationSlotDrop(name, true);
+		dropped = true;
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (error->sqlerrcode != ERRCODE_OBJECT_IN_USE && error->sqlerrcode != ERRCODE_UNDEFINED_OBJECT)
+			PG_RE_THROW();
+		FlushErrorState();
+		LWLockReleaseAll();
+		dropped = error->sqlerrcode == ERRCODE_UNDEFINED_OBJECT;
+		FreeErrorData(error);
+	}
+	PG_END_TRY();
+	return dropped;
 }
 
 int

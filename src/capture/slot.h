@@ -22,6 +22,13 @@ extern void sx_slot_name(Oid dboid, char *buf, Size len);	/* len >= NAMEDATALEN 
  */
 extern bool sx_slot_acquire(const char **lost);
 extern void sx_slot_release(void);
+/*
+ * During recovery: creates or acquires the slot if it is not ours yet, and moves it forward to
+ * these.  Outside a transaction.
+ */
+extern void sx_slot_keep(TransactionId xmin, XLogRecPtr restart_lsn);
+/* lets it hold WAL from here on, if that is still there */
+extern void sx_slot_reach_back(XLogRecPtr restart_lsn);
 /* Moves forward only.  xmin invalid: leave.  Nothing is written to disk now. */
 extern void sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn);
 extern TransactionId sx_slot_xmin(void);

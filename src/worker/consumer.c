@@ -89,6 +89,8 @@ sx_consumer_main(Datum arg)
 	SX_STOP_POINT(consumer_started);
 
 	sx_live_read_disabled = true;
+	if (RecoveryInProgress())
+		sx_standby_hold(db);
 	c = start(db);
 	for (;;)
 	{

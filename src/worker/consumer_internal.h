@@ -106,10 +106,15 @@ extern List *sx_consumer_live_streams(Consumer *c);
 
 /* consumer_slot.c */
 extern void sx_consumer_acquire_slot(Consumer *c);
+/* why the slot cannot be had: in the status, and once in the log */
+extern void sx_consumer_note_problem(SxDb *db, const ErrorData *error);
 extern void sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos);
 extern void sx_consumer_advance_slot(Consumer *c);
 /* bytes of WAL that the slot may hold */
 extern uint64 sx_consumer_wal_limit(void);
+
+/* standby.c */
+extern void sx_standby_hold(SxDb *db);
 
 /* consumer_join.c */
 extern void sx_consumer_join(Consumer *c);

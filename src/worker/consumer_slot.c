@@ -38,7 +38,6 @@
 #define SLOT_RETRY_MS	2000
 
 static bool try_acquire(Consumer *c);
-static void note_problem(SxDb *db, const ErrorData *error);
 static bool has_views(SxDb *db);
 static void let_go(SxDb *db, SxView *v, uint64 oldest_xmin, XLogRecPtr oldest_lsn);
 
@@ -88,7 +87,7 @@ try_acquire(Consumer *c)
 	}
 	PG_CATCH();
 	{
-		note_problem(db, sx_worker_recover(caller));
+		sx_consumer_note_problem(db, sx_worker_recover(caller));
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -108,8 +107,8 @@ try_acquire(Consumer *c)
 }
 
 /* in the log once, however often it is tried */
-static void
-note_problem(SxDb *db, const ErrorData *error)
+void
+sx_consumer_note_problem(SxDb *db, const ErrorData *error)
 {
 	char		problem[sizeof(db->problem)];
 	static char said[sizeof(db->problem)] = "";
@@ -125,7 +124,7 @@ note_problem(SxDb *db, const ErrorData *error)
 	strlcpy(said, problem, sizeof(said));
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
-			 errmsg("streamext consumer could not start, and keeps trying: %s", error->message),
+			 errmsg("streamext consumer could not get its replication slot, and keeps trying: %s", error->message),
 			 error->hint ? errhint("%s", error->hint) : 0));
 }
 
@@ -152,6 +151,7 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 	SxDb	   *db = c->db;
 	SxView	   *v = lv->shared;
 	bool		known = pos != NULL && pos->ours;
+	XLogRecPtr	end = c->tail->capture->read_lsn;
 	uint64		held = sx_widen_xid(sx_slot_xmin());
 
 	SpinLockAcquire(&db->mutex);
@@ -179,6 +179,16 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 		v->protect_lsn = InvalidXLogRecPtr;
 	}
 	SpinLockRelease(&db->mutex);
+
+	/* a slot that was made anew begins at the last checkpoint; what is there from before is kept, too */
+	if (known && pos->start_lsn < sx_slot_restart_lsn() &&
+		(end < pos->start_lsn || end - pos->start_lsn < sx_consumer_wal_limit()))
+	{
+		sx_slot_reach_back(pos->start_lsn);
+		SpinLockAcquire(&db->mutex);
+		db->slot_lsn = sx_slot_restart_lsn();
+		SpinLockRelease(&db->mutex);
+	}
 }
 
 uint64

@@ -6,6 +6,9 @@
  * short-lived scout looks into each connectable database; later, CREATE asks for workers
  * (sx_worker_require).  Workers that leave cleanly because there is nothing to do clear
  * `wanted`; after any other end they are started again, with a pause.
+ *
+ * On a standby only consumers run, and do nothing but move their slots (standby.c).  Nobody asks for
+ * them there, so the scouts go round again, and once more at promotion.
  */
 #include "worker/worker_internal.h"
 
@@ -17,6 +20,7 @@
 #include "access/table.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "capture/slot.h"
 #include "catalog/pg_database.h"
 #include "miscadmin.h"
@@ -30,6 +34,8 @@
 
 /* pause before a worker that failed is started again */
 #define RESTART_PAUSE_MS	1000
+/* how often a standby looks for databases that got their first view upstream */
+#define STANDBY_SCOUT_MS	30000
 /* how often databases and slots are compared when nothing happens */
 #define SWEEP_INTERVAL_MS	10000
 
@@ -68,6 +74,8 @@ sx_launcher_main(Datum arg)
 {
 	Served	   *served;
 	TimestampTz swept = 0;
+	TimestampTz scouted_at;
+	bool		standby = RecoveryInProgress();
 	MemoryContext turn;
 
 	sx_worker_start();
@@ -87,6 +95,7 @@ sx_launcher_main(Datum arg)
 	turn = AllocSetContextCreate(TopMemoryContext, "streamext launcher", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(turn);
 	run_scouts();
+	scouted_at = sx_now();
 
 	for (;;)
 	{
@@ -111,6 +120,16 @@ sx_launcher_main(Datum arg)
 			if (look)
 				run_scouts();
 			swept = now;
+		}
+		/* nobody asks for workers on a standby; and what was found there may be old */
+		if (standby && (!RecoveryInProgress() ||
+						TimestampDifferenceExceeds(scouted_at, now, STANDBY_SCOUT_MS)))
+		{
+			standby = RecoveryInProgress();
+			list_free(scouted);
+			scouted = NIL;
+			run_scouts();
+			scouted_at = sx_now();
 		}
 		for (int i = 0; i < sx_shared->ndbs; i++)
 			serve(&sx_shared->dbs[i], &served[i]);
@@ -266,7 +285,7 @@ serve(SxDb *db, Served *s)
 		s->consumer = start_worker(db, "streamext consumer", "sx_consumer_main");
 		s->consumer_started = s->consumer ? now : 0;
 	}
-	if (!is_running(&s->flusher) && wanted && !has_flusher &&
+	if (!is_running(&s->flusher) && wanted && !has_flusher && !RecoveryInProgress() &&
 		TimestampDifferenceExceeds(s->flusher_started, now, RESTART_PAUSE_MS))
 	{
 		s->flusher = start_worker(db, "streamext flusher", "sx_flusher_main");

@@ -340,7 +340,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 		return true;
 
 	deadline = TimestampTzPlusMilliseconds(sx_now(), timeout_ms);
-	if (db == NULL)
+	if (db == NULL || RecoveryInProgress())
 		db = wait_for_database(deadline);
 	if (db == NULL)
 	{

@@ -274,7 +274,7 @@ ok(query_until($node, 'app', "SELECT reason ~ 'max_replication_slots' FROM strea
 sql('INSERT INTO ev SELECT i % 10, 80000 + i FROM generate_series(1, 500) i');
 $node->stop;
 my $log = slurp_file($node->logfile);
-is(scalar(() = $log =~ /consumer could not start, and keeps trying/g), 1, 'the log says it once');
+is(scalar(() = $log =~ /could not get its replication slot, and keeps trying/g), 1, 'the log says it once');
 $node->append_conf('postgresql.conf', "wal_level = minimal\n");
 $node->start;
 ok(query_until($node, 'app', "SELECT reason ~ 'wal_level' FROM streamext.status", 't', 60), 'status names wal_level');
