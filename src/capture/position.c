@@ -343,7 +343,8 @@ sx_position_to_snapshot(const SxPosition *p)
 		for (uint32 i = 0; i < snapshot->xcnt; i++)
 			snapshot->xip[i] = (TransactionId) p->xip[i];
 	}
-	snapshot->suboverflowed = true;
+	/* whose list is not complete asks pg_subtrans, as far back as that may be asked */
+	snapshot->suboverflowed = p->wal_only && !TransactionIdPrecedes(snapshot->xmin, TransactionXmin);
 	snapshot->curcid = FirstCommandId;
 	return snapshot;
 }

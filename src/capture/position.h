@@ -46,8 +46,8 @@ extern bool sx_position_covers(const SxPosition *a, const SxPosition *b);
 extern Datum sx_position_to_datum(const SxPosition *p);	/* pg_snapshot */
 extern SxPosition *sx_position_from_datum(Datum pg_snapshot);
 /*
- * An MVCC snapshot that sees exactly the transactions of p (suboverflowed, so that
- * sub-transactions are looked up in pg_subtrans), for running a query "at" a position.
+ * An MVCC snapshot that sees exactly the transactions of p (pg_subtrans is asked for
+ * sub-transactions only if p does not list them), for running a query "at" a position.
  * palloc'd; register or push it as usual.
  */
 extern Snapshot sx_position_to_snapshot(const SxPosition *p);

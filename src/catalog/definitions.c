@@ -863,8 +863,7 @@ read_position(Relation rel, HeapTuple tup)
 				 errmsg("row of streamext.view_position for view %u has %d relations but %d files",
 						pos->viewid, pos->nfiles, nnodes)));
 	pos->rows_consumed = DatumGetInt64(require(tup, POS_ROWS_CONSUMED, rel));
-	pos->wal_only = DatumGetBool(require(tup, POS_WAL_ONLY, rel));
-	pos->position->wal_only = pos->wal_only;
+	pos->position->wal_only = DatumGetBool(require(tup, POS_WAL_ONLY, rel));
 	pos->complete_at = DatumGetTimestampTz(require(tup, POS_COMPLETE_AT, rel));
 	if (!heap_attisnull(tup, POS_SCAN_POSITION, RelationGetDescr(rel)))
 		pos->scan = read_scan(rel, tup);

@@ -73,7 +73,6 @@ typedef struct SxStoredPosition
 	Oid		   *file_rels;
 	Oid		   *file_nodes;
 	int64		rows_consumed;
-	bool		wal_only;		/* sub-transactions are missing in the position: no full scan */
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
 								 * belongs to scan->upto */

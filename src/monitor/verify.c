@@ -124,6 +124,11 @@ sx_verify(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view \"%s\" has no stored position yet", name),
 				 errhint("Wait until its state in streamext.status is live.")));
+	if (stored->scan != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view \"%s\" is being brought up by a full scan of its stream", name),
+				 errhint("Wait until its state in streamext.status is live.")));
 	at_position = sx_position_to_snapshot(stored->position);
 
 	sx_run_as_begin(&run_as, def);

@@ -709,8 +709,6 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
 	files_of(tail->capture->map, stored);
-	/* the capture stands where it has read to, whatever may have been tried before */
-	stored->wal_only = false;
 	if (nheld == 0)
 		stored->complete_at = at;
 	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);

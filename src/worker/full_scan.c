@@ -67,7 +67,7 @@ sx_full_scan_begin(SxStoredPosition *stored)
 	SxView	   *v = sx_builder.v;
 	XLogRecPtr	l0;
 
-	if (stored->wal_only)
+	if (stored->position->wal_only)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the WAL that the view needs is gone"),
@@ -114,6 +114,11 @@ take_snapshot(SxStoredPosition *stored, XLogRecPtr l0)
 	scan->upto = sx_position_from_snapshot(GetActiveSnapshot());
 	scan->nfiles = sx_file_map_files_of(map, sx_builder.def->streamid, &scan->rels, &scan->nodes);
 	MemoryContextSwitchTo(old);
+	/* rows of those would be counted, committed or not; it is tried again */
+	if (scan->upto->wal_only)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("more than 65,536 sub-transactions are open, which a full scan could not tell from others")));
 
 	stored->scan = scan;
 	stored->start_lsn = l0;
@@ -273,7 +278,6 @@ finish(SxStoredPosition *stored)
 
 	stored->position = scan->upto;
 	stored->complete_at = scan->at;
-	stored->wal_only = false;
 	stored->nfiles = scan->nfiles;
 	stored->file_rels = scan->rels;
 	stored->file_nodes = scan->nodes;
