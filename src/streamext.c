@@ -26,6 +26,7 @@ PG_MODULE_MAGIC;
 int			sx_flush_interval = 1000;
 int			sx_cycle_interval = 1;
 int			sx_live_memory = 64 * 1024;
+int			sx_view_budget = 100;
 int			sx_read_consistency = SX_READ_LATEST;
 int			sx_wait_timeout = 30000;
 int			sx_max_databases = 8;
@@ -102,6 +103,12 @@ define_settings(void)
 							"Shared memory for live state, per database.",
 							NULL, &sx_live_memory, 64 * 1024, 4 * 1024, MAX_KILOBYTES,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+
+	/* A view that holds up the others longer goes to a process of its own; see worker/budget.c. */
+	DefineCustomIntVariable("streamext.view_budget",
+							"How long the computation of one continuous view may hold up the others; 0 means without limit.",
+							NULL, &sx_view_budget, 100, 0, 3600 * 1000,
+							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
 
 	/* With 'wait' a read first waits for everything committed before it. */
 	DefineCustomEnumVariable("streamext.read_consistency",

@@ -19,6 +19,7 @@
 extern int	sx_flush_interval;	/* ms */
 extern int	sx_cycle_interval;	/* ms */
 extern int	sx_live_memory;		/* kB */
+extern int	sx_view_budget;		/* ms; 0: none */
 extern int	sx_read_consistency;	/* SxReadConsistency */
 extern int	sx_wait_timeout;	/* ms */
 extern int	sx_max_databases;

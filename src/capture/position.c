@@ -214,6 +214,21 @@ sx_position_without_subs(const SxPosition *p, const uint64 *xids, int nxids,
 	return result;
 }
 
+SxPosition *
+sx_position_below(const SxPosition *p, uint64 xmax)
+{
+	uint64	   *ids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) p->nxip + 1));
+	uint64	   *subids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) p->nsub + 1));
+	SxPosition *result;
+
+	memcpy(ids, p->xip, sizeof(uint64) * (Size) p->nxip);
+	memcpy(subids, sub_ids(p), sizeof(uint64) * (Size) p->nsub);
+	result = make_position(Min(p->xmax, xmax), ids, p->nxip, subids, p->nsub, p->wal_only);
+	pfree(ids);
+	pfree(subids);
+	return result;
+}
+
 bool
 sx_position_covers(const SxPosition *a, const SxPosition *b)
 {

@@ -41,6 +41,8 @@ extern SxPosition *sx_position_without(const SxPosition *p, const uint64 *xids, 
 /* ... and minus these sub-transactions: a scan may meet them when nobody knows whose they are */
 extern SxPosition *sx_position_without_subs(const SxPosition *p, const uint64 *xids, int nxids,
 											const uint64 *subxids, int nsubxids);
+/* what of p is below xmax, palloc'd */
+extern SxPosition *sx_position_below(const SxPosition *p, uint64 xmax);
 /* is every id of b contained in a? */
 extern bool sx_position_covers(const SxPosition *a, const SxPosition *b);
 extern Datum sx_position_to_datum(const SxPosition *p);	/* pg_snapshot */

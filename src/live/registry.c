@@ -12,6 +12,12 @@
 #include "storage/shmem.h"
 #include "utils/memutils.h"
 
+/* a view without trouble for so long begins with short pauses again */
+#define SETBACK_FORGOTTEN_MS	60000
+/* how long a slow view stays away from the others at least */
+#define SLOW_FIRST_MS		1000
+#define SLOW_LONGEST_MS		300000
+
 SxShared   *sx_shared = NULL;
 
 /* this process's mapping of its database's area */
@@ -58,6 +64,7 @@ sx_registry_init(void)
 			pg_atomic_init_u64(&db->read_lsn, 0);
 			pg_atomic_init_u64(&db->flush_request, 0);
 			pg_atomic_init_u64(&db->flush_done, 0);
+			pg_atomic_init_u64(&db->turns, 0);
 			pg_atomic_init_u64(&db->rows, 0);
 			pg_atomic_init_u64(&db->caught_up_at, 0);
 			pg_atomic_init_u32(&db->requirers, 0);
@@ -198,6 +205,43 @@ sx_view_set_error(SxDb *db, SxView *v, const char *message)
 	SpinLockAcquire(&db->mutex);
 	memcpy(v->last_error, buf, sizeof(buf));
 	v->last_error_at = now;
+	SpinLockRelease(&db->mutex);
+}
+
+int
+sx_view_setback(SxDb *db, SxView *v, int first_ms, int longest_ms)
+{
+	TimestampTz now = sx_now();
+	int			pause = first_ms;
+
+	SpinLockAcquire(&db->mutex);
+	if (TimestampDifferenceExceeds(v->setback_at, now, 2 * v->setback_pause + SETBACK_FORGOTTEN_MS))
+		v->setbacks = 0;
+	for (int i = 0; i < v->setbacks && pause < longest_ms; i++)
+		pause *= 2;
+	pause = Min(pause, longest_ms);
+	v->setbacks++;
+	v->setback_at = now;
+	v->setback_pause = pause;
+	SpinLockRelease(&db->mutex);
+	return pause;
+}
+
+/* the reason is shown for as long as the view is slow */
+void
+sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...)
+{
+	char		buf[sizeof(v->slow_why)];
+	int			pause = sx_view_setback(db, v, SLOW_FIRST_MS, SLOW_LONGEST_MS);
+	va_list		args;
+
+	va_start(args, fmt);
+	vsnprintf(buf, sizeof(buf), fmt, args);
+	va_end(args);
+	SpinLockAcquire(&db->mutex);
+	memcpy(v->slow_why, buf, sizeof(buf));
+	v->slow = true;
+	v->slow_until = TimestampTzPlusMilliseconds(sx_now(), pause);
 	SpinLockRelease(&db->mutex);
 }
 

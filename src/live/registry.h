@@ -107,6 +107,22 @@ typedef struct SxView
 	TimestampTz last_error_at;
 	TimestampTz retry_at;
 	int			failures;		/* in a row */
+	/* trouble of any kind, for the length of the next pause: sx_view_setback() */
+	int			setbacks;		/* (m) */
+	TimestampTz setback_at;
+	int			setback_pause;	/* ms */
+	/* a slow view stays in a process of its own until then, and as long as it is slow there (m) */
+	bool		slow;
+	TimestampTz slow_until;
+	char		slow_why[160];
+	bool		yield;			/* its builder is to end: others wait */
+	TimestampTz work_since;		/* the builder computes or writes; 0: it waits (m) */
+	int64		work_rows;		/* … so many rows of the stream */
+	TimestampTz followed_at;	/* when the builder had last nothing left to read (m) */
+	/* see sx_wait(): everything committed before this turn of the builder, or below the LSN, is written */
+	uint64		turn_done;		/* (m) */
+	XLogRecPtr	turn_lsn;		/* (m) */
+	uint64		turn_wanted;	/* somebody waits for one (m) */
 	char		last_error[256];
 	char		reason[256];	/* why it is not moving; empty when it is */
 	char		phase[32];		/* of the builder */
@@ -139,6 +155,7 @@ typedef struct SxDb
 	pg_atomic_uint64 cycle_published;	/* the newest published cycle */
 	pg_atomic_uint64 consumed_lsn;	/* every commit record below is consumed by all live views */
 	pg_atomic_uint64 read_lsn;
+	pg_atomic_uint64 turns;		/* of all builders, counted as they begin; never goes back */
 	ConditionVariable published_cv; /* a cycle was published, a flush done, or a view's state changed */
 	pg_atomic_uint64 flush_request; /* raised to ask that all be flushed */
 	pg_atomic_uint64 flush_done;	/* the last request whose flush is done */
@@ -186,6 +203,12 @@ extern SxView *sx_view_by_mat(SxDb *db, Oid matid);
 extern SxView *sx_view_by_id(SxDb *db, Oid viewid);
 extern void sx_view_set_reason(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void sx_view_set_error(SxDb *db, SxView *v, const char *message);
+/*
+ * The view had trouble: returns how long to leave it alone, ms.  Twice as long each time, until
+ * it has been well for a while.
+ */
+extern int	sx_view_setback(SxDb *db, SxView *v, int first_ms, int longest_ms);
+extern void sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void sx_wake_consumer(SxDb *db);
 extern void sx_wake_flusher(SxDb *db);
 extern void sx_wake_launcher(void);

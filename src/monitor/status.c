@@ -86,6 +86,10 @@ typedef struct ViewCopy
 	char		reason[256];
 	char		phase[32];
 	uint32		freshness[N_BUCKETS];
+	bool		slow;
+	TimestampTz followed_at;
+	TimestampTz work_since;
+	int64		work_rows;
 } ViewCopy;
 
 /* what is said of the database */
@@ -181,13 +185,18 @@ sx_view_states(PG_FUNCTION_ARGS)
 			values[STATE_LAG] = IntervalPGetDatum(interval_between(d.caught_up_at, sx_now()));
 			nulls[STATE_LAG] = false;
 		}
+		else if (v.state != SX_VIEW_LIVE && v.slow && v.followed_at != 0)
+		{
+			values[STATE_LAG] = IntervalPGetDatum(interval_between(v.followed_at, sx_now()));
+			nulls[STATE_LAG] = false;
+		}
 		else if (v.state != SX_VIEW_LIVE && v.last_flush != 0)
 		{
 			values[STATE_LAG] = IntervalPGetDatum(interval_between(v.last_flush, now));
 			nulls[STATE_LAG] = false;
 		}
 
-		if (v.state == SX_VIEW_LIVE)
+		if (v.state == SX_VIEW_LIVE || (v.slow && v.state == SX_VIEW_BUILDING))
 		{
 			values[STATE_ROWS_PER_SECOND] = Float8GetDatum(v.rows_per_second);
 			values[STATE_LAG_ROWS] = Int64GetDatum(v.lag_rows);
@@ -344,6 +353,10 @@ copy_view(SxDb *db, Oid viewid, ViewCopy *copy)
 		memcpy(copy->reason, v->reason, sizeof(copy->reason));
 		memcpy(copy->phase, v->phase, sizeof(copy->phase));
 		memcpy(copy->freshness, v->freshness, sizeof(copy->freshness));
+		copy->slow = v->slow;
+		copy->followed_at = v->followed_at;
+		copy->work_since = v->work_since;
+		copy->work_rows = v->work_rows;
 	}
 	SpinLockRelease(&db->mutex);
 	copy->last_error[sizeof(copy->last_error) - 1] = '\0';
@@ -413,6 +426,15 @@ reason_of(const SxViewDef *def, const ViewCopy *v, const DbCopy *d, bool may_see
 			return pstrdup(v->reason);
 		return v->last_error[0] != '\0' ? psprintf("failed: %s", v->last_error) : pstrdup("failed");
 	}
+	if (v->slow && v->state == SX_VIEW_CATCHUP)
+		return psprintf("%s; waits for its turn", v->reason);
+	if (v->slow && v->state == SX_VIEW_BUILDING && v->phase[0] != '\0' && strcmp(v->phase, "follows") != 0)
+		return psprintf("%s; %s", v->reason, v->phase);
+	if (v->state == SX_VIEW_BUILDING && v->work_since != 0 &&
+		TimestampDifferenceExceeds(v->work_since, sx_now(), 1000))
+		return psprintf("%s%sat work on " INT64_FORMAT " rows for " INT64_FORMAT " s",
+						v->reason, v->reason[0] != '\0' ? "; " : "", v->work_rows,
+						(sx_now() - v->work_since) / USECS_PER_SEC);
 	if (v->reason[0] != '\0')
 		return pstrdup(v->reason);
 	switch (v->state)

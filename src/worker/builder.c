@@ -15,7 +15,7 @@
  *
  * The same process catches up views that fell back (trouble, pause, a batch larger than the
  * memory): there is a stored position already, so only WAL is read, if it is still there.  If
- * not, a full scan finds what the view lacks.
+ * not, a full scan finds what the view lacks.  A slow view stays here: builder_follow.c.
  *
  * Rows that nothing protected (SxView.exposed) may be gone when we come to read them: on the
  * way by WAL each one is noticed and counted, and the interval is reported.
@@ -47,10 +47,10 @@
 
 /* this close to the consumer the view may join */
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
-/* rows that are computed before they are written, with the position */
-#define WRITE_ROWS		2000000
 /* addresses of open transactions that are stored */
 #define OPEN_ROWS_BYTES	(8 * 1024 * 1024)
+/* a slow view's position without rows is written after this much WAL */
+#define FOLLOW_BYTES	(UINT64CONST(16) * 1024 * 1024)
 /* looks for a lock that is not free, and the pause between them */
 #define LOCK_TRIES		300
 #define LOCK_POLL_MS	100
@@ -79,6 +79,9 @@ static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber
 static void store_row(void *arg, TupleTableSlot *row);
 static void catch_up(SxStoredPosition *stored);
 static bool consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn);
+static void catalog_changed(void);
+static int	choose(SxReady **ready, int n, uint64 total, uint64 *cut, uint64 *nrows);
+static int	compare_ready(const void *a, const void *b);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
 static void files_of(SxFileMap *map, SxStoredPosition *pos);
@@ -117,6 +120,7 @@ sx_builder_main(Datum arg)
 		SX_STOP_POINT_OF(builder_started, wa.viewid);
 		load_view();
 		protect_from_slot();
+		sx_catalog_on_change(catalog_changed);
 		stored = load_position();
 		if (stored == NULL || !stored->ours)
 		{
@@ -148,13 +152,12 @@ sx_builder_main(Datum arg)
 	PG_CATCH();
 	{
 		ErrorData  *error = sx_worker_recover(TopMemoryContext);
-		int			pause = 200;
+		int			pause;
 
 		/* dropped meanwhile, which may show as any error; the consumer learns it from the catalog */
 		if (view_is_gone(wa.viewid))
 			proc_exit(0);
-		for (int i = 0; i < sx_builder.v->failures && pause < 30000; i++)
-			pause *= 2;
+		pause = sx_view_setback(sx_builder.db, sx_builder.v, 200, 30000);
 		SpinLockAcquire(&sx_builder.db->mutex);
 		/* the next attempt goes another way */
 		if (sx_builder.capture && sx_capture_is_unreadable(sx_builder.capture, error))
@@ -181,7 +184,11 @@ sx_builder_main(Datum arg)
 	}
 	PG_END_TRY();
 
-	sx_builder_phase("%s", "");
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->phase[0] = '\0';
+	if (!sx_builder.v->slow)
+		sx_builder.v->reason[0] = '\0';
+	SpinLockRelease(&sx_builder.db->mutex);
 	sx_lock_publish_exclusive(sx_builder.db);
 	sx_builder.v->state = SX_VIEW_CATCHUP;
 	sx_unlock_publish(sx_builder.db);
@@ -236,7 +243,15 @@ sx_builder_phase(const char *fmt,...)
 	SpinLockAcquire(&sx_builder.db->mutex);
 	strlcpy(sx_builder.v->phase, buf, sizeof(sx_builder.v->phase));
 	SpinLockRelease(&sx_builder.db->mutex);
-	sx_view_set_reason(sx_builder.db, sx_builder.v, "%s", buf);
+	/* of a slow view that it is slow, and why, is what matters */
+	if (!sx_builder.v->slow)
+		sx_view_set_reason(sx_builder.db, sx_builder.v, "%s", buf);
+}
+
+static void
+catalog_changed(void)
+{
+	sx_builder.redefined = true;
 }
 
 static void
@@ -480,6 +495,7 @@ history_by_plan(SxStoredPosition *pos)
 
 		SX_STOP_POINT_OF(history_snapshot, sx_builder.def->viewid);
 		sx_builder_begin_results();
+		sx_builder_begin_work(0);
 		sx_run_as_begin(&as, sx_builder.def);
 		(void) sx_plan_lock(sx_builder.plan, true, NULL);
 		sx_plan_run_history(sx_builder.plan, store_row, NULL);
@@ -503,6 +519,7 @@ history_by_plan(SxStoredPosition *pos)
 		ok = false;
 	}
 	PG_END_TRY();
+	(void) sx_builder_end_work();
 	MemoryContextSwitchTo(caller);
 	return ok;
 }
@@ -592,7 +609,9 @@ catch_up(SxStoredPosition *stored)
 	MemoryContext turn;
 	bool		close = false;
 
-	sx_builder_phase("catching up");
+	sx_builder_phase("%s", sx_builder.v->slow ? "follows" : "catching up");
+	sx_account_open(&sx_builder.account);
+	sx_builder.written_lsn = stored->start_lsn;
 	turn = AllocSetContextCreate(TopMemoryContext, "streamext builder turn", ALLOCSET_DEFAULT_SIZES);
 	tail = sx_tail_create(TopMemoryContext, stored->start_lsn);
 	sx_builder.capture = tail->capture;
@@ -615,18 +634,33 @@ catch_up(SxStoredPosition *stored)
 	CommitTransactionCommand();
 
 	/* at least once: a batch larger than the memory brought us here */
-	while (!close)
+	while (!close || sx_builder_must_follow())
 	{
 		XLogRecPtr	consumer = pg_atomic_read_u64(&sx_builder.db->read_lsn);
+		TimestampTz started = sx_now();
 
 		sx_worker_check();
 		MemoryContextSwitchTo(turn);
 		MemoryContextReset(turn);
 		close = consume_once(tail, stored, turn);
+		/* our successor knows the new definition */
+		if (sx_builder.redefined)
+			sx_builder.v->yield = true;
+		if (sx_builder.v->yield)
+			break;
+		if (close)
+			sx_builder_rest(tail, started);
 		/* the consumer must be able to join from the stored start */
-		if (close && consumer > stored->start_lsn && consumer - stored->start_lsn > CLOSE_BYTES &&
+		if (close && !sx_builder.v->slow && consumer > stored->start_lsn && consumer - stored->start_lsn > CLOSE_BYTES &&
 			sx_pending_first_lsn(tail->capture->pending) == InvalidXLogRecPtr)
 			close = tail->capture->read_lsn >= consumer;
+	}
+	/* turns without rows were not written */
+	if (sx_builder.written_lsn != stored->start_lsn)
+	{
+		sx_builder_begin_results();
+		sx_builder_commit(stored);
+		sx_builder_protect(stored->position->xmin, stored->start_lsn);
 	}
 	sx_builder.capture = NULL;
 	sx_tail_destroy(tail);
@@ -641,10 +675,16 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	SxReady   **ready;
 	int			n = 0;
 	int			max = 1024;
+	int			taken;
+	uint64		total = 0;
 	uint64		nrows = 0;
+	uint64		cut = stored->position->xmax;
+	XLogRecPtr	held_lsn = PG_UINT64_MAX;
+	TimestampTz *commits;
+	SxPosition *before = stored->position;
+	uint64		turn_no = pg_atomic_add_fetch_u64(&sx_builder.db->turns, 1);
 	SxReady   **held;
 	int			nheld = 0;
-	int			maxheld = 1024;
 	XLogRecPtr	first;
 	TimestampTz at = GetCurrentTimestamp();
 	dlist_mutable_iter iter;
@@ -657,7 +697,6 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	}
 
 	ready = palloc(sizeof(SxReady *) * max);
-	held = palloc(sizeof(SxReady *) * maxheld);
 	dlist_foreach_modify(iter, sx_pending_ready(pending))
 	{
 		SxReady    *r = dlist_container(SxReady, node, iter.cur);
@@ -671,36 +710,49 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 			}
 			if (!sx_position_contains(snapshot, r->fxid))
 				continue;
-			if (n > 0 && nrows + r->nrows > WRITE_ROWS && !r->found)
-			{
-				if (nheld == maxheld)
-					held = repalloc_huge(held, sizeof(SxReady *) * (maxheld *= 2));
-				held[nheld++] = r;
-				continue;
-			}
 		}
 		if (n == max)
 			ready = repalloc_huge(ready, sizeof(SxReady *) * (max *= 2));
 		ready[n++] = r;
-		nrows += r->nrows;
+		total += r->nrows;
 	}
 
-	sx_builder_begin_results();
-	if (n > 0)
+	taken = choose(ready, n, total, &cut, &nrows);
+	held = MemoryContextAllocHuge(turn, sizeof(SxReady *) * (n - taken + 1));
+	for (int i = taken; i < n; i++)
 	{
-		SxBatch    *batch = sx_batch_create(tail->capture->map, sx_builder.def->streamid, ready, n, false);
+		held_lsn = Min(held_lsn, ready[i]->commit_lsn);
+		if (ready[i]->fxid < cut)
+			held[nheld++] = ready[i];
+	}
+	if (taken < n)
+		snapshot = sx_position_below(snapshot, cut);
+
+	sx_builder_begin_results();
+	if (taken > 0)
+	{
+		SxBatch    *batch = sx_batch_create(tail->capture->map, sx_builder.def->streamid, ready, taken, false);
+		int64		us;
 
 		if (sx_builder.v->exposed)
 			sx_builder_drop_missing(batch);
-		sx_builder_compute(batch);
+		(void) sx_account_limit(&sx_builder.account, batch->nrows);
+		us = sx_builder_compute(batch);
+		if (!sx_account_charge(&sx_builder.account, batch->nrows, us))
+			sx_builder_too_slow("computing", us, batch->nrows);
 	}
-	for (int i = 0; i < n; i++)
+	commits = MemoryContextAllocHuge(turn, sizeof(TimestampTz) * (taken + 1));
+	for (int i = 0; i < taken; i++)
+	{
+		commits[i] = ready[i]->commit_time;
 		sx_pending_remove(pending, ready[i]);
+	}
 
 	stored->position = sx_tail_position(snapshot, held, nheld);
 	MemoryContextSwitchTo(TopMemoryContext);
 	stored->position = sx_position_copy(stored->position);
 	MemoryContextSwitchTo(turn);
+	pfree(before);
 	sx_open_rows_relieve(tail->capture, OPEN_ROWS_BYTES);
 	stored->new_open_rows = sx_builder.stored_version != sx_pending_stored_version(pending);
 	stored->open_rows = stored->new_open_rows ?
@@ -709,14 +761,65 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
 	files_of(tail->capture->map, stored);
-	if (nheld == 0)
+	if (taken == n)
 		stored->complete_at = at;
 	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);
-	sx_builder_commit(stored);
-	sx_builder.stored_version = sx_pending_stored_version(pending);
-	SX_STOP_POINT_OF(catch_up_committed, sx_builder.def->viewid);
-	sx_builder_protect(stored->position->xmin, stored->start_lsn);
-	return nheld == 0 && !tail->has_fresh && !tail->stale;
+	/* of a slow view that stays here, a position that says nothing new is not worth a commit */
+	if (taken > 0 || !sx_builder.v->slow || stored->start_lsn > sx_builder.written_lsn + FOLLOW_BYTES)
+	{
+		sx_builder_commit(stored);
+		sx_builder.stored_version = sx_pending_stored_version(pending);
+		SX_STOP_POINT_OF(catch_up_committed, sx_builder.def->viewid);
+		sx_builder_protect(stored->position->xmin, stored->start_lsn);
+	}
+	sx_builder_note_turn(turn_no, held_lsn, total - nrows, nrows, commits, taken);
+	return taken == n && !tail->has_fresh && !tail->stale;
+}
+
+/*
+ * How many of these fit into a turn.  If not all do, they are taken in the order of their ids, so that
+ * the position need not list what is left: it ends at `cut`, below which it contains everything but
+ * what is held back.  What a scan has found comes first: it cannot be held back.
+ */
+static int
+choose(SxReady **ready, int n, uint64 total, uint64 *cut, uint64 *nrows)
+{
+	uint64		limit = sx_builder_turn_rows();
+	int			taken;
+
+	if (total > limit)
+		qsort(ready, n, sizeof(SxReady *), compare_ready);
+	for (taken = 0; taken < n; taken++)
+	{
+		SxReady    *r = ready[taken];
+
+		if (taken > 0 && *nrows + r->nrows > limit && !r->found && r->fxid != SX_ALWAYS_XID)
+			break;
+		*nrows += r->nrows;
+		if (r->fxid == SX_ALWAYS_XID)
+			continue;
+		*cut = Max(*cut, r->fxid + 1);
+		/* a full scan that starts from the position meets the ids of sub-transactions */
+		for (uint32 i = 0; i < r->nruns; i++)
+			if (r->runs[i].xid != (TransactionId) r->fxid)
+				*cut = Max(*cut, sx_widen_xid_near(r->fxid, r->runs[i].xid) + 1);
+	}
+	return taken;
+}
+
+static int
+compare_ready(const void *a, const void *b)
+{
+	const SxReady *ra = *(SxReady *const *) a;
+	const SxReady *rb = *(SxReady *const *) b;
+	bool		first_a = ra->found || ra->fxid == SX_ALWAYS_XID;
+	bool		first_b = rb->found || rb->fxid == SX_ALWAYS_XID;
+
+	if (first_a != first_b)
+		return first_a ? -1 : 1;
+	if (ra->fxid != rb->fxid)
+		return ra->fxid < rb->fxid ? -1 : 1;
+	return 0;
 }
 
 /* rows that VACUUM has taken, while nothing protected them */
@@ -754,7 +857,7 @@ sx_builder_drop_missing(SxBatch *batch)
 }
 
 /* runs a batch into the results; waits for locks: nobody else waits for us */
-void
+int64
 sx_builder_compute(SxBatch *batch)
 {
 	SxProcess	p;
@@ -767,11 +870,17 @@ sx_builder_compute(SxBatch *batch)
 	p.context = sx_builder.work;
 	for (int tries = 0;; tries++)
 	{
-		switch (sx_process_batch(&p, batch))
+		SxProcessResult result;
+		int64		us;
+
+		sx_builder_begin_work(batch->nrows);
+		result = sx_process_batch(&p, batch);
+		us = sx_builder_end_work();
+		switch (result)
 		{
 			case SX_PROCESS_OK:
 				sx_builder.nrows += batch->nrows;
-				return;
+				return us;
 			case SX_PROCESS_FAILED:
 				ereport(ERROR,
 						(errcode(p.error->sqlerrcode),
@@ -887,14 +996,51 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
 }
 
+/* a lock on the table is waited for outside of a transaction, which would hold up others */
 void
 sx_builder_commit(SxStoredPosition *pos)
 {
-	StartTransactionCommand();
+	SxView	   *v = sx_builder.v;
+	int64		entries = tuplestore_tuple_count(sx_builder.rows) + list_length(sx_builder.letters);
+	TimestampTz since = sx_now();
+	bool		waited = false;
+	int64		us;
+	int64		limit = sx_budget_of_flush(entries);
+
+	for (;;)
+	{
+		StartTransactionCommand();
+		if (ConditionalLockRelationOid(sx_builder.def->matid, RowExclusiveLock))
+			break;
+		CommitTransactionCommand();
+		if (!waited && TimestampDifferenceExceeds(since, sx_now(), 100))
+		{
+			sx_builder_phase("waits for its table's lock");
+			waited = true;
+		}
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		sx_worker_check();
+	}
+	if (waited)
+		sx_builder_phase("%s", v->slow ? "follows" : "catching up");
+
+	sx_builder_begin_work(sx_builder.nrows);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_builder_write(pos, false);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	us = sx_builder_end_work();
+
+	sx_builder.written_lsn = pos->start_lsn;
+	SpinLockAcquire(&sx_builder.db->mutex);
+	v->rows_consumed = pos->rows_consumed;
+	v->flushes++;
+	v->last_flush = GetCurrentTimestamp();
+	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
+	SpinLockRelease(&sx_builder.db->mutex);
+	if (limit > 0 && us > limit)
+		sx_builder_too_slow("writing", us, entries);
 }
 
 /* rows: -1, not known */

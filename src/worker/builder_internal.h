@@ -1,6 +1,7 @@
 /*
  * builder_internal.h
- *		The parts of a builder: history and WAL (builder.c), the full scan (full_scan.c).
+ *		The parts of a builder: history and WAL (builder.c), slow views (builder_follow.c), the
+ *		full scan (full_scan.c).
  *
  * A builder is a process of its own and brings up one view, so what it works on is one struct.
  */
@@ -29,6 +30,11 @@ typedef struct SxBuilder
 	TimestampTz lost_from;		/* such rows were committed after this */
 	uint64		seq;			/* of the stored position that history replaces */
 	SxCapture  *capture;		/* while catching up */
+	SxAccount	account;		/* would the view be fast enough for the others? */
+	uint64		turn_rows;		/* 0: not known yet */
+	int64		turn_us;		/* what this turn took, so far */
+	XLogRecPtr	written_lsn;	/* start LSN of the stored position */
+	bool		redefined;		/* what we know of the view is out of date */
 } SxBuilder;
 
 extern SxBuilder sx_builder;
@@ -45,8 +51,8 @@ extern void sx_builder_protect(uint64 xmin, XLogRecPtr lsn);
 extern void sx_builder_begin_results(void);
 /* takes out of a batch, and counts in nlost, rows that are gone because nothing protected them */
 extern void sx_builder_drop_missing(SxBatch *batch);
-/* runs a batch into the results */
-extern void sx_builder_compute(SxBatch *batch);
+/* runs a batch into the results; what it took, microseconds */
+extern int64 sx_builder_compute(SxBatch *batch);
 /*
  * Results, dead letters and position, in the caller's transaction.  replace: instead of what the
  * table holds.
@@ -56,6 +62,16 @@ extern void sx_builder_write(SxStoredPosition *pos, bool replace);
 extern void sx_builder_commit(SxStoredPosition *pos);
 /* in the caller's transaction: rows are gone, or (-1) may be */
 extern void sx_builder_report_lost(int64 rows);
+
+/* builder_follow.c */
+extern uint64 sx_builder_turn_rows(void);
+extern void sx_builder_begin_work(int64 rows);
+extern int64 sx_builder_end_work(void);
+extern void sx_builder_too_slow(const char *what, int64 us, int64 rows);
+extern bool sx_builder_must_follow(void);
+extern void sx_builder_note_turn(uint64 turn, XLogRecPtr held_lsn, uint64 held_rows, uint64 rows,
+								 const TimestampTz *commits, int ncommits);
+extern void sx_builder_rest(SxTail *tail, TimestampTz turn_started);
 
 /* full_scan.c */
 extern void sx_full_scan_begin(SxStoredPosition *stored);

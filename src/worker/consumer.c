@@ -44,10 +44,14 @@
 
 static volatile bool catalog_stale;
 
+/* whose code runs, for consumer_exit() */
+static LiveView *running = NULL;
+
 static void consumer_exit(int code, Datum arg);
 static void catalog_changed(void);
 static Consumer *start(SxDb *db);
-static void clear_views(SxDb *db);
+static void copy_slow(SlowView *to, const SxView *v);
+static void clear_views(Consumer *c);
 static bool has_work(Consumer *c);
 static void leave(Consumer *c);
 static void cycle(Consumer *c);
@@ -130,6 +134,14 @@ consumer_exit(int code, Datum arg)
 {
 	SxDb	   *db = (SxDb *) DatumGetPointer(arg);
 
+	/* our successor must know, or it would meet the same end */
+	if (running && sx_budget_is_deadly())
+	{
+		sx_view_set_slow(db, running->shared, "its functions do not end when they are canceled: follows in a process of its own");
+		ereport(LOG,
+				(errmsg("streamext consumer ends because continuous view with OID %u does not end when it is canceled",
+						running->shared->viewid)));
+	}
 	SpinLockAcquire(&db->mutex);
 	db->consumer_pid = 0;
 	db->consumer_latch = NULL;
@@ -159,7 +171,7 @@ start(SxDb *db)
 
 	sx_consumer_acquire_slot(c);
 	SX_STOP_POINT(consumer_protected);
-	clear_views(db);
+	clear_views(c);
 	sx_db_area_create(db);
 	SX_STOP_POINT(consumer_cleared);
 
@@ -187,8 +199,13 @@ start(SxDb *db)
  * under the publish lock, so the look at flushing_view and the end of all generations are one.
  */
 static void
-clear_views(SxDb *db)
+clear_views(Consumer *c)
 {
+	SxDb	   *db = c->db;
+	SlowView   *known = MemoryContextAlloc(TopMemoryContext, sizeof(SlowView) * SX_MAX_VIEWS);
+	int			nknown = 0;
+	MemoryContext old;
+
 	for (;;)
 	{
 		bool		busy;
@@ -213,6 +230,8 @@ clear_views(SxDb *db)
 			{
 				uint64		incarnation = db->views[i].incarnation;
 
+				if (db->views[i].slow)
+					copy_slow(&known[nknown++], &db->views[i]);
 				memset(&db->views[i], 0, sizeof(SxView));
 				db->views[i].incarnation = incarnation + 1;
 			}
@@ -220,13 +239,29 @@ clear_views(SxDb *db)
 		}
 		sx_unlock_publish(db);
 		if (!busy)
-			return;
+			break;
 
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50,
 						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		sx_worker_check();
 	}
+
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	for (int i = 0; i < nknown; i++)
+		c->known = lappend(c->known, &known[i]);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+copy_slow(SlowView *to, const SxView *v)
+{
+	to->viewid = v->viewid;
+	to->setbacks = v->setbacks;
+	to->setback_at = v->setback_at;
+	to->setback_pause = v->setback_pause;
+	to->slow_until = v->slow_until;
+	memcpy(to->slow_why, v->slow_why, sizeof(to->slow_why));
 }
 
 static bool
@@ -449,6 +484,7 @@ compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *ag
 	SxReady   **ready;
 	int			nready;
 	int			before;
+	SxProcessResult result;
 	SxBatch    *batch = NULL;
 
 restart:
@@ -474,7 +510,11 @@ restart:
 		if (batch->nrows == 0)
 			continue;
 
-		switch (compute_view(c, lv, batch, ready, nready, &error, &blocked_by))
+		sx_consumer_begin_run(lv, batch->nrows);
+		result = compute_view(c, lv, batch, ready, nready, &error, &blocked_by);
+		if (!sx_consumer_end_run(lv, batch->nrows) && result == SX_PROCESS_OK)
+			result = SX_PROCESS_SLOW;
+		switch (result)
 		{
 			case SX_PROCESS_OK:
 				lv->prepared = true;
@@ -513,6 +553,10 @@ restart:
 				sx_view_set_reason(c->db, lv->shared, "a batch needs more than streamext.live_memory; it is written directly");
 				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
 				lv->needs_builder = true;
+				break;
+
+			case SX_PROCESS_SLOW:
+				sx_consumer_slow(c, lv);
 				break;
 
 			case SX_PROCESS_FAILED:
@@ -611,6 +655,32 @@ discard_all(Consumer *c)
 		lv->prepared = false;
 		lv->rows = 0;
 	}
+}
+
+void
+sx_consumer_begin_run(LiveView *lv, uint64 rows)
+{
+	running = lv;
+	sx_budget_start(sx_account_limit(&lv->account, rows));
+}
+
+/*
+ * False: what it took was more than it has, also if it came to an end by itself; then the view is to
+ * leave, whatever its result.
+ */
+bool
+sx_consumer_end_run(LiveView *lv, uint64 rows)
+{
+	int64		us = sx_budget_stop();
+	bool		ok = sx_account_charge(&lv->account, rows, us) && !sx_budget_exceeded();
+
+	running = NULL;
+	if (!ok)
+	{
+		lv->slow_ms = (int) Min(us / 1000, PG_INT32_MAX);
+		lv->slow_rows = rows;
+	}
+	return ok;
 }
 
 SxProcessResult

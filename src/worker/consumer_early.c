@@ -61,6 +61,7 @@ bool
 sx_consumer_early(Consumer *c)
 {
 	bool		any = false;
+	ListCell   *lc;
 
 	if (earlies == NULL)
 	{
@@ -73,6 +74,14 @@ sx_consumer_early(Consumer *c)
 	if (hash_get_num_entries(earlies) > 0)
 		sweep(c);
 	sx_pending_large(c->tail->capture->pending, EARLY_ROWS, compute_more, c);
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->over_budget && lv->shared->state == SX_VIEW_LIVE)
+			sx_consumer_slow(c, lv);
+		lv->over_budget = false;
+	}
 	any = hash_get_num_entries(earlies) > 0;
 	return any;
 }
@@ -103,10 +112,11 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		EarlyPart  *p = lfirst(lc);
 		SxReady    *ready = &slice;
 		SxProcess	process;
+		bool		ok;
 
 		if (p->failed)
 			continue;
-		if (!part_is_good(p))
+		if (!part_is_good(p) || p->lv->over_budget)
 		{
 			drop_part(c, p);
 			continue;
@@ -127,7 +137,15 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		process.arg = p;
 		process.context = c->turn;
 		process.give_up = true;
-		if (sx_process_batch(&process, batch) == SX_PROCESS_OK)
+		sx_consumer_begin_run(p->lv, batch->nrows);
+		ok = sx_process_batch(&process, batch) == SX_PROCESS_OK;
+		if (!sx_consumer_end_run(p->lv, batch->nrows))
+		{
+			/* it leaves when nobody goes through its parts any more */
+			p->lv->over_budget = true;
+			ok = false;
+		}
+		if (ok)
 			any = true;
 		else
 			drop_part(c, p);
@@ -406,7 +424,7 @@ sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error
 	PG_CATCH();
 	{
 		*error = sx_worker_recover(caller);
-		result = SX_PROCESS_FAILED;
+		result = sx_budget_exceeded() ? SX_PROCESS_SLOW : SX_PROCESS_FAILED;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);

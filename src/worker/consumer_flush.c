@@ -36,6 +36,8 @@ static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
 static bool seal(Consumer *c, LiveView *lv);
 static bool seal_left(Consumer *c, LiveView *lv);
+static bool cannot_flush(SxView *v);
+static void give_up(Consumer *c, LiveView *lv);
 static void check_request(Consumer *c);
 static void note_rate(Consumer *c, SxView *v, TimestampTz now);
 
@@ -82,7 +84,7 @@ sx_consumer_flush(Consumer *c)
 				sealed = true;
 
 			/* what cannot be written is dropped: it is read again when the view goes on */
-			if (sx_gen_sealed(v) == NULL || v->failures >= MAX_FLUSH_FAILURES)
+			if (sx_gen_sealed(v) == NULL || cannot_flush(v))
 			{
 				sx_consumer_end_leave(lv);
 				/* resumed meanwhile? */
@@ -96,14 +98,9 @@ sx_consumer_flush(Consumer *c)
 		if (v->state != SX_VIEW_LIVE)
 			continue;
 
-		if (v->failures >= MAX_FLUSH_FAILURES && sx_gen_sealed(v) != NULL)
+		if (cannot_flush(v) && sx_gen_sealed(v) != NULL)
 		{
-			char		message[sizeof(v->last_error)];
-
-			SpinLockAcquire(&db->mutex);
-			memcpy(message, v->last_error, sizeof(message));
-			SpinLockRelease(&db->mutex);
-			sx_consumer_fail(c, lv, message);
+			give_up(c, lv);
 			continue;
 		}
 
@@ -117,6 +114,36 @@ sx_consumer_flush(Consumer *c)
 	if (sealed)
 		sx_wake_flusher(db);
 	check_request(c);
+}
+
+static bool
+cannot_flush(SxView *v)
+{
+	return v->failures >= MAX_FLUSH_FAILURES || v->slow;
+}
+
+/* its live state goes; a builder writes, where nobody else waits for it */
+static void
+give_up(Consumer *c, LiveView *lv)
+{
+	SxView	   *v = lv->shared;
+	char		message[sizeof(v->last_error)];
+
+	SpinLockAcquire(&c->db->mutex);
+	memcpy(message, v->last_error, sizeof(message));
+	SpinLockRelease(&c->db->mutex);
+	if (!v->slow)
+	{
+		sx_consumer_fail(c, lv, message);
+		return;
+	}
+	SpinLockAcquire(&c->db->mutex);
+	v->failures = 0;
+	v->retry_at = 0;
+	SpinLockRelease(&c->db->mutex);
+	sx_view_set_reason(c->db, v, "%s", v->slow_why);
+	sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+	lv->needs_builder = true;
 }
 
 /* rows per second, over a second or more */
@@ -330,8 +357,9 @@ sx_consumer_relieve(Consumer *c)
 				if (v->state != SX_VIEW_LIVE || sx_gen_sealed(v) == NULL)
 					continue;
 				/* nor may a flusher that is missing, or held up elsewhere, hold up all */
-				if (v->failures >= MAX_FLUSH_FAILURES ||
-					(db->flushing_view != v->viewid && sx_now() > deadline))
+				if (cannot_flush(v))
+					give_up(c, lv);
+				else if (db->flushing_view != v->viewid && sx_now() > deadline)
 					sx_consumer_fail(c, lv, "it could not be flushed when memory was exhausted");
 				else
 					busy = true;

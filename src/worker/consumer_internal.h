@@ -24,6 +24,14 @@ typedef struct LiveView
 	bool		needs_builder;	/* joining failed: a builder catches up first */
 	bool		caught_up;		/* a builder did: nearer than this it does not come */
 	BackgroundWorkerHandle *builder;
+	TimestampTz builder_started;
+	bool		builder_ended;	/* we told it to end */
+	int			turn_ms;		/* what the builder may take while others wait for a process */
+	TimestampTz waits_since;	/* for a process; 0: it does not */
+	SxAccount	account;
+	bool		over_budget;	/* found out where it could not be detached */
+	int			slow_ms;		/* the run that used up the account */
+	uint64		slow_rows;
 	/* while live: */
 	SxViewInfo *info;
 	SxPlan	   *plan;
@@ -56,6 +64,17 @@ typedef struct LeftAt
 } LeftAt;
 
 
+/* a slow view stays slow when the consumer starts again */
+typedef struct SlowView
+{
+	Oid			viewid;
+	int			setbacks;
+	TimestampTz setback_at;
+	int			setback_pause;
+	TimestampTz slow_until;
+	char		slow_why[sizeof(((SxView *) 0)->slow_why)];
+} SlowView;
+
 typedef struct Consumer
 {
 	SxDb	   *db;
@@ -72,6 +91,9 @@ typedef struct Consumer
 	uint32		require_epoch;	/* of the last load of the catalog */
 	uint64		flush_request;	/* being carried out; 0: none */
 	TimestampTz last_free;		/* when generations were last looked through */
+	TimestampTz last_watch;		/* when builders were last looked after */
+	bool		no_worker;		/* max_worker_processes was exhausted, and that was logged */
+	List	   *known;			/* of SlowView *: what a predecessor knew */
 } Consumer;
 
 /* consumer.c */
@@ -79,6 +101,9 @@ extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
 										   ErrorData **error, char **blocked_by);
+/* around all that runs a live view's code: begin, then end; false: it took too long */
+extern void sx_consumer_begin_run(LiveView *lv, uint64 rows);
+extern bool sx_consumer_end_run(LiveView *lv, uint64 rows);
 
 /* consumer_early.c */
 extern bool sx_consumer_early(Consumer *c);
@@ -96,9 +121,10 @@ extern void sx_consumer_end_leave(LiveView *lv);
 
 /* consumer_views.c */
 extern void sx_consumer_load_views(Consumer *c);
-extern void sx_consumer_launch_builders(Consumer *c);
+extern void sx_consumer_set_state(SxDb *db, SxView *v, SxViewState state);
 extern void sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next);
 extern void sx_consumer_fail(Consumer *c, LiveView *lv, const char *message);
+extern void sx_consumer_slow(Consumer *c, LiveView *lv);
 extern void sx_consumer_stop_broken(Consumer *c);
 extern void sx_consumer_drop_detached(Consumer *c);
 extern bool sx_consumer_go_live(Consumer *c, LiveView *lv);
@@ -115,6 +141,9 @@ extern uint64 sx_consumer_wal_limit(void);
 
 /* standby.c */
 extern void sx_standby_hold(SxDb *db);
+
+/* consumer_builders.c */
+extern void sx_consumer_launch_builders(Consumer *c);
 
 /* consumer_join.c */
 extern void sx_consumer_join(Consumer *c);

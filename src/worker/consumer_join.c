@@ -268,7 +268,12 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		ready[n++] = lfirst(lc);
 	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, false);
 	if (batch->nrows > 0)
+	{
+		sx_consumer_begin_run(lv, batch->nrows);
 		result = sx_consumer_compute(lv, batch, c->turn, &error, &blocked_by);
+		if (!sx_consumer_end_run(lv, batch->nrows) && result == SX_PROCESS_OK)
+			result = SX_PROCESS_SLOW;
+	}
 
 	if (result != SX_PROCESS_OK)
 	{
@@ -283,6 +288,8 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		}
 		if (result == SX_PROCESS_FAILED)
 			sx_consumer_fail(c, lv, error->message);
+		else if (result == SX_PROCESS_SLOW)
+			sx_consumer_slow(c, lv);
 		else
 			lv->needs_builder = true;
 		sx_consumer_detach(c, lv, lv->shared->state);
@@ -307,6 +314,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	lv->shared->rows_consumed = pos->rows_consumed + batch->nrows;
 	lv->shared->failures = 0;
 	lv->shared->retry_at = 0;
+	lv->shared->slow = false;
 	lv->shared->reason[0] = '\0';
 	lv->shared->phase[0] = '\0';
 	lv->shared->last_seal = now;

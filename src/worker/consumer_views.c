@@ -10,20 +10,20 @@
  *	 LIVE -> PAUSING -> CATCHUP: a table of its stream is locked, or has a new file too large for the
  *	 consumer to scan (consumer_leave.c).
  *	 FAILED: after an error; when its pause is over it goes on as NEW or CATCHUP.
+ *
+ * A view in trouble (it failed, is too slow, cannot be written) goes through a builder before it joins
+ * again, so that its trouble is not the others': see consumer_builders.c.
  */
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
 #include "catalog/definitions.h"
 #include "miscadmin.h"
-#include "storage/lmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
 
-/* builders at work in one database */
-#define MAX_BUILDERS	2
 /* first and longest pause of a view that fails */
 #define FIRST_PAUSE_MS		200
 #define LONGEST_PAUSE_MS	30000
@@ -33,10 +33,9 @@ static void add_view(Consumer *c, SxViewDef *def);
 static void update_view(Consumer *c, LiveView *lv, SxViewDef *def);
 static void set_def(LiveView *lv, const SxViewDef *def);
 static void set_start_state(Consumer *c, LiveView *lv);
+static void remember_slow(Consumer *c, SxView *v);
 static bool same_settings(List *a, List *b);
 static void end_live(LiveView *lv);
-static void launch(Consumer *c, LiveView *lv);
-static void set_state(SxDb *db, SxView *v, SxViewState state);
 
 static LiveView *
 find(Consumer *c, Oid viewid)
@@ -166,6 +165,7 @@ add_view(Consumer *c, SxViewDef *def)
 	}
 	sx_unlock_publish(db);
 	lv->shared = v;
+	remember_slow(c, v);
 	set_start_state(c, lv);
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
@@ -192,7 +192,33 @@ set_start_state(Consumer *c, LiveView *lv)
 		state = SX_VIEW_CATCHUP;
 	else
 		state = SX_VIEW_NEW;
-	set_state(db, lv->shared, state);
+	/* what a predecessor found out */
+	lv->needs_builder = lv->shared->slow && state == SX_VIEW_CATCHUP;
+	sx_consumer_set_state(db, lv->shared, state);
+}
+
+static void
+remember_slow(Consumer *c, SxView *v)
+{
+	ListCell   *lc;
+
+	foreach(lc, c->known)
+	{
+		SlowView   *k = lfirst(lc);
+
+		if (k->viewid != v->viewid)
+			continue;
+		SpinLockAcquire(&c->db->mutex);
+		v->slow = true;
+		v->setbacks = k->setbacks;
+		v->setback_at = k->setback_at;
+		v->setback_pause = k->setback_pause;
+		v->slow_until = k->slow_until;
+		memcpy(v->slow_why, k->slow_why, sizeof(v->slow_why));
+		memcpy(v->reason, k->slow_why, sizeof(k->slow_why));
+		SpinLockRelease(&c->db->mutex);
+		k->viewid = InvalidOid;
+	}
 }
 
 static void
@@ -243,7 +269,7 @@ update_view(Consumer *c, LiveView *lv, SxViewDef *def)
 	if (def->paused && (v->state == SX_VIEW_NEW || v->state == SX_VIEW_CATCHUP ||
 						v->state == SX_VIEW_FAILED))
 	{
-		set_state(c->db, v, SX_VIEW_PAUSED);
+		sx_consumer_set_state(c->db, v, SX_VIEW_PAUSED);
 		sx_view_set_reason(c->db, v, "paused; continue with streamext.resume()");
 	}
 	else if (!def->paused && was_paused && v->state == SX_VIEW_PAUSED)
@@ -253,8 +279,8 @@ update_view(Consumer *c, LiveView *lv, SxViewDef *def)
 	}
 }
 
-static void
-set_state(SxDb *db, SxView *v, SxViewState state)
+void
+sx_consumer_set_state(SxDb *db, SxView *v, SxViewState state)
 {
 	sx_lock_publish_exclusive(db);
 	v->state = state;
@@ -299,15 +325,14 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
 
+/* it is tried again in a process of its own: a view that fails on and on costs the others nothing */
 void
 sx_consumer_fail(Consumer *c, LiveView *lv, const char *message)
 {
 	SxDb	   *db = c->db;
 	SxView	   *v = lv->shared;
-	int			pause = FIRST_PAUSE_MS;
+	int			pause = sx_view_setback(db, v, FIRST_PAUSE_MS, LONGEST_PAUSE_MS);
 
-	for (int i = 0; i < v->failures && pause < LONGEST_PAUSE_MS; i++)
-		pause *= 2;
 	SpinLockAcquire(&db->mutex);
 	v->failures++;
 	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
@@ -318,7 +343,23 @@ sx_consumer_fail(Consumer *c, LiveView *lv, const char *message)
 	if (v->state == SX_VIEW_LIVE)
 		sx_consumer_detach(c, lv, SX_VIEW_FAILED);
 	else
-		set_state(db, v, SX_VIEW_FAILED);
+		sx_consumer_set_state(db, v, SX_VIEW_FAILED);
+}
+
+/* it held up the others: from here on it holds up a process of its own */
+void
+sx_consumer_slow(Consumer *c, LiveView *lv)
+{
+	SxDb	   *db = c->db;
+	SxView	   *v = lv->shared;
+
+	sx_view_set_slow(db, v, "slower than %d ms and %d us per row (%d ms for " UINT64_FORMAT " rows): follows in a process of its own",
+					 sx_view_budget, SX_BUDGET_ROW_US, lv->slow_ms, lv->slow_rows);
+	sx_view_set_reason(db, v, "%s", v->slow_why);
+	sx_worker_log(LOG, "continuous view with OID %u is %s", v->viewid, v->slow_why);
+	if (v->state == SX_VIEW_LIVE)
+		sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+	lv->needs_builder = true;
 }
 
 /* for good: what their streams contain is not known any more */
@@ -432,6 +473,9 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 	MemoryContext caller = CurrentMemoryContext;
 	volatile bool ok = false;
 
+	/* planning runs functions with constant arguments */
+	sx_account_open(&lv->account);
+	sx_consumer_begin_run(lv, 0);
 	PG_TRY();
 	{
 		SxRunAs		as;
@@ -453,10 +497,17 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 		ErrorData  *error = sx_worker_recover(caller);
 
 		end_live(lv);
-		sx_consumer_fail(c, lv, error->message);
+		if (!sx_budget_exceeded())
+			sx_consumer_fail(c, lv, error->message);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	if (!sx_consumer_end_run(lv, 0))
+	{
+		end_live(lv);
+		sx_consumer_slow(c, lv);
+		return false;
+	}
 	if (!ok)
 		return false;
 
@@ -471,78 +522,3 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 	return true;
 }
 
-void
-sx_consumer_launch_builders(Consumer *c)
-{
-	TimestampTz now = sx_now();
-	int			running = 0;
-	ListCell   *lc;
-
-	foreach(lc, c->views)
-	{
-		LiveView   *lv = lfirst(lc);
-		pid_t		pid;
-
-		if (lv->builder == NULL)
-			continue;
-		if (GetBackgroundWorkerPid(lv->builder, &pid) != BGWH_STOPPED)
-		{
-			running++;
-			continue;
-		}
-		pfree(lv->builder);
-		lv->builder = NULL;
-		lv->needs_builder = false;
-		lv->caught_up = lv->shared->state == SX_VIEW_CATCHUP;
-		if (lv->shared->state == SX_VIEW_BUILDING)
-			sx_consumer_fail(c, lv, "its builder ended unexpectedly");
-	}
-
-	foreach(lc, c->views)
-	{
-		LiveView   *lv = lfirst(lc);
-		SxView	   *v = lv->shared;
-
-		if (lv->drop_pending || lv->gone || lv->builder)
-			continue;
-		if (v->state == SX_VIEW_FAILED && v->retry_at <= now)
-			set_state(c->db, v, v->protect_lsn == InvalidXLogRecPtr ? SX_VIEW_NEW : SX_VIEW_CATCHUP);
-		if (lv->def->paused && (v->state == SX_VIEW_NEW || v->state == SX_VIEW_CATCHUP))
-		{
-			set_state(c->db, v, SX_VIEW_PAUSED);
-			sx_view_set_reason(c->db, v, "paused; continue with streamext.resume()");
-		}
-		if (v->state != SX_VIEW_NEW && !(v->state == SX_VIEW_CATCHUP && lv->needs_builder))
-			continue;
-		/* one that waits for a lock would keep others waiting for a place */
-		if (running < MAX_BUILDERS && !c->db->closing && !sx_consumer_stream_locked(c, lv))
-		{
-			launch(c, lv);
-			running++;
-		}
-	}
-}
-
-static void
-launch(Consumer *c, LiveView *lv)
-{
-	BackgroundWorker w;
-	SxWorkerArg arg;
-	MemoryContext old;
-	bool		ok;
-
-	sx_worker_fill(&w, "streamext builder", "sx_builder_main", c->db->dboid, lv->def->viewid);
-	set_state(c->db, lv->shared, SX_VIEW_BUILDING);
-	/* one that starts late, for a consumer that is gone, must not take it for its own */
-	memcpy(&arg, w.bgw_extra, sizeof(arg));
-	arg.incarnation = lv->shared->incarnation;
-	memcpy(w.bgw_extra, &arg, sizeof(arg));
-	old = MemoryContextSwitchTo(lv->context);
-	ok = RegisterDynamicBackgroundWorker(&w, &lv->builder);
-	MemoryContextSwitchTo(old);
-	if (!ok)
-	{
-		lv->builder = NULL;
-		sx_consumer_fail(c, lv, "no background worker slot is free; raise max_worker_processes");
-	}
-}

@@ -11,7 +11,9 @@
  *
  * A view that cannot be written (locked table, failing trigger) is retried with a pause;
  * after a few failures the consumer takes its live state away and it falls back to its
- * stored position (see consumer.c).
+ * stored position (see consumer.c).  One whose flush takes too long for its entries (a trigger or an
+ * index expression that hangs) is interrupted, as in the consumer (budget.c), and falls back at
+ * once: all flushes are this process's.
  */
 #include "worker/worker_internal.h"
 
@@ -63,6 +65,7 @@ static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosit
 static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
 					TimestampTz started);
 static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
+static void flush_is_slow(SxDb *db, SxView *v);
 
 void
 sx_flusher_main(Datum arg)
@@ -88,7 +91,7 @@ sx_flusher_main(Datum arg)
 	ConditionVariableBroadcast(&db->published_cv);
 
 	/* a row lock in one table must not keep the other views waiting: it is tried again later */
-	SetConfigOption("lock_timeout", "500ms", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "200ms", PGC_SUSET, PGC_S_OVERRIDE);
 
 	sx_live_read_disabled = true;
 	memset(&ctl, 0, sizeof(ctl));
@@ -128,6 +131,17 @@ flusher_exit(int code, Datum arg)
 {
 	SxDb	   *db = (SxDb *) DatumGetPointer(arg);
 
+	/* our successor would meet the same end: the view is not written by us any more */
+	if (sx_budget_is_deadly())
+	{
+		SxView	   *v = sx_view_by_id(db, db->flushing_view);
+
+		if (v)
+			flush_is_slow(db, v);
+		ereport(LOG,
+				(errmsg("streamext flusher ends because writing continuous view with OID %u does not end when it is canceled",
+						db->flushing_view)));
+	}
 	SpinLockAcquire(&db->mutex);
 	db->flusher_pid = 0;
 	db->flusher_latch = NULL;
@@ -211,6 +225,7 @@ flush_one(SxDb *db)
 	{
 		ErrorData  *error = sx_worker_recover(caller);
 
+		(void) sx_budget_stop();
 		flush_failed(db, v, gen, error);
 	}
 	PG_END_TRY();
@@ -244,7 +259,7 @@ claim(SxDb *db)
 
 		if (OidIsValid(v->viewid) &&
 			(v->state == SX_VIEW_LIVE || v->state == SX_VIEW_PAUSING) &&
-			sx_gen_sealed(v) != NULL && v->retry_at <= now)
+			sx_gen_sealed(v) != NULL && v->retry_at <= now && !v->slow)
 		{
 			claimed = v;
 			next = (next + i + 1) % db->nviews;
@@ -269,6 +284,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxStoredPosition keep;
 	TimestampTz started = sx_now();
 
+	sx_budget_start(0);
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 
@@ -299,6 +315,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		SxRunAs		as;
 		FlushRows	rows;
 
+		sx_budget_start(sx_budget_of_flush(gen->nentries));
 		sx_run_as_begin(&as, info->def);
 		rows.store = tuplestore_begin_heap(false, false, work_mem);
 		rows.slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
@@ -307,6 +324,11 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		ExecDropSingleTupleTableSlot(rows.slot);
 		tuplestore_end(rows.store);
 		sx_run_as_end(&as);
+		/* a trigger may have caught the cancel: the view leaves all the same */
+		if (sx_budget_exceeded())
+			ereport(ERROR,
+					(errcode(ERRCODE_QUERY_CANCELED),
+					 errmsg("writing the materialized table took too long")));
 	}
 	SX_STOP_POINT_OF(flush_merged, v->viewid);
 	if (gen->ndead > 0)
@@ -320,7 +342,9 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	gen->flush_xid = GetTopTransactionId();
 	sx_unlock_publish(db);
 	SX_STOP_POINT_OF(flush_noted, v->viewid);
+	/* deferred triggers run here */
 	CommitTransactionCommand();
+	(void) sx_budget_stop();
 	SX_STOP_POINT_OF(flush_committed, v->viewid);
 
 	flushed(db, v, gen, &keep, started);
@@ -417,7 +441,20 @@ flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error)
 	v->failures++;
 	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
 	SpinLockRelease(&db->mutex);
+	if (sx_budget_exceeded())
+	{
+		flush_is_slow(db, v);
+		return;
+	}
 	sx_view_set_error(db, v, error->message);
 	sx_view_set_reason(db, v, "could not write the materialized table: %s", error->message);
 	sx_worker_log(LOG, "could not flush continuous view with OID %u: %s", v->viewid, error->message);
+}
+
+/* the consumer takes it away from us */
+static void
+flush_is_slow(SxDb *db, SxView *v)
+{
+	sx_view_set_slow(db, v, "too slow to be written with the others: follows in a process of its own");
+	sx_worker_log(LOG, "continuous view with OID %u is %s", v->viewid, v->slow_why);
 }

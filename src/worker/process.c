@@ -6,8 +6,13 @@
  * Each slice runs in a short read-only transaction of its own, as the view's owner.  Its
  * results are buffered and handed to apply() only when the whole slice has run, so that a
  * row that fails leaves nothing behind.  A slice that fails with a row's error (division by
- * zero, bad cast …) is halved until the row stands alone: that row is rejected, the rest
- * counts.  Any other error, or one raised by combining alone, is the view's.
+ * zero, bad cast …) is halved while it is large; what is left runs row by row, each in a
+ * subtransaction of its own: a row that fails is rejected, the rest counts.  So one bad row among
+ * many costs a few runs, and a view that fails on every row one run per row.  Any other error, or
+ * one raised by combining alone, is the view's.
+ *
+ * The caller may have set a time limit (budget.c).  When it is exceeded, the batch has no
+ * result, whatever its functions made of the cancel.
  */
 #include "worker/worker_internal.h"
 
@@ -15,11 +20,14 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
 
 /* bounds what a slice's results take in memory */
 #define SLICE_ROWS	50000
+/* a slice of this size that fails runs row by row: halving it takes more runs than it has rows */
+#define SINGLE_ROWS	64
 
 typedef struct SliceRows
 {
@@ -28,11 +36,21 @@ typedef struct SliceRows
 	int			n;
 	int			max;
 	MinimalTuple *rows;
+	List	   *rejected;		/* of Rejected *, in the process's context */
 } SliceRows;
 
+typedef struct Rejected
+{
+	ErrorData  *error;
+	char	   *row_json;
+} Rejected;
+
 static SxProcessResult process_range(SxProcess *p, SxBatch *batch, uint64 from, uint64 n);
-static SxProcessResult run_slice(SxProcess *p, SxBatch *slice);
-static bool reject_row(SxProcess *p, SxBatch *slice, ErrorData *error);
+static SxProcessResult run_slice(SxProcess *p, SxBatch *slice, bool singly);
+static SxProcessResult lock_slice(SxProcess *p, SxBatch *slice);
+static void run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows);
+static ErrorData *run_one(SxProcess *p, SxBatch *one, SliceRows *rows);
+static void reject_row(SxProcess *p, SxBatch *one, ErrorData *error, SliceRows *rows);
 static void collect_row(void *arg, TupleTableSlot *row);
 static bool apply_rows(SxProcess *p, SliceRows *rows);
 
@@ -60,24 +78,21 @@ process_range(SxProcess *p, SxBatch *batch, uint64 from, uint64 n)
 {
 	SxBatch    *slice;
 	SxProcessResult result;
-	ErrorData  *error;
 	MemoryContext old;
 
 	check_stack_depth();
-	CHECK_FOR_INTERRUPTS();
 
 	old = MemoryContextSwitchTo(p->context);
 	slice = (from == 0 && n == batch->nrows) ? batch : sx_batch_slice(batch, from, n);
 	MemoryContextSwitchTo(old);
 
-	result = run_slice(p, slice);
+	result = run_slice(p, slice, false);
 	if (result != SX_PROCESS_FAILED || p->give_up || !sx_is_row_error(p->error->sqlerrcode) || n == 0)
 		return result;
 
-	error = p->error;
 	p->error = NULL;
-	if (n == 1)
-		return reject_row(p, slice, error) ? SX_PROCESS_OK : SX_PROCESS_NO_MEMORY;
+	if (n <= SINGLE_ROWS)
+		return run_slice(p, slice, true);
 
 	result = process_range(p, batch, from, n / 2);
 	if (result == SX_PROCESS_OK)
@@ -86,44 +101,39 @@ process_range(SxProcess *p, SxBatch *batch, uint64 from, uint64 n)
 }
 
 static SxProcessResult
-run_slice(SxProcess *p, SxBatch *slice)
+run_slice(SxProcess *p, SxBatch *slice, bool singly)
 {
 	volatile SxProcessResult result = SX_PROCESS_OK;
 	volatile bool applying = false;
 	MemoryContext caller = CurrentMemoryContext;
+	SliceRows	rows;
 
+	memset(&rows, 0, sizeof(rows));
 	PG_TRY();
 	{
 		SxRunAs		as;
-		SliceRows	rows;
 		SxViewContext vc;
-		Oid			locked = InvalidOid;
 
+		CHECK_FOR_INTERRUPTS();
 		StartTransactionCommand();
 		XactReadOnly = true;
 		PushActiveSnapshot(GetTransactionSnapshot());
 		sx_view_context_push(&vc, p->info->def->viewid, "computing");
 
-		if (!sx_batch_lock(slice))
-			result = SX_PROCESS_STREAM_LOCKED;
-		else if (!sx_plan_lock(p->plan, false, &locked))
-		{
-			char	   *name = get_rel_name(locked);
-
-			p->blocked_by = MemoryContextStrdup(p->context, name ? name : "?");
-			result = SX_PROCESS_LOOKUP_LOCKED;
-		}
-		else
+		result = lock_slice(p, slice);
+		if (result == SX_PROCESS_OK)
 		{
 			rows.process = p;
 			rows.context = CurrentMemoryContext;	/* the transaction's */
-			rows.n = 0;
 			rows.max = 64;
 			rows.rows = palloc(sizeof(MinimalTuple) * rows.max);
 
 			SX_STOP_POINT_OF(compute_slice, p->info->def->viewid);
 			sx_run_as_begin(&as, p->info->def);
-			sx_plan_run(p->plan, slice, collect_row, &rows);
+			if (singly)
+				run_singly(p, slice, &rows);
+			else
+				sx_plan_run(p->plan, slice, collect_row, &rows);
 			applying = true;
 			if (!apply_rows(p, &rows))
 				result = SX_PROCESS_NO_MEMORY;
@@ -138,15 +148,115 @@ run_slice(SxProcess *p, SxBatch *slice)
 	PG_CATCH();
 	{
 		p->error = sx_worker_recover(p->context);
-		/* an error of combining alone is not any row's */
-		if (applying && sx_is_row_error(p->error->sqlerrcode))
+		/* an error of combining alone is not any row's, nor one that run_singly() let pass */
+		if ((applying || singly) && sx_is_row_error(p->error->sqlerrcode))
 			p->error->sqlerrcode = ERRCODE_INTERNAL_ERROR;
 		result = SX_PROCESS_FAILED;
 	}
 	PG_END_TRY();
-
 	MemoryContextSwitchTo(caller);
+
+	if (sx_budget_exceeded())
+		return SX_PROCESS_SLOW;
+	if (result == SX_PROCESS_OK)
+	{
+		ListCell   *lc;
+
+		foreach(lc, rows.rejected)
+		{
+			Rejected   *r = lfirst(lc);
+
+			if (!p->reject(p->arg, unpack_sql_state(r->error->sqlerrcode), r->row_json, r->error->message))
+				return SX_PROCESS_NO_MEMORY;
+		}
+	}
 	return result;
+}
+
+static SxProcessResult
+lock_slice(SxProcess *p, SxBatch *slice)
+{
+	Oid			locked = InvalidOid;
+
+	if (!sx_batch_lock(slice))
+		return SX_PROCESS_STREAM_LOCKED;
+	if (!sx_plan_lock(p->plan, false, &locked))
+	{
+		char	   *name = get_rel_name(locked);
+
+		p->blocked_by = MemoryContextStrdup(p->context, name ? name : "?");
+		return SX_PROCESS_LOOKUP_LOCKED;
+	}
+	return SX_PROCESS_OK;
+}
+
+/* each row by itself; in the slice's transaction, as the view's owner */
+static void
+run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows)
+{
+	uint64		skip = slice->from;
+	uint64		left = slice->limit;
+
+	for (int i = 0; i < slice->nruns && left > 0; i++)
+	{
+		SxRun	   *run = &slice->runs[i];
+
+		if (skip >= run->count)
+		{
+			skip -= run->count;
+			continue;
+		}
+		for (; skip < run->count && left > 0; skip++, left--)
+		{
+			SxRun		row = *run;
+			SxBatch		one = *slice;
+			ErrorData  *error;
+
+			row.first += skip;
+			row.count = 1;
+			one.runs = &row;
+			one.nruns = 1;
+			one.nrows = 1;
+			one.from = 0;
+			one.limit = PG_UINT64_MAX;
+			error = run_one(p, &one, rows);
+			if (error == NULL)
+				continue;
+			if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
+				ReThrowError(error);
+			reject_row(p, &one, error, rows);
+		}
+		skip = 0;
+	}
+}
+
+/* NULL, or what it failed with */
+static ErrorData *
+run_one(SxProcess *p, SxBatch *one, SliceRows *rows)
+{
+	ErrorData  *volatile error = NULL;
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	int			before = rows->n;
+
+	BeginInternalSubTransaction(NULL);
+	PG_TRY();
+	{
+		sx_plan_run(p->plan, one, collect_row, rows);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(p->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		rows->n = before;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	CurrentResourceOwner = owner;
+	return error;
 }
 
 static void
@@ -188,38 +298,16 @@ apply_rows(SxProcess *p, SliceRows *rows)
 	return ok;
 }
 
-/* the row as JSON is for people: if it cannot be made, the letter goes without */
-static bool
-reject_row(SxProcess *p, SxBatch *slice, ErrorData *error)
+static void
+reject_row(SxProcess *p, SxBatch *one, ErrorData *error, SliceRows *rows)
 {
-	char	   *volatile json = NULL;
-	MemoryContext caller = CurrentMemoryContext;
+	/* as JSON, for people: if it cannot be made, the letter goes without */
+	char	   *json = sx_batch_row_json(one);
+	MemoryContext old = MemoryContextSwitchTo(p->context);
+	Rejected   *r = palloc(sizeof(Rejected));
 
-	PG_TRY();
-	{
-		SxRunAs		as;
-		char	   *text;
-
-		StartTransactionCommand();
-		XactReadOnly = true;
-		PushActiveSnapshot(GetTransactionSnapshot());
-		if (sx_batch_lock(slice))
-		{
-			sx_run_as_begin(&as, p->info->def);
-			text = sx_batch_row_json(slice);
-			if (text)
-				json = MemoryContextStrdup(p->context, text);
-			sx_run_as_end(&as);
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-	}
-	PG_CATCH();
-	{
-		(void) sx_worker_recover(p->context);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-
-	return p->reject(p->arg, unpack_sql_state(error->sqlerrcode), json, error->message);
+	r->error = error;
+	r->row_json = json ? pstrdup(json) : NULL;
+	rows->rejected = lappend(rows->rejected, r);
+	MemoryContextSwitchTo(old);
 }

@@ -37,7 +37,7 @@ static void at_exit(int code, Datum arg);
 static void register_exit_hook(void);
 static bool wait_more(SxDb *db, TimestampTz deadline);
 static SxDb *wait_for_database(TimestampTz deadline);
-static bool view_is_at(SxDb *db, SxView *v, uint64 cycle, XLogRecPtr lsn);
+static bool view_is_at(SxDb *db, SxView *v, uint64 cycle, uint64 turn, XLogRecPtr lsn);
 static char *describe_blocker(SxDb *db, SxView *v);
 static void stop_workers(SxDb *db);
 
@@ -263,13 +263,33 @@ wait_more(SxDb *db, TimestampTz deadline)
 	return true;
 }
 
-/* has the view consumed every commit below lsn, in a cycle that began after `cycle`? */
+/*
+ * Has the view consumed every commit below lsn, in a cycle that began after `cycle`?  Or, if a
+ * builder follows WAL for it, in one of the builders' turns that began after `turn`?
+ */
 static bool
-view_is_at(SxDb *db, SxView *v, uint64 cycle, XLogRecPtr lsn)
+view_is_at(SxDb *db, SxView *v, uint64 cycle, uint64 turn, XLogRecPtr lsn)
 {
-	return v->state == SX_VIEW_LIVE &&
-		pg_atomic_read_u64(&db->cycle_published) > cycle &&
-		pg_atomic_read_u64(&db->consumed_lsn) >= lsn;
+	bool		done = false;
+
+	switch (v->state)
+	{
+		case SX_VIEW_LIVE:
+			return pg_atomic_read_u64(&db->cycle_published) > cycle &&
+				pg_atomic_read_u64(&db->consumed_lsn) >= lsn;
+		case SX_VIEW_BUILDING:
+			/* one that is on its way to the others is waited for until it is there */
+			if (!v->slow)
+				return false;
+			SpinLockAcquire(&db->mutex);
+			done = v->turn_done > turn && v->turn_lsn >= lsn;
+			/* otherwise it is to begin one now */
+			v->turn_wanted = Max(v->turn_wanted, turn + 1);
+			SpinLockRelease(&db->mutex);
+			return done;
+		default:
+			return false;
+	}
 }
 
 static char *
@@ -323,6 +343,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	List	   *views = NIL;
 	ListCell   *lc;
 	uint64		cycle;
+	uint64		turn;
 	uint64		request = 0;
 	uint64		requested_lives = 0;
 	XLogRecPtr	lsn;
@@ -352,6 +373,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 	lsn = GetXLogInsertRecPtr();
 	pg_memory_barrier();
 	cycle = pg_atomic_read_u64(&db->cycle_started);
+	turn = pg_atomic_read_u64(&db->turns);
 
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
@@ -371,7 +393,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 			}
 			lives += v->incarnation;
 			pg_read_barrier();
-			if (!view_is_at(db, v, cycle, lsn))
+			if (!view_is_at(db, v, cycle, turn, lsn))
 				behind = v;
 		}
 

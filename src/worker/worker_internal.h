@@ -47,6 +47,28 @@ typedef struct SxViewContext
 extern void sx_view_context_push(SxViewContext *c, Oid viewid, const char *what);
 extern void sx_view_context_pop(SxViewContext *c);
 
+/* ---- budget.c: how long a view may hold up the others ---- */
+
+/* what a run may take for each of its rows, microseconds */
+#define SX_BUDGET_ROW_US	20
+
+typedef struct SxAccount
+{
+	int64		credit_us;
+	TimestampTz at;				/* when it was filled up last */
+} SxAccount;
+
+/* a run begins and ends; no two at a time */
+extern void sx_budget_start(int64 limit);
+extern int64 sx_budget_stop(void);
+extern bool sx_budget_exceeded(void);
+extern bool sx_budget_is_deadly(void);
+extern int64 sx_budget_of_flush(uint64 entries);
+
+extern void sx_account_open(SxAccount *a);
+extern int64 sx_account_limit(SxAccount *a, uint64 rows);
+extern bool sx_account_charge(SxAccount *a, uint64 rows, int64 us);
+
 /* ---- process.c: rows of a batch through a view's plan ---- */
 
 typedef enum SxProcessResult
@@ -55,6 +77,7 @@ typedef enum SxProcessResult
 	SX_PROCESS_STREAM_LOCKED,	/* try these transactions later */
 	SX_PROCESS_LOOKUP_LOCKED,	/* the view cannot go on now */
 	SX_PROCESS_NO_MEMORY,		/* apply() returned false */
+	SX_PROCESS_SLOW,			/* the time limit was exceeded */
 	SX_PROCESS_FAILED			/* the view's error, in `error` */
 } SxProcessResult;
 
@@ -65,7 +88,7 @@ typedef struct SxProcess
 	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
-	/* a row that is rejected, outside a transaction; false: no memory */
+	/* a row that is rejected, when its slice is through; false: no memory */
 	bool		(*reject) (void *arg, const char *sqlstate, const char *row_json, const char *message);
 	void	   *arg;
 	MemoryContext context;		/* reset by the caller; results and errors live here */
