@@ -89,6 +89,7 @@ static ObjectAddress rename_index_run(SxUtility *u, void *arg);
 static char *query_column_of(const SxViewDef *def, const char *colname);
 static void rename_query_column(const SxViewDef *def, const char *colname, const char *newname);
 static bool on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt);
+static void on_create_table(CreateStmt *stmt);
 static void on_create_view(ViewStmt *stmt);
 static bool on_create_index(SxUtility *u, IndexStmt *stmt);
 static ObjectAddress create_index_run(SxUtility *u, void *arg);
@@ -150,6 +151,9 @@ sx_ddl_on_view(SxUtility *u)
 			return false;
 		case T_CreatePolicyStmt:
 			refuse_internal_name(((CreatePolicyStmt *) stmt)->table);
+			return false;
+		case T_CreateStmt:
+			on_create_table((CreateStmt *) stmt);
 			return false;
 		case T_RuleStmt:
 			{
@@ -415,6 +419,17 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 	Oid			relid;
 	SxViewDef  *def = find_view(stmt->relation, &relid);
 	ListCell   *lc;
+
+	/* the parent, or the partition, stands in the command */
+	foreach(lc, stmt->cmds)
+	{
+		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
+
+		if (cmd->subtype == AT_AddInherit)
+			refuse_internal_name(castNode(RangeVar, cmd->def));
+		else if (cmd->subtype == AT_AttachPartition)
+			refuse_internal_name(castNode(PartitionCmd, cmd->def)->name);
+	}
 
 	if (def == NULL)
 	{
@@ -823,7 +838,17 @@ on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt)
 	return true;
 }
 
-/* ---- CREATE VIEW, CREATE INDEX ---- */
+/* ---- CREATE TABLE, CREATE VIEW, CREATE INDEX ---- */
+
+/* a child's rows would be rows of the view */
+static void
+on_create_table(CreateStmt *stmt)
+{
+	ListCell   *lc;
+
+	foreach(lc, stmt->inhRelations)
+		refuse_internal_name(lfirst_node(RangeVar, lc));
+}
 
 static void
 on_create_view(ViewStmt *stmt)

@@ -214,8 +214,10 @@ sub gen
 	if ($constant{$class} && chance(12))
 	{
 		my $d = $depth - 2;
+		# two columns may have two collations
+		my $collate = $class eq 't' ? ' COLLATE "C"' : '';
 		return one_of(
-			sub { 'CASE WHEN ' . gen('b', $d) . ' THEN ' . gen($class, $d) . ' ELSE ' . gen($class, $d) . ' END' },
+			sub { '(CASE WHEN ' . gen('b', $d) . ' THEN ' . gen($class, $d) . ' ELSE ' . gen($class, $d) . ' END)' . $collate },
 			sub { 'CASE WHEN ' . gen('b', $d) . ' THEN ' . gen($class, $d) . ' END' },
 			sub { 'coalesce(' . gen($class, $d) . ', ' . $constant{$class}->() . ')' },
 			sub { 'nullif(' . gen($class, $d) . ', ' . $constant{$class}->() . ')' })->();
