@@ -16,9 +16,9 @@
  *	 commit				CommitTransactionCommand: an error before anything is committed
  *
  * SQL: sx_test_fail(kind, nth, process, pause_ms) and sx_test_failed().  nth > 0: the n-th call
- * that a matching worker of this database makes from now on fails, once.  nth = 0: the first
- * call from each place in the code fails, at most one every pause_ms; places are kept until
- * sx_test_fail('forget', …).
+ * that a matching worker of this database makes from now on fails, once.  nth = 0: in all
+ * databases the first call from each place in the code fails, at most one every pause_ms; places
+ * are kept until sx_test_fail('forget', …).
  *
  * Besides, an allocation under a publish lock aborts the process, whatever is armed: see the
  * lock order in src/README.md.
@@ -213,11 +213,9 @@ sx_test_fail(PG_FUNCTION_ARGS)
 		f->nsites = 0;
 		kind = FAIL_NOTHING;
 	}
-	f->dboid = MyDatabaseId;
 	strlcpy(f->process, process, sizeof(f->process));
-	/* the launcher has none */
-	if (strcmp(process, "launcher") == 0)
-		f->dboid = InvalidOid;
+	/* the launcher is in none */
+	f->dboid = nth == 0 || strcmp(process, "launcher") == 0 ? InvalidOid : MyDatabaseId;
 	f->nth = nth;
 	f->pause_ms = pause_ms;
 	if (kind != FAIL_NOTHING)

@@ -14,7 +14,7 @@ use StreamextTest;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-our @EXPORT = qw(test_functions fault_views workload run_workload start_workload finish_workload
+our @EXPORT = qw(test_functions fault_views workload run_workload start_workload start_workload_in finish_workload
   all_exact stop_point_list test_query log_position crash_seen up_again);
 
 my $number = 0;
@@ -141,6 +141,19 @@ SQL
 my %workloads = (
 	write => [ 'app', $write . "SELECT streamext.wait_for(NULL, '15s');\n" ],
 	flush => [ 'app', $write . "SELECT streamext.flush();\n" ],
+	# few calls: one row, one view
+	small => [ 'app', <<'SQL' ],
+BEGIN;
+INSERT INTO tr VALUES (%N%, 1);
+INSERT INTO tr_all VALUES (%N%, 1);
+COMMIT;
+SELECT streamext.flush('truncated');
+SQL
+	create_small => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM pt GROUP BY k;
+SELECT streamext.wait_for('x_%N%', '15s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
 	read => [ 'app', 'SELECT count(*) FROM by_key, total, parts' ],
 	create => [ 'app', <<'SQL' ],
 CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k;
@@ -222,18 +235,24 @@ sub workload
 # errors are part of the test
 sub start_workload
 {
-	my ($node, $before, @names) = @_;
+	return start_workload_in('app', @_);
+}
+
+# in another database than app
+sub start_workload_in
+{
+	my ($app, $node, $before, @names) = @_;
 	my $file = "$ENV{TESTDIR}/workload_" . ($number + 1);
 	my %run = (err => "$file.err");
 	my $all = "$before;\n";
 	for my $name (@names)
 	{
 		my ($database, $script) = workload($name);
-		$all .= ($database eq 'app' ? '' : "\\c $database\n") . "$script\n;\n" . ($database eq 'app' ? '' : "\\c app\n");
+		$all .= ($database eq 'app' ? '' : "\\c $database\n") . "$script\n;\n" . ($database eq 'app' ? '' : "\\c $app\n");
 	}
 	append_to_file("$file.sql", $all);
 	# files, so that nobody has to pump
-	$run{handle} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('app'), '-f', "$file.sql" ],
+	$run{handle} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr($app), '-f', "$file.sql" ],
 		'>', "$file.out", '2>', $run{err});
 	return \%run;
 }
@@ -252,18 +271,19 @@ sub run_workload
 	return finish_workload(start_workload($node, $before, @names));
 }
 
-# all_exact(NODE, NAME): one assertion about all views of app.  What workloads left is checked
+# all_exact(NODE, NAME [, DATABASE]): one assertion about all views of app.  What workloads left is checked
 # too, once, and dropped; so are views that one left paused.
 sub all_exact
 {
-	my ($node, $name) = @_;
+	my ($node, $name, $database) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	my $end = time + 60;
 	my ($out, $err);
+	$database //= 'app';
 	while (1)
 	{
 		# no answer: the server may just have been started
-		my $status = $node->psql('app', <<'SQL', stdout => \$out, stderr => \$err, on_error_die => 0);
+		my $status = $node->psql($database, <<'SQL', stdout => \$out, stderr => \$err, on_error_die => 0);
 DO $$ BEGIN PERFORM streamext.resume('total'); END $$;
 SELECT streamext.wait_for(NULL, '60s');
 DO $$ BEGIN PERFORM streamext.flush(); END $$;
@@ -281,7 +301,7 @@ SQL
 		sleep 0.05;
 	}
 	my $exact = is($out, "t\n", "$name: all views are exact");
-	diag($err, "\n", StreamextTest::try_query($node, 'app', 'SELECT s::text FROM streamext.status s') // 'no status')
+	diag($err, "\n", StreamextTest::try_query($node, $database, 'SELECT s::text FROM streamext.status s') // 'no status')
 	  unless $exact;
 	return $exact;
 }
