@@ -31,6 +31,7 @@
 #include "nodes/pg_list.h"
 
 #include "capture/open_rows.h"
+#include "testing/stop_points.h"
 
 #define OPEN_ROWS_VERSION	1
 /* WAL that an open transaction may hold before its addresses are stored, and between two times */
@@ -101,6 +102,7 @@ sx_open_rows_pack(SxCapture *c, Oid stream)
 	pfree(p.index);
 	pfree(p.files);
 	SET_VARSIZE(buf.data, buf.len);
+	SX_STOP_POINT(open_rows_packed);
 	return (bytea *) buf.data;
 }
 
@@ -182,6 +184,7 @@ sx_open_rows_load(SxCapture *c, const bytea *packed)
 	}
 	sx_pending_loaded(c->pending, upto);
 	pfree(files);
+	SX_STOP_POINT(open_rows_loaded);
 }
 
 static bool

@@ -10,12 +10,14 @@
  * reached by its workload.
  */
 
-/* reading WAL: worker/cycle.c, capture/wal_tail.c (consumer and builder) */
+/* reading WAL: worker/cycle.c, capture/ (consumer and builder) */
 SX_POINT(capture_snapshot, SX_ANY)		/* S is taken, L is not */
 SX_POINT(capture_flushed, SX_ANY)		/* WAL is flushed to L */
 SX_POINT(capture_mapped, SX_ANY)		/* the file map is complete for L */
 SX_POINT(capture_record, SX_ANY)		/* a record was read and not applied */
 SX_POINT(capture_read, SX_ANY)			/* all below L is read */
+SX_POINT(open_rows_packed, SX_ANY)		/* addresses of open transactions are ready to be stored */
+SX_POINT(open_rows_loaded, SX_ANY)		/* and were read again */
 
 /* computing and publishing: worker/process.c, worker/consumer.c */
 SX_POINT(consume_taken, SX_ANY)			/* transactions are chosen */
@@ -43,7 +45,7 @@ SX_POINT(flush_marked, SX_NO_ERROR)		/* marked, the view is still claimed */
 SX_POINT(flush_requested, SX_ANY)		/* a flush request is done, the waiter is not told */
 SX_POINT(generation_detached, SX_NO_ERROR)	/* a flushed generation left the ring, its memory is not free */
 
-/* the slot: capture/slot.c, worker/consumer_flush.c */
+/* the slot: capture/slot.c, worker/consumer_slot.c */
 SX_POINT(slot_created, SX_ANY)			/* ephemeral, nothing reserved */
 SX_POINT(slot_reserved, SX_ANY)			/* saved, not persistent */
 SX_POINT(slot_persisted, SX_ANY)
@@ -51,17 +53,18 @@ SX_POINT(slot_advance, SX_ANY)			/* the new place is known */
 SX_POINT(slot_advanced, SX_ANY)			/* moved in memory */
 SX_POINT(slot_drop, SX_ANY)				/* before it is dropped */
 
-/* joining and leaving: worker/consumer_join.c, worker/consumer_views.c */
+/* joining and leaving: worker/consumer_join.c, consumer_leave.c, consumer_views.c */
 SX_POINT(join_position, SX_ANY)			/* the view's position is read */
 SX_POINT(join_read, SX_ANY)				/* its own capture has read WAL */
 SX_POINT(join_computed, SX_ANY)			/* what it lacks is prepared */
 SX_POINT(join_published, SX_ANY)		/* it is live, the capture does not follow its files */
 SX_POINT(join_done, SX_ANY)				/* its open transactions are handed over */
+SX_POINT(left, SX_ANY)					/* a view has left for a lock or a new file */
 SX_POINT(detached, SX_ANY)				/* a live view has left the shared position */
 SX_POINT(detached_dropped, SX_ANY)		/* its live state is freed */
 SX_POINT(views_loaded, SX_ANY)			/* the catalog was read */
 
-/* builders: worker/builder.c */
+/* builders: worker/builder.c, full_scan.c */
 SX_POINT(builder_started, SX_ANY)
 SX_POINT(history_begin, SX_ANY)			/* L0 is noted, open writers are not awaited */
 SX_POINT(history_snapshot, SX_ANY)		/* S is taken */
@@ -71,6 +74,10 @@ SX_POINT(results_emptied, SX_ANY)		/* history: old rows are deleted */
 SX_POINT(results_merged, SX_ANY)		/* rows are written, the position is not */
 SX_POINT(results_stored, SX_ANY)		/* both are, the transaction is open */
 SX_POINT(history_committed, SX_ANY)		/* history is committed */
+SX_POINT(scan_stored, SX_ANY)			/* full scan: S and its beginning are committed */
+SX_POINT(scan_found, SX_ANY)			/* a part's addresses are collected */
+SX_POINT(scan_part_committed, SX_ANY)
+SX_POINT(scan_finished, SX_ANY)			/* S is the position */
 SX_POINT(catch_up_computed, SX_ANY)		/* a turn of catching up is computed */
 SX_POINT(catch_up_committed, SX_ANY)	/* and written */
 SX_POINT(builder_done, SX_ANY)			/* before the consumer is told */

@@ -135,6 +135,10 @@ sx_builder_main(Datum arg)
 					 errmsg("the continuous view is gone")));
 
 		sx_builder.lost_from = stored->complete_at;
+		/* a predecessor may have failed after it stored this, and before it said so */
+		SpinLockAcquire(&sx_builder.db->mutex);
+		sx_builder.v->scanning = stored->scan != NULL;
+		SpinLockRelease(&sx_builder.db->mutex);
 
 		/* a scan that takes long may find the WAL gone that was to be read after it */
 		for (;;)

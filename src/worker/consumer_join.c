@@ -92,8 +92,8 @@ try_join(Consumer *c, LiveView *lv)
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(c->turn);
 
-	/* a builder that failed before it stored anything, or the view is being dropped */
-	if (pos == NULL || !pos->ours || pos->start_lsn == InvalidXLogRecPtr)
+	/* a builder that failed before it stored anything, or amid a scan; or the view is being dropped */
+	if (pos == NULL || !pos->ours || pos->start_lsn == InvalidXLogRecPtr || pos->scan != NULL)
 	{
 		lv->needs_builder = true;
 		return false;

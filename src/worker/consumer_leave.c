@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "testing/stop_points.h"
 
 /* a new file that is locked holds everything up for this long */
 #define FRESH_GRACE_MS		5
@@ -58,6 +59,7 @@ sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason)
 	lv->shared->state = SX_VIEW_PAUSING;
 	sx_unlock_publish(db);
 	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
+	SX_STOP_POINT_OF(left, lv->def->viewid);
 }
 
 void

@@ -35,6 +35,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "testing/stop_points.h"
 
 /* one part: at most so many blocks, or about so many rows */
 #define PART_BLOCKS		16384
@@ -131,6 +132,7 @@ take_snapshot(SxStoredPosition *stored, XLogRecPtr l0)
 	sx_builder_write(stored, false);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	SX_STOP_POINT_OF(scan_stored, sx_builder.def->viewid);
 }
 
 void
@@ -188,6 +190,7 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(context);
+	SX_STOP_POINT_OF(scan_found, sx_builder.def->viewid);
 
 	sx_builder_begin_results();
 	if (part.ready != NULL)
@@ -209,6 +212,7 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 	else
 		scan->block = next;
 	sx_builder_commit(stored);
+	SX_STOP_POINT_OF(scan_part_committed, sx_builder.def->viewid);
 }
 
 static BlockNumber
@@ -284,6 +288,7 @@ finish(SxStoredPosition *stored)
 	stored->scan = NULL;
 	sx_builder_begin_results();
 	sx_builder_commit(stored);
+	SX_STOP_POINT_OF(scan_finished, sx_builder.def->viewid);
 	sx_builder_protect(stored->position->xmin, stored->start_lsn);
 
 	SpinLockAcquire(&sx_builder.db->mutex);

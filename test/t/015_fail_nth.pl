@@ -27,7 +27,7 @@ my @nth = (
 	[ 'wal_read', 'builder', 'create_small' ],
 	[ 'lock', 'consumer', 'small' ],
 	[ 'lock', 'flusher', 'small' ],
-	[ 'lock', 'builder', 'create_bad' ],
+	[ 'lock', 'builder', 'create_empty' ],
 	[ 'worker_start', 'consumer', 'create_small' ],
 	[ 'worker_start', 'launcher', 'restart' ],
 );

@@ -196,6 +196,27 @@ ALTER TABLE pt ATTACH PARTITION pt_%N% FOR VALUES FROM (1000 + %N%) TO (1001 + %
 INSERT INTO pt VALUES (1000 + %N%, 7);
 SELECT streamext.wait_for('parts', '10s');
 SQL
+	# a partition that is a stream itself: the views on the parent leave, to read it
+	attach_stream => [ 'app', <<'SQL' ],
+CREATE TABLE pt_%N% (k int NOT NULL, v int);
+INSERT INTO pt_%N% SELECT 1000 + %N%, i FROM generate_series(1, 5) i;
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT v, count(*) AS n FROM pt_%N% GROUP BY v;
+SELECT streamext.wait_for('x_%N%', '10s');
+ALTER TABLE pt ATTACH PARTITION pt_%N% FOR VALUES FROM (1000 + %N%) TO (1001 + %N%);
+INSERT INTO pt VALUES (1000 + %N%, 7);
+SELECT streamext.wait_for(NULL, '10s');
+SQL
+	# a transaction that stays open while much WAL is written, and over a restart of the consumer
+	open => [ 'app', $write . "BEGIN;\nINSERT INTO ev VALUES (7, 77, 'open');\n"
+		  . "SELECT pg_logical_emit_message(false, 'test', 'x');\nSELECT pg_switch_wal();\n" x 5
+		  . <<'SQL' ],
+SELECT streamext.flush();
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+  WHERE backend_type = 'streamext consumer' AND datname = current_database();
+SELECT streamext.wait_for(NULL, '15s');
+COMMIT;
+SELECT streamext.wait_for(NULL, '10s');
+SQL
 	restart => [ 'app', $write . <<'SQL' ],
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
   WHERE backend_type = 'streamext consumer' AND datname = current_database();
