@@ -76,7 +76,7 @@ help:
 	@echo 'make install                install into the server that pg_config names'
 	@echo 'make test                   run all tests on private servers'
 	@echo 'make test TESTS="dump ddl"  run only these'
-	@echo 'make test SANITIZE=1        with a library that checks its own memory accesses and arithmetic; slow'
+	@echo 'make test SANITIZE=1        with a library that checks itself for undefined behaviour'
 	@echo 'make test-long              tests that take minutes each, test/long/; TESTS="..." too'
 	@echo 'make chaos ROUNDS=100 SEED=7'
 	@echo '                            random work, commands and kills; all views compared after each round'

@@ -11,7 +11,7 @@
 # database with the extension; TAP tests start servers of their own.
 #
 # LONG=1 runs test/long/NNN_NAME.pl, and nothing else: TAP tests that take minutes.
-# SANITIZE=1 runs them with a library that checks its memory accesses and arithmetic (build.sh).
+# SANITIZE=1 runs them with a library that checks itself for undefined behaviour (build.sh).
 # TESTS="streams ddl" runs only tests of these names (wildcards allowed).
 # The last line is "N passed, N failed".
 #
@@ -145,7 +145,7 @@ scan_logs()
 		found=$((found + 1))
 		[ "$found" -gt 10 ] || grep -vE '^ *$|^=+$' "$file" | head -n 30
 	done
-	report log "no finding of the sanitizers" $((found == 0)) "$found" 0
+	report log "no finding of the sanitizer" $((found == 0)) "$found" 0
 }
 
 compared=$( (files sql .sql; files test/isolation/specs .spec) | wc -l)
