@@ -10,6 +10,13 @@
 
 #include "capture/file_map.h"
 #include "capture/pending.h"
+#include "capture/position.h"
+
+typedef struct SxMaker
+{
+	Oid			relid;
+	TransactionId xid;
+} SxMaker;
 
 typedef struct SxCapture
 {
@@ -23,6 +30,7 @@ typedef struct SxCapture
 	bool		unreadable;		/* WAL at read_lsn is there but makes no sense */
 	XLogRecPtr	store_tried;	/* open_rows.c looked at what could be stored */
 	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
+	List	   *makers;			/* of SxMaker *: what the commits read so far changed, see sx_capture_is_maker */
 	struct SxWalTail *tail;
 } SxCapture;
 
@@ -30,6 +38,9 @@ extern SxCapture *sx_capture_create(MemoryContext parent, XLogRecPtr start);
 extern void sx_capture_destroy(SxCapture *c);
 /* reads every record that starts below upto; WAL must be flushed to there; checks for interrupts */
 extern void sx_capture_read(SxCapture *c, XLogRecPtr upto);
+/* did this transaction change the relation, and so may have given it a file and rows that the map did not know? */
+extern bool sx_capture_is_maker(SxCapture *c, Oid relid, uint64 fxid);
+extern void sx_capture_forget_makers(SxCapture *c, const SxPosition *consumed);
 /* did reading end in this error because WAL is gone, or is not what it should be? */
 extern bool sx_capture_is_unreadable(SxCapture *c, const ErrorData *error);
 /*

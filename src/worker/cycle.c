@@ -170,6 +170,8 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 
 	if (t->capture->changed != NIL)
 		check_changed(t, *snapshot);
+	if (t->capture->makers != NIL)
+		sx_capture_forget_makers(t->capture, position);
 	AcceptInvalidationMessages();
 	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
 	if (t->stale)
@@ -581,7 +583,7 @@ check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto
 			if (of == e || (of->dead && of->leaf == e->leaf))
 				addresses += r->runs[i].count;
 		}
-		if (r->fxid == f->maker)
+		if (r->fxid == f->maker || sx_capture_is_maker(t->capture, e->leaf, r->fxid))
 			continue;
 		rows = count_found(found, r->fxid, e->index);
 		known += rows;
@@ -589,7 +591,8 @@ check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto
 			broken = true;
 	}
 	for (uint64 i = 0; i < found->n; i++)
-		if (found->rows[i].file == e->index && found->rows[i].fxid != f->maker)
+		if (found->rows[i].file == e->index && found->rows[i].fxid != f->maker &&
+			!sx_capture_is_maker(t->capture, e->leaf, found->rows[i].fxid))
 			total++;
 	if (total > known)			/* of transactions that we have not seen insert */
 		broken = true;

@@ -51,6 +51,23 @@ for my $case (
 	oracle($node, 'app', $_, $name) for qw(by_key rows);
 	is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', "$name: no view was stopped");
 }
+# Whoever made the new file need not be the last who changed the table.
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE loaded (k int, v int);
+CREATE MATERIALIZED VIEW loads WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS total FROM loaded GROUP BY k;
+SELECT streamext.wait_for();
+SQL
+my ($consumer) = worker_pids($node, 'consumer', 'app');
+my $loader = $node->background_psql('app');
+$loader->query_safe('BEGIN; TRUNCATE loaded; INSERT INTO loaded SELECT 1, g FROM generate_series(1, 100) g;');
+# read past these rows: nobody knows the file yet
+$node->safe_psql('app', "INSERT INTO ev VALUES (1, 1); SELECT streamext.wait_for('rows')");
+kill 'STOP', $consumer;
+$loader->query_safe('COMMIT; ALTER TABLE loaded ADD COLUMN extra int;');
+$loader->quit;
+kill 'CONT', $consumer;
+oracle($node, 'app', 'loads', 'loaded, and a column added');
+is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', 'loads: no view was stopped');
 unlike(slurp_file($node->logfile), qr/was stopped/, 'no view was stopped');
 $node->stop;
 done_testing();
