@@ -190,7 +190,7 @@ sub check_log
 	my ($node, $from) = @_;
 	my $killed = killed_pids();
 	my @complaints;
-	my $shutting_down = 0;
+	my ($shutting_down, $consumer_left) = (0, 0);
 	open(my $in, '<', $node->logfile) or return ([], 0);
 	seek($in, $from, 0);
 	while (my $line = <$in>)
@@ -205,7 +205,10 @@ sub check_log
 		elsif ($line =~ /background worker "(streamext[^"]*)" \(PID (\d+)\) exited with exit code (\d+)/)
 		{
 			# 2: the postmaster ended all processes after a crash
-			push @complaints, $line unless $shutting_down || $3 == 2 || $killed->{$2};
+			# a consumer ends the builders that its predecessor has left
+			my ($what, $pid, $code) = ($1, $2, $3);
+			$consumer_left = 1 if $what =~ /consumer/;
+			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder/ && $consumer_left);
 		}
 		elsif ($line =~ /PANIC:|TRAP:|could not bring up continuous view|was stopped:|not served|could not start|segfault/)
 		{
