@@ -56,6 +56,11 @@ my %restore = (
 		my ($file, $database) = @_;
 		client_ok('pg_dump -Fc', 'pg_dump', '-Fc', '-f', $file, 'source');
 		client_ok('parallel pg_restore', 'pg_restore', '-j', '2', '-d', $database, $file);
+	},
+	directory => sub {
+		my ($file, $database) = @_;
+		client_ok('parallel pg_dump', 'pg_dump', '-Fd', '-j', '2', '-f', $file, 'source');
+		client_ok('pg_restore of a folder', 'pg_restore', '-j', '3', '-d', $database, $file);
 	});
 
 for my $kind (sort keys %restore)
