@@ -131,7 +131,7 @@ sub new_database_for
 	return ($error) if $error;
 	(undef, $error) = run_sql($node, $database, setup_sql($random), 60);
 	return ($error) if $error;
-	return compare_views($node, $database, 60);
+	return compare_views($node, $database, 150);
 }
 
 # session(NAME, SCRIPT): a psql that runs it
@@ -219,11 +219,11 @@ sub one_round
 	my $settle = Chaos::Random->new($seed, SETTLE, $round);
 	push @complaints, settle($node, $database, $settle, 40);
 	took('settle');
-	push @complaints, compare_views($node, $database, 60) unless @complaints;
+	push @complaints, compare_views($node, $database, 150) unless @complaints;
 	if ($settle->chance(20) && !@complaints)
 	{
 		my (undef, $error) = run_sql($node, $database, "SET streamext.wait_timeout = '60s'; SELECT streamext.flush()", 90);
-		push @complaints, $error || compare_views($node, $database, 60);
+		push @complaints, $error || compare_views($node, $database, 150);
 	}
 	took('compare');
 	push @complaints, remains($node, $database, 20) unless @complaints;
