@@ -428,13 +428,13 @@ reason_of(const SxViewDef *def, const ViewCopy *v, const DbCopy *d, bool may_see
 	}
 	if (v->slow && v->state == SX_VIEW_CATCHUP)
 		return psprintf("%s; waits for its turn", v->reason);
-	if (v->slow && v->state == SX_VIEW_BUILDING && v->phase[0] != '\0' && strcmp(v->phase, "follows") != 0)
-		return psprintf("%s; %s", v->reason, v->phase);
 	if (v->state == SX_VIEW_BUILDING && v->work_since != 0 &&
 		TimestampDifferenceExceeds(v->work_since, sx_now(), 1000))
 		return psprintf("%s%sat work on " INT64_FORMAT " rows for " INT64_FORMAT " s",
 						v->reason, v->reason[0] != '\0' ? "; " : "", v->work_rows,
 						(sx_now() - v->work_since) / USECS_PER_SEC);
+	if (v->slow && v->state == SX_VIEW_BUILDING && v->phase[0] != '\0' && strcmp(v->phase, "follows") != 0)
+		return psprintf("%s; %s", v->reason, v->phase);
 	if (v->reason[0] != '\0')
 		return pstrdup(v->reason);
 	switch (v->state)

@@ -699,6 +699,9 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 		pause_building(LOCK_POLL_MS);
 		return false;
 	}
+	/* what was waited for is over */
+	if (strncmp(sx_builder.v->phase, "waits", 5) == 0)
+		sx_builder_phase("%s", sx_builder.v->slow ? "follows" : "catching up");
 
 	ready = palloc(sizeof(SxReady *) * max);
 	dlist_foreach_modify(iter, sx_pending_ready(pending))

@@ -192,8 +192,10 @@ set_start_state(Consumer *c, LiveView *lv)
 		state = SX_VIEW_CATCHUP;
 	else
 		state = SX_VIEW_NEW;
-	/* what a predecessor found out */
+	/* known from before it was paused, or by a predecessor of ours */
 	lv->needs_builder = lv->shared->slow && state == SX_VIEW_CATCHUP;
+	if (lv->needs_builder)
+		sx_view_set_reason(db, lv->shared, "%s", lv->shared->slow_why);
 	sx_consumer_set_state(db, lv->shared, state);
 }
 
