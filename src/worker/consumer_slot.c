@@ -207,8 +207,8 @@ sx_consumer_wal_limit(void)
 }
 
 /*
- * To the oldest position stored, within the limits; not while a view is being created that
- * nobody knows yet.
+ * To the oldest position stored, within the limits.  While a view is being created that nobody
+ * knows yet the slot only moves where a limit makes it.
  */
 void
 sx_consumer_advance_slot(Consumer *c)
@@ -222,10 +222,14 @@ sx_consumer_advance_slot(Consumer *c)
 	uint64		oldest_xmin = next > sx_max_held_xids ? next - sx_max_held_xids : 0;
 	XLogRecPtr	oldest_lsn = end > wal_limit ? end - wal_limit : 0;
 
-	if (pg_atomic_read_u32(&db->requirers) != 0 ||
-		pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
-		return;
+	bool		creating = pg_atomic_read_u32(&db->requirers) != 0 ||
+		pg_atomic_read_u32(&db->require_epoch) != c->require_epoch;
 
+	if (creating)
+	{
+		xmin = Min(xmin, sx_widen_xid(sx_slot_xmin()));
+		lsn = Min(lsn, sx_slot_restart_lsn());
+	}
 	for (int i = 0; i < db->nviews; i++)
 	{
 		SxView	   *v = &db->views[i];

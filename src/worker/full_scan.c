@@ -31,6 +31,7 @@
 #include "capture/delta_scan.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
+#include "testing/stop_points.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"

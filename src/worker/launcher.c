@@ -278,6 +278,12 @@ serve(SxDb *db, Served *s)
 	has_flusher = db->flusher_pid != 0;
 	SpinLockRelease(&db->mutex);
 
+	/* on a standby DROP DATABASE ends ours without a word: look before starting it again */
+	if (s->consumer != NULL && !is_running(&s->consumer) && RecoveryInProgress())
+	{
+		sx_shared->sweep_wanted = true;
+		return;
+	}
 	/* call both: each forgets a worker that has ended */
 	if (!is_running(&s->consumer) && wanted && !has_consumer &&
 		TimestampDifferenceExceeds(s->consumer_started, now, RESTART_PAUSE_MS))
