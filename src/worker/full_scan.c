@@ -38,7 +38,8 @@
 #include "utils/syscache.h"
 #include "testing/stop_points.h"
 
-/* one part: at most so many blocks, or about so many rows */
+/* one part: at most so many files, of the last so many blocks, or about so many rows */
+#define PART_FILES		64
 #define PART_BLOCKS		16384
 #define PART_ROWS		200000
 
@@ -54,7 +55,7 @@ typedef struct Part
 
 static void take_snapshot(SxStoredPosition *stored, XLogRecPtr l0);
 static void scan_part(SxStoredPosition *stored, MemoryContext context);
-static BlockNumber find_rows(SxStoredPosition *stored, Oid leaf, SxFileEntry *entry, Part *part);
+static BlockNumber scan_file(SxStoredPosition *stored, Oid leaf, Part *part);
 static bool is_known(const SxStoredPosition *stored, Oid leaf);
 static void add_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static void finish(SxStoredPosition *stored);
@@ -158,35 +159,29 @@ static void
 scan_part(SxStoredPosition *stored, MemoryContext context)
 {
 	SxStoredScan *scan = stored->scan;
-	Oid			leaf = scan->rels[scan->file];
-	SxFileEntry *entry = NULL;
-	BlockNumber next = InvalidBlockNumber;
 	Part		part = {0};
 
 	StartTransactionCommand();
-	LockRelationOid(leaf, AccessShareLock);
+	LockRelationOid(scan->rels[scan->file], AccessShareLock);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	MemoryContextSwitchTo(context);
 	part.map = sx_file_map_create(context);
 	sx_file_map_refresh(part.map, list_make1_oid(sx_builder.def->streamid), false);
-	for (uint32 i = 0; i < sx_file_map_count(part.map) && entry == NULL; i++)
-	{
-		SxFileEntry *e = sx_file_map_entry(part.map, i);
+	part.pending = sx_pending_create(context);
+	part.ready = sx_pending_new_ready(part.pending, SX_ALWAYS_XID, stored->start_lsn);
 
-		if (!e->dead && e->leaf == leaf)
-			entry = e;
-	}
-
-	/* dropped or detached since: that waited until every view had what it needs of it */
-	if (entry != NULL)
+	/* small files share a part */
+	for (int n = 0; n < PART_FILES && scan->file < scan->nfiles && part.ready->nrows < PART_ROWS; n++)
 	{
-		if (scan->block > 0 && SxFileNumber(entry->file) != scan->nodes[scan->file])
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the file of table \"%s\" was replaced while it was being scanned",
-							get_rel_name(leaf)),
-					 errhint("Drop and create the view.")));
-		next = find_rows(stored, leaf, entry, &part);
+		Oid			leaf = scan->rels[scan->file];
+
+		if (n > 0 && !ConditionalLockRelationOid(leaf, AccessShareLock))
+			break;
+		scan->block = scan_file(stored, leaf, &part);
+		if (scan->block != InvalidBlockNumber)
+			break;
+		scan->file++;
+		scan->block = 0;
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -194,7 +189,7 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 	SX_STOP_POINT_OF(scan_found, sx_builder.def->viewid);
 
 	sx_builder_begin_results();
-	if (part.ready != NULL)
+	if (part.ready->nrows > 0)
 	{
 		SxBatch    *batch = sx_batch_create(part.map, sx_builder.def->streamid, &part.ready, 1, false);
 
@@ -204,28 +199,37 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 		sx_builder_compute(batch);
 	}
 	sx_builder.nlost = 0;
-
-	if (next == InvalidBlockNumber)
-	{
-		scan->file++;
-		scan->block = 0;
-	}
-	else
-		scan->block = next;
 	sx_builder_commit(stored);
 	SX_STOP_POINT_OF(scan_part_committed, sx_builder.def->viewid);
 }
 
+/* from scan->block on; the next block, InvalidBlockNumber at the end */
 static BlockNumber
-find_rows(SxStoredPosition *stored, Oid leaf, SxFileEntry *entry, Part *part)
+scan_file(SxStoredPosition *stored, Oid leaf, Part *part)
 {
 	SxStoredScan *scan = stored->scan;
 	const SxPosition *since = stored->position;
+	SxFileEntry *entry = NULL;
 	Snapshot	mark = NULL;
 
+	for (uint32 i = 0; i < sx_file_map_count(part->map) && entry == NULL; i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(part->map, i);
+
+		if (!e->dead && e->leaf == leaf)
+			entry = e;
+	}
+	/* dropped or detached since: that waited until every view had what it needs of it */
+	if (entry == NULL)
+		return InvalidBlockNumber;
+	if (scan->block > 0 && SxFileNumber(entry->file) != scan->nodes[scan->file])
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the file of table \"%s\" was replaced while it was being scanned",
+						get_rel_name(leaf)),
+				 errhint("Drop and create the view.")));
 	part->file = entry->index;
-	part->pending = sx_pending_create(CurrentMemoryContext);
-	part->ready = sx_pending_new_ready(part->pending, SX_ALWAYS_XID, stored->start_lsn);
+	part->counted = NULL;
 
 	/*
 	 * A partition that is new to the stream: all that it contained when it was attached
