@@ -140,6 +140,13 @@ sx_builder_main(Datum arg)
 		sx_builder.v->scanning = stored->scan != NULL;
 		SpinLockRelease(&sx_builder.db->mutex);
 
+		/* a predecessor may have ended between its commit and saying so */
+		SpinLockAcquire(&sx_builder.db->mutex);
+		sx_builder.v->scanning = stored->scan != NULL;
+		if (stored->scan != NULL)
+			sx_builder.v->wal_gone = false;
+		SpinLockRelease(&sx_builder.db->mutex);
+
 		/* a scan that takes long may find the WAL gone that was to be read after it */
 		for (;;)
 		{
