@@ -99,6 +99,7 @@ struct SxPending
 	uint64		oldest;			/* no pending id is below */
 	uint64		reference;		/* to widen ids: some recent one */
 	int			commits;		/* since reference was set from the next id */
+	uint32		nready;
 	uint32		nfound;			/* ready ones with found set */
 	uint32		nstored;		/* transactions with stored set */
 	uint64		stored_version;
@@ -273,6 +274,7 @@ sx_pending_commit(SxPending *p, TransactionId top, int nsubxacts,
 	tx->ready.commit_time = commit_time;
 	tx->ready.subs = subs;
 	dlist_push_tail(&p->ready, &tx->ready.node);
+	p->nready++;
 	if (p->by_fxid != NULL)
 	{
 		bool		found;
@@ -377,6 +379,7 @@ sx_pending_remove(SxPending *p, SxReady *ready)
 	if (ready->found)
 		p->nfound--;
 	dlist_delete(&ready->node);
+	p->nready--;
 	if (p->by_fxid != NULL)
 	{
 		if (dlist_is_empty(&p->ready))
@@ -413,8 +416,15 @@ sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn)
 	tx->ready.commit_lsn = lsn;
 	insert_by_lsn(p, tx, lsn);
 	dlist_push_head(&p->ready, &tx->ready.node);
+	p->nready++;
 	fxids_insert(p->by_fxid, fxid, &found)->tx = tx;
 	return &tx->ready;
+}
+
+uint32
+sx_pending_nready(SxPending *p)
+{
+	return p->nready;
 }
 
 uint32
@@ -516,6 +526,7 @@ sx_pending_merge(SxPending *into, SxPending *from, const uint32 *map, XLogRecPtr
 				   dlist_container(SxReady, node, place->next)->commit_lsn <= ready->commit_lsn)
 				place = place->next;
 			dlist_insert_after(place, &tx->ready.node);
+			into->nready++;
 			place = &tx->ready.node;
 			place_lsn = ready->commit_lsn;
 			fxids_insert(into->by_fxid, ready->fxid, &found)->tx = tx;

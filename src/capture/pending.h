@@ -75,6 +75,7 @@ extern void sx_pending_drop_below(SxPending *p, uint64 xmin);
 /* ready transactions in commit order; the caller unlinks with sx_pending_remove */
 extern dlist_head *sx_pending_ready(SxPending *p);
 extern void sx_pending_remove(SxPending *p, SxReady *ready);	/* unlinks and frees */
+extern uint32 sx_pending_nready(SxPending *p);
 /* a ready transaction that a file scan found (delta_scan.h), in front of the others; the one of
  * this id if it is there already */
 extern SxReady *sx_pending_new_ready(SxPending *p, uint64 fxid, XLogRecPtr lsn);

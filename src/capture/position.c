@@ -229,6 +229,90 @@ sx_position_below(const SxPosition *p, uint64 xmax)
 	return result;
 }
 
+/*
+ * Ids at or above p's xmax that are not among the new ones get listed; of those nobody knows whether
+ * they are sub-transactions.
+ */
+SxPosition *
+sx_position_advance(const SxPosition *p, const uint64 *ids, int nids, const SxPosition *upto)
+{
+	uint64	   *in = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) nids + 1));
+	Size		nin = 0;
+	uint64		xmax = p->xmax;
+	uint64	   *tops;
+	uint64	   *subids;
+	Size		ntops = 0;
+	Size		nsubids = 0;
+	Size		next = 0;
+	SxPosition *result;
+
+	for (int i = 0; i < nids; i++)
+	{
+		if (sx_position_contains(upto, ids[i]) && !sx_position_contains(p, ids[i]))
+			in[nin++] = ids[i];
+	}
+	if (nin > 0)
+		xmax = Max(xmax, in[nin - 1] + 1);
+	tops = MemoryContextAllocHuge(CurrentMemoryContext,
+								  sizeof(uint64) * ((Size) p->nxip + (xmax - p->xmax) + 1));
+	subids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) p->nsub + 1));
+	for (uint32 i = 0; i < p->nxip; i++)
+	{
+		if (!has_id(in, nin, p->xip[i]))
+			tops[ntops++] = p->xip[i];
+	}
+	for (uint32 i = 0; i < p->nsub; i++)
+	{
+		if (!has_id(in, nin, sub_ids(p)[i]))
+			subids[nsubids++] = sub_ids(p)[i];
+	}
+	while (next < nin && in[next] < p->xmax)
+		next++;
+	for (uint64 id = p->xmax; id < xmax; id++)
+	{
+		if (in[next] == id)
+			next++;
+		else
+			tops[ntops++] = id;
+	}
+	result = make_position(xmax, tops, ntops, subids, nsubids, p->wal_only);
+	pfree(in);
+	pfree(tops);
+	pfree(subids);
+	return result;
+}
+
+SxPosition *
+sx_position_union(const SxPosition *a, const SxPosition *b)
+{
+	uint64	   *tops = MemoryContextAllocHuge(CurrentMemoryContext,
+											  sizeof(uint64) * ((Size) a->nxip + b->nxip + 1));
+	uint64	   *subids = MemoryContextAllocHuge(CurrentMemoryContext,
+												sizeof(uint64) * ((Size) a->nsub + b->nsub + 1));
+	Size		ntops = 0;
+	Size		nsubids = 0;
+	SxPosition *result;
+
+	/* what is in neither is below the larger xmax, hence listed by the one that has it */
+	for (int i = 0; i < 2; i++)
+	{
+		const SxPosition *p = i == 0 ? a : b;
+		const SxPosition *other = i == 0 ? b : a;
+
+		for (uint32 j = 0; j < p->nxip; j++)
+			if (!sx_position_contains(other, p->xip[j]))
+				tops[ntops++] = p->xip[j];
+		for (uint32 j = 0; j < p->nsub; j++)
+			if (!sx_position_contains(other, sub_ids(p)[j]))
+				subids[nsubids++] = sub_ids(p)[j];
+	}
+	result = make_position(Max(a->xmax, b->xmax), tops, ntops, subids, nsubids,
+						   a->wal_only || b->wal_only);
+	pfree(tops);
+	pfree(subids);
+	return result;
+}
+
 bool
 sx_position_covers(const SxPosition *a, const SxPosition *b)
 {

@@ -43,6 +43,9 @@ extern SxPosition *sx_position_without_subs(const SxPosition *p, const uint64 *x
 											const uint64 *subxids, int nsubxids);
 /* what of p is below xmax, palloc'd */
 extern SxPosition *sx_position_below(const SxPosition *p, uint64 xmax);
+/* p plus those of ids (ascending) that upto contains */
+extern SxPosition *sx_position_advance(const SxPosition *p, const uint64 *ids, int nids, const SxPosition *upto);
+extern SxPosition *sx_position_union(const SxPosition *a, const SxPosition *b);
 /* is every id of b contained in a? */
 extern bool sx_position_covers(const SxPosition *a, const SxPosition *b);
 extern Datum sx_position_to_datum(const SxPosition *p);	/* pg_snapshot */

@@ -33,8 +33,12 @@
 #include "storage/sinval.h"
 #include "utils/memutils.h"
 
+#include "capture/position.h"
 #include "capture/wal_tail.h"
 #include "testing/stop_points.h"
+
+/* a read that may stop early does so with this many ids in `finished` */
+#define MAX_FINISHED	(1024 * 1024)
 
 typedef struct SxWalTail
 {
@@ -51,6 +55,7 @@ static void apply_record(SxCapture *c, XLogReaderState *reader);
 static void apply_heap(SxCapture *c, XLogReaderState *reader);
 static void apply_multi_insert(SxCapture *c, XLogReaderState *reader);
 static void apply_xact(SxCapture *c, XLogReaderState *reader);
+static void note_finished(SxCapture *c, TransactionId top, int nsubxacts, const TransactionId *subxacts);
 static void note_changed(SxCapture *c, TransactionId xid, const xl_xact_parsed_commit *parsed);
 static SxFileEntry *record_file(SxCapture *c, XLogReaderState *reader, BlockNumber *block);
 
@@ -80,14 +85,16 @@ sx_capture_destroy(SxCapture *c)
 	MemoryContextDelete(c->context);
 }
 
-void
-sx_capture_read(SxCapture *c, XLogRecPtr upto)
+bool
+sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready)
 {
 	SxWalTail  *tail = c->tail;
 	MemoryContext old;
 
+	bool		stopped = false;
+
 	if (c->read_lsn >= upto)
-		return;
+		return false;
 	if (tail->applying)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -103,6 +110,12 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 	{
 		char	   *message = NULL;
 
+		if (max_ready > 0 && (sx_pending_nready(c->pending) >= max_ready || c->nfinished >= MAX_FINISHED))
+		{
+			stopped = true;
+			break;
+		}
+
 		CHECK_FOR_INTERRUPTS();
 
 		tail->end.end_of_wal = false;
@@ -116,7 +129,7 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 			if (tail->end.end_of_wal)
 			{
 				MemoryContextSwitchTo(old);
-				return;			/* `reading` stays set: with a new reader */
+				return false;	/* `reading` stays set: with a new reader */
 			}
 
 			/* a segment that was recycled while we had it open holds other pages now */
@@ -142,6 +155,7 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto)
 
 	tail->reading = false;
 	MemoryContextSwitchTo(old);
+	return stopped;
 }
 
 bool
@@ -155,7 +169,7 @@ sx_capture_is_unreadable(SxCapture *c, const ErrorData *error)
  * header, where nothing has been written yet and XLogFlush would not find it.
  */
 XLogRecPtr
-sx_wal_flush_to_end(void)
+sx_wal_end(void)
 {
 	XLogRecPtr	end;
 
@@ -168,7 +182,16 @@ sx_wal_flush_to_end(void)
 	else if (XLogSegmentOffset(end, wal_segment_size) > XLOG_BLCKSZ &&
 			 end % XLOG_BLCKSZ == SizeOfXLogShortPHD)
 		end -= SizeOfXLogShortPHD;
-	XLogFlush(end);
+	return end;
+}
+
+XLogRecPtr
+sx_wal_flush_to_end(void)
+{
+	XLogRecPtr	end = sx_wal_end();
+
+	if (!RecoveryInProgress())
+		XLogFlush(end);
 	return end;
 }
 
@@ -363,7 +386,28 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
 		sx_pending_abort(c->pending,
 						 op == XLOG_XACT_ABORT ? XLogRecGetXid(reader) : parsed.twophase_xid,
 						 parsed.nsubxacts, parsed.subxacts);
+		note_finished(c, op == XLOG_XACT_ABORT ? XLogRecGetXid(reader) : parsed.twophase_xid,
+					  parsed.nsubxacts, parsed.subxacts);
 	}
+}
+
+/* of every transaction, with rows of ours or not: a position that WAL leads to lists those that run */
+static void
+note_finished(SxCapture *c, TransactionId top, int nsubxacts, const TransactionId *subxacts)
+{
+	if (c->near_xid == 0)
+		return;
+	if (c->nfinished + nsubxacts >= c->maxfinished)
+	{
+		int			size = Max(c->maxfinished * 2, c->nfinished + nsubxacts + 64);
+
+		c->finished = c->finished ? repalloc_huge(c->finished, sizeof(uint64) * size) :
+			MemoryContextAllocHuge(c->context, sizeof(uint64) * size);
+		c->maxfinished = size;
+	}
+	c->finished[c->nfinished++] = sx_widen_xid_near(c->near_xid, top);
+	for (int i = 0; i < nsubxacts; i++)
+		c->finished[c->nfinished++] = sx_widen_xid_near(c->near_xid, subxacts[i]);
 }
 
 /*

@@ -31,18 +31,29 @@ typedef struct SxCapture
 	XLogRecPtr	store_tried;	/* open_rows.c looked at what could be stored */
 	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
 	List	   *makers;			/* of SxMaker *: what the commits read so far changed, see sx_capture_is_maker */
+	/* ids (with those of sub-transactions) whose end was read since the owner last looked */
+	uint64		near_xid;		/* to widen them by: the owner's, some recent one */
+	uint64	   *finished;
+	int			nfinished;
+	int			maxfinished;
 	struct SxWalTail *tail;
 } SxCapture;
 
 extern SxCapture *sx_capture_create(MemoryContext parent, XLogRecPtr start);
 extern void sx_capture_destroy(SxCapture *c);
-/* reads every record that starts below upto; WAL must be flushed to there; checks for interrupts */
-extern void sx_capture_read(SxCapture *c, XLogRecPtr upto);
+/*
+ * Reads every record that starts below upto; WAL must be flushed to there; checks for interrupts.
+ * With max_ready > 0 it stops before that (c->read_lsn) when there are so many ready transactions,
+ * and returns true.
+ */
+extern bool sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready);
 /* did this transaction change the relation, and so may have given it a file and rows that the map did not know? */
 extern bool sx_capture_is_maker(SxCapture *c, Oid relid, uint64 fxid);
 extern void sx_capture_forget_makers(SxCapture *c, const SxPosition *consumed);
 /* did reading end in this error because WAL is gone, or is not what it should be? */
 extern bool sx_capture_is_unreadable(SxCapture *c, const ErrorData *error);
+/* the end of WAL inserted so far, for XLogFlush() */
+extern XLogRecPtr sx_wal_end(void);
 /*
  * The end of WAL inserted so far, flushed to disk; steps back over a page header that
  * the insert position may lie just behind.

@@ -775,7 +775,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
 	files_of(tail->capture->map, stored);
-	if (taken == n)
+	if (taken == n && !tail->behind && !tail->more)
 		stored->complete_at = at;
 	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);
 	/* of a slow view that stays here, a position that says nothing new is not worth a commit */
@@ -787,7 +787,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 		sx_builder_protect(stored->position->xmin, stored->start_lsn);
 	}
 	sx_builder_note_turn(turn_no, held_lsn, total - nrows, nrows, commits, taken);
-	return taken == n && !tail->has_fresh && !tail->stale;
+	return taken == n && !tail->more && !tail->has_fresh && !tail->stale;
 }
 
 /*

@@ -395,9 +395,11 @@ consume(Consumer *c, SxPosition *snapshot)
 		held[nheld++] = r;
 		consumed = Min(consumed, r->commit_lsn);
 	}
-	c->backlog = nheld > 0 && !c->retry_soon;
-	if (nheld == 0)
+	c->backlog = (nheld > 0 && !c->retry_soon) || c->tail->more;
+	if (nheld == 0 && !c->tail->behind && !c->tail->more)
 		c->complete_at = c->cycle_at;
+	if (c->tail->behind || c->tail->more)
+		consumed = Min(consumed, c->tail->capture->read_lsn);
 	note_lag(c, postponed);
 	if (taken != NIL)
 		SX_STOP_POINT(compute_done);
@@ -808,6 +810,8 @@ rest(Consumer *c, TimestampTz turn_started)
 		return;
 
 	timeout = sx_consumer_next_flush_ms(c);
+	if (sx_tail_next_look_ms(c->tail) > 0)
+		timeout = Min(timeout, sx_tail_next_look_ms(c->tail));
 	if (c->follow_closely)
 		timeout = Min(timeout, 2);
 	if (c->retry_soon || c->tail->has_fresh)

@@ -228,7 +228,7 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		return false;
 	}
 
-	sx_capture_read(own->capture, c->tail->capture->read_lsn);
+	sx_capture_read(own->capture, c->tail->capture->read_lsn, 0);
 	SX_STOP_POINT_OF(join_read, lv->def->viewid);
 	sx_tail_apply_found(own, found, c->position);
 	sx_pending_drop_below(own->capture->pending, c->position->xmin);

@@ -20,6 +20,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "access/xlogrecovery.h"
 #include "catalog/definitions.h"
 #include "moment.h"
 #include "storage/bufmgr.h"
@@ -32,6 +33,17 @@
 
 /* how often WAL is flushed only to see what a large open transaction has written */
 #define FLUSH_INTERVAL_MS	20
+/* after a flush of WAL that we caused, none for this many times as long as it took */
+#define FLUSH_REST			9
+/* rows that nobody had flushed make us flush for this long; otherwise the WAL writer does */
+#define ASYNC_MS			1000
+/* how often to look whether it has */
+#define LOOK_MS				20
+/* more ready transactions (some 150 bytes each) are not read before these are consumed */
+#ifndef SX_MAX_READY
+#define SX_MAX_READY		200000
+#endif
+#define MAX_READY			SX_MAX_READY
 
 /* the tails of this process, told by the invalidation callback */
 static SxTail *tails = NULL;
@@ -64,6 +76,12 @@ typedef struct ScannedFile
 	uint64		maker;			/* transaction that last wrote the relation's pg_class row */
 } ScannedFile;
 
+static XLogRecPtr flushed_end(void);
+static bool may_flush(SxTail *t);
+static XLogRecPtr flush_to(SxTail *t, XLogRecPtr upto);
+static SxPosition *reached(SxTail *t, SxPosition *s, const SxPosition *position);
+static void note_async(SxTail *t);
+static int	compare_xids(const void *a, const void *b);
 static void relcache_changed(Datum arg, Oid relid);
 static void check_changed(SxTail *t, const SxPosition *snapshot);
 static bool has_changed(SxTail *t, const SxPosition *snapshot);
@@ -109,6 +127,10 @@ sx_tail_destroy(SxTail *t)
 	sx_capture_destroy(t->capture);
 	list_free(t->streams);
 	list_free(t->blocked);
+	if (t->last)
+		pfree(t->last);
+	if (t->seen)
+		pfree(t->seen);
 	pfree(t);
 }
 
@@ -132,7 +154,8 @@ sx_tail_set_streams(SxTail *t, List *streams)
 }
 
 /*
- * Reads what is new.  Sets *snapshot to S (in `turn`).  Returns false if a new file is still to
+ * Reads what is new.  Sets *snapshot to S (in `turn`), or, where not all commits that S sees could
+ * be read, to the part of it that could: see reached().  Returns false if a new file is still to
  * be scanned, at the next S or when its relation is no longer locked: nothing may be consumed
  * before that.
  */
@@ -144,6 +167,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	SxFound    *found;
 	bool		complete;
 	uint64		completion;
+	SxPosition *s_seen;
 
 	StartTransactionCommand();
 	s = GetTransactionSnapshot();
@@ -155,15 +179,10 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 
 	/* without a transaction that ended since the last S nothing can have been committed */
 	if (!t->started || completion != t->last_completion)
-		upto = sx_wal_flush_to_end();
-	else if (t->flush_wal &&
-			 TimestampDifferenceExceeds(t->last_flush, sx_now(), FLUSH_INTERVAL_MS))
-	{
-		upto = sx_wal_flush_to_end();
-		t->last_flush = sx_now();
-	}
-	else
-		upto = GetFlushRecPtr(NULL);	/* what others have flushed costs nothing */
+		t->need = sx_wal_end();
+	upto = flushed_end();
+	if ((upto < t->need || t->flush_wal) && may_flush(t))
+		upto = flush_to(t, sx_wal_end());
 	t->last_completion = completion;
 	t->started = true;
 	SX_STOP_POINT(capture_flushed);
@@ -185,14 +204,155 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(turn);
 
-	if (upto > t->capture->read_lsn)
-		sx_capture_read(t->capture, upto);
+	/* a scan at S stands for all that S sees, so S must be reached */
+	if (found != NULL && upto < t->need)
+		upto = flush_to(t, t->need);
+	t->capture->near_xid = (*snapshot)->xmax;
+	t->more = sx_capture_read(t->capture, upto, found != NULL || t->has_fresh ? 0 : MAX_READY);
+	t->behind = upto < t->need;
 	SX_STOP_POINT(capture_read);
+	s_seen = *snapshot;
+	*snapshot = reached(t, s_seen, position);
 	sx_tail_apply_found(t, found, *snapshot);
 	sx_pending_drop_below(t->capture->pending, (*snapshot)->xmin);
 
 	/* addresses in a file that was replaced wait for the scan of its successor, at the next S */
-	return complete && !t->has_fresh && !has_changed(t, *snapshot);
+	return complete && !t->has_fresh && !has_changed(t, s_seen);
+}
+
+static XLogRecPtr
+flushed_end(void)
+{
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
+}
+
+/*
+ * WAL is flushed by those who commit, or soon by the WAL writer.  We do it where rows of ours wait for
+ * that: not for traffic that does not concern us, and for at most a tenth of the time.
+ */
+static bool
+may_flush(SxTail *t)
+{
+	TimestampTz now;
+
+	if (!t->started)
+		return true;
+	now = sx_now();
+	if (now - t->last_flush < t->flush_us * FLUSH_REST)
+		return false;
+	if (t->async_at != 0 && now - t->async_at < ASYNC_MS * 1000)
+		return true;
+	return t->flush_wal && now - t->last_flush >= FLUSH_INTERVAL_MS * 1000;
+}
+
+static XLogRecPtr
+flush_to(SxTail *t, XLogRecPtr upto)
+{
+	TimestampTz started = sx_now();
+
+	if (!RecoveryInProgress())
+		XLogFlush(upto);
+	t->last_flush = sx_now();
+	t->flush_us = t->last_flush - started;
+	return upto;
+}
+
+/*
+ * After WAL was read: S, if that was up to its end.  Otherwise only those transactions count as
+ * finished whose end was read, and which S sees: what was returned before and they.  Ends that
+ * were read before that, or that no record tells (a crash), are found by an earlier S, as soon
+ * as all that it sees has been read.
+ */
+static SxPosition *
+reached(SxTail *t, SxPosition *s, const SxPosition *position)
+{
+	SxCapture  *c = t->capture;
+	SxPosition *result = s;
+	MemoryContext old;
+	int			kept = 0;
+
+	note_async(t);
+	if (c->nfinished > 1)
+		qsort(c->finished, c->nfinished, sizeof(uint64), compare_xids);
+	if (t->seen && (!(t->behind || t->more) || c->read_lsn >= t->seen_need))
+	{
+		if (t->behind || t->more)
+			result = sx_position_union(t->last, t->seen);
+		pfree(t->seen);
+		t->seen = NULL;
+	}
+	if (t->behind || t->more)
+		result = sx_position_advance(result != s ? result : (t->last ? t->last : position),
+									 c->finished, c->nfinished, s);
+
+	for (int i = 0; i < c->nfinished; i++)
+	{
+		if (!sx_position_contains(result, c->finished[i]))
+			c->finished[kept++] = c->finished[i];
+	}
+	c->nfinished = kept;
+
+	old = MemoryContextSwitchTo(GetMemoryChunkContext(t));
+	if (t->last)
+		pfree(t->last);
+	t->last = sx_position_copy(result);
+	if (t->seen == NULL && (t->behind || t->more))
+	{
+		t->seen = sx_position_copy(s);
+		t->seen_need = t->need;
+		t->seen_upto = c->read_lsn;
+	}
+	MemoryContextSwitchTo(old);
+	return result;
+}
+
+/* did rows come whose transaction was visible before its commit was flushed? */
+static void
+note_async(SxTail *t)
+{
+	dlist_head *ready = sx_pending_ready(t->capture->pending);
+	dlist_node *node;
+
+	if (t->seen == NULL || dlist_is_empty(ready))
+		return;
+	/* the newest come last */
+	for (node = dlist_tail_node(ready);; node = node->prev)
+	{
+		SxReady    *r = dlist_container(SxReady, node, node);
+
+		if (r->commit_lsn < t->seen_upto)
+			return;
+		if (sx_position_contains(t->seen, r->fxid))
+		{
+			t->async_at = sx_now();
+			return;
+		}
+		if (!dlist_has_prev(ready, node))
+			return;
+	}
+}
+
+/* milliseconds until a look at WAL may find more; -1: nobody needs to look */
+long
+sx_tail_next_look_ms(SxTail *t)
+{
+	TimestampTz now;
+
+	if (!t->behind)
+		return -1;
+	now = sx_now();
+	if (t->async_at == 0 || now - t->async_at >= ASYNC_MS * 1000)
+		return LOOK_MS;
+	return Max(1, (t->last_flush + t->flush_us * FLUSH_REST - now) / 1000);
+}
+
+static int
+compare_xids(const void *a, const void *b)
+{
+	uint64		x = *(const uint64 *) a;
+	uint64		y = *(const uint64 *) b;
+
+	return x < y ? -1 : (x > y ? 1 : 0);
 }
 
 SxPosition *

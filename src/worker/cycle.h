@@ -26,7 +26,16 @@ typedef struct SxTail
 	bool		stale;			/* an invalidation concerns the map */
 	bool		has_fresh;		/* files wait for their scan */
 	bool		flush_wal;		/* a large transaction is followed: see what it has written */
-	TimestampTz last_flush;		/* of moment.h */
+	TimestampTz last_flush;		/* of moment.h: when a flush of WAL that we caused ended */
+	int64		flush_us;		/* how long it took */
+	TimestampTz async_at;		/* of moment.h: when rows came whose commit nobody had flushed */
+	XLogRecPtr	need;			/* end of WAL after the first S with last_completion */
+	SxPosition *last;			/* what the last cycle returned; NULL: none yet */
+	SxPosition *seen;			/* an S that could not be reached then; NULL: none */
+	XLogRecPtr	seen_need;		/* now it is when WAL was read to here */
+	XLogRecPtr	seen_upto;		/* it was read to here when S was taken */
+	bool		behind;			/* transactions that S sees are not in what was returned: WAL is not flushed */
+	bool		more;			/* ... there is too much to be read at once */
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
 	bool		follows;		/* it has read all that was written since its position */
 	List	   *broken;			/* of Oid: streams whose file was replaced behind our back */
@@ -44,6 +53,7 @@ extern void sx_tail_destroy(SxTail *t);
 extern void sx_tail_set_streams(SxTail *t, List *streams);
 extern bool sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn,
 						  SxPosition **snapshot);
+extern long sx_tail_next_look_ms(SxTail *t);
 /* the snapshot without these transactions and the sub-transactions whose rows they bring */
 extern SxPosition *sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld);
 extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,

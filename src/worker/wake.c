@@ -370,7 +370,8 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 		return false;
 	}
 
-	lsn = GetXLogInsertRecPtr();
+	/* what committed asynchronously is not read before it is flushed, which nobody else may do soon */
+	lsn = sx_wal_flush_to_end();
 	pg_memory_barrier();
 	cycle = pg_atomic_read_u64(&db->cycle_started);
 	turn = pg_atomic_read_u64(&db->turns);

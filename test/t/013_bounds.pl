@@ -177,5 +177,61 @@ sub let_go
 	finish_session($again);
 }
 
+#
+# Asynchronous commits: WAL is flushed for rows of streams only, and not all the time.
+#
+{
+	$node->append_conf('postgresql.conf', "wal_writer_delay = '10s'\nwal_writer_flush_after = 1GB\nbgwriter_delay = '10s'\n");
+	$node->restart;
+	wait_ready($node);
+	is(query('SELECT streamext.wait_for()'), 't', 'live again');
+	# how often the flushed end of WAL moved while a session committed for 2 s
+	my $moves = sub {
+		my ($table) = @_;
+		query("CREATE OR REPLACE PROCEDURE busy(OUT commits int, OUT moves int) LANGUAGE plpgsql AS \$\$
+			DECLARE flushed pg_lsn; ends timestamptz := clock_timestamp() + '2s';
+			BEGIN
+				commits := 0; moves := 0;
+				LOOP
+					INSERT INTO $table;
+					COMMIT;
+					commits := commits + 1;
+					IF pg_current_wal_flush_lsn() IS DISTINCT FROM flushed THEN
+						flushed := pg_current_wal_flush_lsn(); moves := moves + 1;
+					END IF;
+					EXIT WHEN clock_timestamp() > ends;
+				END LOOP;
+			END \$\$");
+		return split /\|/, query("SET synchronous_commit = off; CALL busy(NULL, NULL)");
+	};
+	my ($commits, $moved) = $moves->('other VALUES (1)');
+	note("$moved flushes for $commits commits elsewhere");
+	cmp_ok($moved, '<=', 5, 'WAL is not flushed for tables that are no streams');
+
+	# the view follows although the WAL writer rests
+	query('SET synchronous_commit = off; INSERT INTO ev VALUES (50, 1)');
+	oracle($node, 'app', 'by_key', 'asynchronous commit');
+	($commits, $moved) = $moves->('ev VALUES (51, 1)');
+	note("$moved flushes for $commits commits on a stream");
+	ok(query_until($node, 'app', 'SELECT n > 0 FROM by_key WHERE k = 51', 't', 15), 'asynchronous commits become visible');
+	oracle($node, 'app', 'by_key', 'asynchronous commits');
+	# while others commit asynchronously all the time, and nobody flushes for them
+	my $busy = background($node, 'app');
+	statement($busy, 'SET synchronous_commit = off');
+	statement($busy, 'CALL busy(NULL, NULL)', 1);
+	query("INSERT INTO ev VALUES (52, $_)") for 1 .. 20;
+	ok(query_until($node, 'app', 'SELECT n FROM by_key WHERE k = 52', '20', 15), 'synchronous ones beside them');
+	statement($busy);
+	query("SELECT streamext.pause('part_0')");
+	query('INSERT INTO parts VALUES (0, 3)');
+	statement($busy, 'CALL busy(NULL, NULL)', 1);
+	query("SELECT streamext.resume('part_0')");
+	ok(query_until($node, 'app', 'SELECT n FROM part_0', query('SELECT count(*) FROM parts_0'), 15), 'joined meanwhile');
+	# a view and its query can only be compared when nobody writes
+	statement($busy);
+	oracle($node, 'app', $_, 'joined meanwhile') for qw(part_0 by_part by_key);
+	finish_session($busy);
+}
+
 $node->stop;
 done_testing();
