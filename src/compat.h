@@ -45,6 +45,13 @@ SxFileEquals(SxFile a, SxFile b)
 	return memcmp(&a, &b, sizeof(SxFile)) == 0;
 }
 
+/* 17: a backend's id became its process number */
+#if PG_VERSION_NUM >= 170000
+#define SxSmgrOpen(file)		smgropen((file), INVALID_PROC_NUMBER)
+#else
+#define SxSmgrOpen(file)		smgropen((file), InvalidBackendId)
+#endif
+
 /* the server's major version, kept with what a later one may not understand */
 #define SX_SERVER_MAJOR			(PG_VERSION_NUM / 10000)
 
@@ -206,9 +213,11 @@ typedef char *SxOptionNamespace;
 #if PG_VERSION_NUM >= 170000
 #include "storage/procarray.h"
 #define SxVirtualXidProc(vxid)	ProcNumberGetProc((vxid).procNumber)
+#define SxProcLocalXid(proc)	((proc)->vxid.lxid)
 #else
 #include "storage/sinvaladt.h"
 #define SxVirtualXidProc(vxid)	BackendIdGetProc((vxid).backendId)
+#define SxProcLocalXid(proc)	((proc)->lxid)
 #endif
 
 /* 18: index_beginscan counts for EXPLAIN */

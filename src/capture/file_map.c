@@ -189,6 +189,7 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		{
 			entry->dead = true;
 			entry->died = map->refreshes;
+			entry->passed = entry->fresh;
 			entry->fresh = false;
 			/* WAL still to be read may have rows that went to the old file before it was replaced */
 			if (f == NULL)
@@ -276,6 +277,29 @@ sx_file_map_clear_gained(SxFileMap *map)
 		list_free(map->entries[i]->gained);
 		map->entries[i]->gained = NIL;
 	}
+}
+
+void
+sx_file_map_add_former(SxFileMap *map, Oid leaf, SxFile file, bool known)
+{
+	RelSlot    *slot = rels_lookup(map->leaves, leaf);
+	MemoryContext old;
+	SxFileEntry *entry;
+	Oid			present;
+
+	if (files_lookup(map->by_file, file) != NULL)
+		return;
+	present = slot ? slot->node : InvalidOid;
+	old = MemoryContextSwitchTo(map->context);
+	map->last_valid = false;
+	entry = add_entry(map, leaf, file, false);
+	entry->dead = true;
+	entry->died = map->refreshes;
+	entry->passed = !known;
+	/* what the leaf has now stays its entry */
+	slot = rels_lookup(map->leaves, leaf);
+	slot->node = present;
+	MemoryContextSwitchTo(old);
 }
 
 SxFileEntry *

@@ -25,6 +25,7 @@ typedef struct SxFileEntry
 	bool		fresh;			/* new to the map since sx_file_map_refresh said so; the
 								 * owner clears it after the scan */
 	bool		member_before;	/* fresh: the leaf was a member under another file */
+	bool		passed;			/* dead: the leaf had it for a while that we have not seen */
 	bool		scanned;		/* what the scan found may not be consumed yet */
 	uint32		died;			/* dead: number of the refresh that found it gone */
 } SxFileEntry;
@@ -43,6 +44,8 @@ extern bool sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh);
 /* for restart: says which file each leaf had when the position was stored; members with
  * another file, or not in the list, become fresh */
 extern bool sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, const Oid *nodes);
+/* a file that this leaf had before: its rows in WAL still to be read are the leaf's; known: we had seen it there */
+extern void sx_file_map_add_former(SxFileMap *map, Oid leaf, SxFile file, bool known);
 /* NULL: not ours; a file replaced lately may have a dead entry */
 extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);
 extern SxFileEntry *sx_file_map_entry(SxFileMap *map, uint32 index);

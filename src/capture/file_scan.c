@@ -6,6 +6,8 @@
  * top-level transaction has committed, is seen by a snapshot and is not contained in a
  * position.  Freezing keeps the raw xmin, so a frozen row is judged like any other.
  *
+ * Rows that a rewrite (ALTER COLUMN TYPE ...) gave a new xmin are not new: catalog/file_marks.c.
+ *
  * From a raw id to its top-level transaction
  *
  * pg_subtrans is sure to answer only for ids that are not older than the oldest one a
@@ -46,6 +48,7 @@
 #include "utils/snapmgr.h"
 
 #include "capture/delta_scan.h"
+#include "catalog/file_marks.h"
 
 typedef struct FileScan
 {
@@ -57,6 +60,7 @@ typedef struct FileScan
 	uint64		upto_xmin;
 	const SxPosition *position; /* may be NULL */
 	Snapshot	mark;			/* may be NULL */
+	const SxFileMark *rewrite;	/* how the leaf got its file, if rows have a new xmin since; may be NULL */
 	bool		visible;		/* every version that upto sees, and nothing else */
 	uint64		next;			/* next transaction id when the scan began */
 	uint64		ambiguous;		/* frozen rows whose age may be beyond 2^32 */
@@ -70,6 +74,7 @@ typedef struct FileScan
 static BlockNumber scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg);
 static void report_ambiguous(FileScan *scan);
 static bool seen_by_upto(FileScan *scan, TransactionId xid, uint64 fxid);
+static const SxFileMark *find_rewrite(Relation rel);
 static bool row_counts(FileScan *scan, HeapTuple tuple, Buffer buffer, uint64 *fxid);
 static bool xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid);
 static bool frozen_is_new(FileScan *scan, TransactionId xid, uint64 *fxid);
@@ -160,6 +165,8 @@ scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 
 	/* whatever the snapshots see was in the file before they were taken */
 	nblocks = RelationGetNumberOfBlocks(rel);
+	if (!scan->visible)
+		scan->rewrite = find_rewrite(rel);
 	strategy = GetAccessStrategy(BAS_BULKREAD);
 
 	limit = scan->from < nblocks ? scan->from + Min(nblocks - scan->from, scan->nblocks) : 0;
@@ -206,6 +213,22 @@ scan_file(FileScan *scan, Oid leaf, SxFoundRow add, void *arg)
 	return block < nblocks ? block : InvalidBlockNumber;
 }
 
+/* the file's mark, committed with the file itself, if all its rows have got a new xmin */
+static const SxFileMark *
+find_rewrite(Relation rel)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_file_marks(RelationGetRelid(rel)))
+	{
+		SxFileMark *mark = lfirst(lc);
+
+		if (mark->kind == SX_FILE_REWRITTEN && SxFileEquals(mark->file, SxRelationFile(rel)))
+			return mark;
+	}
+	return NULL;
+}
+
 static bool
 row_counts(FileScan *scan, HeapTuple tuple, Buffer buffer, uint64 *fxid)
 {
@@ -220,6 +243,10 @@ row_counts(FileScan *scan, HeapTuple tuple, Buffer buffer, uint64 *fxid)
 		return true;
 	}
 	if (scan->visible || (header->t_infomask & HEAP_UPDATED))
+		return false;
+	if (scan->rewrite != NULL &&
+		sx_file_mark_covers(scan->rewrite, scan->next, xid, ItemPointerGetBlockNumber(&tuple->t_self),
+							ItemPointerGetOffsetNumber(&tuple->t_self)))
 		return false;
 
 	/* both hints together say frozen */

@@ -113,6 +113,9 @@ enum
 	MARK_NCOLUMNS = MARK_SNAPSHOT
 };
 
+/* a column of streamext.view_stop */
+#define STOP_VIEW	1
+
 /* a column of streamext.dead_letter */
 #define DEAD_LETTER_VIEW	2
 
@@ -133,6 +136,10 @@ typedef enum OurRelation
 	LOST_INTERVAL_VIEW_IDX,
 	ATTACH_MARK,
 	ATTACH_MARK_LEAF_IDX,
+	FILE_MARK,
+	FILE_MARK_LEAF_IDX,
+	VIEW_STOP,
+	VIEW_STOP_PKEY,
 	N_OUR_RELATIONS
 } OurRelation;
 
@@ -142,7 +149,9 @@ static const char *const relation_names[N_OUR_RELATIONS] = {
 	"view_position", "view_position_pkey",
 	"dead_letter", "dead_letter_view_idx",
 	"lost_interval", "lost_interval_view_idx",
-	"attach_mark", "attach_mark_leaf_idx"
+	"attach_mark", "attach_mark_leaf_idx",
+	"file_mark", "file_mark_leaf_idx",
+	"view_stop", "view_stop_pkey"
 };
 
 #define MAX_CHANGE_CALLBACKS	8
@@ -596,6 +605,7 @@ sx_catalog_delete_view(Oid viewid)
 	sx_catalog_delete_position(viewid);
 	delete_by_oid(DEAD_LETTER, DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, viewid);
 	delete_by_oid(LOST_INTERVAL, LOST_INTERVAL_VIEW_IDX, LOST_VIEW, viewid);
+	delete_by_oid(VIEW_STOP, VIEW_STOP_PKEY, STOP_VIEW, viewid);
 	sx_catalog_announce();
 }
 

@@ -33,6 +33,7 @@ typedef struct SxUtility
 	QueryCompletion *qc;
 	List	   *settled;		/* of Oid: streams whose rows may vanish in this statement, because
 								 * they are flushed and locked, or their views go as well */
+	List	   *truncated;		/* of file_changes.c */
 	SxMessages *messages;		/* of a command that may name internal relations, or NULL */
 	struct SxUtility *outer;
 } SxUtility;
@@ -61,6 +62,17 @@ extern List *sx_streams_over(Oid relid);
 extern bool sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker);
 /* names of a stream's views, for messages */
 extern char *sx_view_names(Oid streamid);
+
+extern void sx_ddl_after_stream(SxUtility *u);
+/* a rewrite of this table is under way: ERROR unless its rows are known to be read */
+extern void sx_require_settled(Oid streamid, Oid relid);
+
+/* file_changes.c: notes of new files */
+extern void sx_file_replaced(Oid relid);
+extern bool sx_rewritten_by_us(Oid relid);
+extern void sx_check_own_rows(Oid relid, const char *command);
+extern void sx_before_truncate_files(SxUtility *u, List *relids);
+extern void sx_after_truncate_files(SxUtility *u);
 
 /* object_access.c */
 extern void sx_object_access_init(void);

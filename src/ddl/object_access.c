@@ -6,6 +6,8 @@
  * The deleting command holds AccessExclusiveLock on the relation, so no flush is under way,
  * and the deletions of our rows commit or roll back with it.
  *
+ * A table that gets a new file is noted (file_changes.c).
+ *
  * A partition of a stream that is dropped in a way that the utility hook did not see coming
  * may have rows that nobody has read.  It is locked by now, so that they cannot be read any
  * more: if there are any, the drop fails.
@@ -21,6 +23,7 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
 #include "worker/worker.h"
 
@@ -46,7 +49,15 @@ object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, 
 	if (prev_object_access_hook)
 		prev_object_access_hook(access, class_id, object_id, sub_id, arg);
 
-	if (access != OAT_DROP || IsBinaryUpgrade || !IsTransactionState())
+	if (IsBinaryUpgrade || !IsTransactionState())
+		return;
+	if (access == OAT_POST_ALTER && class_id == RelationRelationId && sub_id == 0 && !sx_is_worker &&
+		sx_catalog_exists())
+	{
+		sx_file_replaced(object_id);
+		return;
+	}
+	if (access != OAT_DROP)
 		return;
 
 	if (class_id == ExtensionRelationId)
@@ -87,6 +98,7 @@ relation_dropped(Oid relid)
 			if (get_rel_relispartition(relid))
 				check_nothing_unread(relid);
 			sx_catalog_delete_marks(relid);
+			sx_catalog_delete_file_marks(relid, NULL, NULL);
 			if (sx_catalog_stream(relid) != NULL)
 				sx_catalog_delete_stream(relid);
 			break;

@@ -14,8 +14,9 @@
  * otherwise deadlock with us.  Nobody gets a lock here on a relation that the command would
  * refuse them for lack of privileges.
  *
- * Commands that give all rows a new xmin would make every row look new and are refused.
- * Commands that only move rows to a new file keep xmin; the consumer compares files.
+ * Commands that give all rows a new xmin (ALTER COLUMN TYPE ...) make every row look new, and wait
+ * in the same way.  Commands that only move rows to a new file keep xmin and need not wait: a scan
+ * of that file finds what is new.  What the new file contains is noted by file_changes.c.
  *
  * Attached and detached partitions are noted in streamext.attach_mark, with a snapshot taken
  * while nobody can write to them.
@@ -55,9 +56,14 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
+#include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
+#include "moment.h"
 #include "worker/worker.h"
 #include "testing/stop_points.h"
+
+/* how long a command that keeps rows waits for views that are up to date anyway */
+#define SPARE_A_SCAN_MS		2000
 
 static List *watched_streams(void);
 static List *tree_of(Oid relid);
@@ -65,10 +71,14 @@ static List *streams_of_tree(Oid relid);
 static bool is_table(Oid relid);
 static Oid	find_relation(const RangeVar *rv);
 static void lock_tree(Oid relid, LOCKMODE lockmode);
-static bool has_not_begun(const SxViewDef *def);
-static bool view_is_new(const SxViewDef *def);
+static bool view_is_new(Oid viewid);
+static bool has_not_begun(Oid viewid);
+static bool needs_rows(Oid viewid);
+static bool is_live(Oid viewid);
+static void refuse_new_views(Oid streamid, const char *command);
 static void settle(SxUtility *u, List *streams, const char *command);
 static void wait_without_lock(List *streams, const char *command);
+static void spare_a_scan(List *streams, const char *command);
 
 static void before_truncate(SxUtility *u, TruncateStmt *stmt);
 static void truncate_callback(const RangeVar *relation, Oid relid, Oid old_relid, void *arg);
@@ -80,6 +90,8 @@ static void before_drop(SxUtility *u, List *relids, DropBehavior behavior, bool 
 						const char *command);
 static List *relations_where(AttrNumber attno, Oid value);
 static void before_alter(SxUtility *u, AlterTableStmt *stmt);
+static void refuse_change(Oid relid, List *streams, const char *command);
+static void before_rewrite(SxUtility *u, Oid relid, const char *command);
 static void before_attach(Oid parent, PartitionCmd *cmd);
 static void before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd);
 static void store_marks(Oid parent, List *leaves, bool attached);
@@ -133,13 +145,13 @@ sx_ddl_on_stream(SxUtility *u)
 				RangeVar   *rv = ((ClusterStmt *) stmt)->relation;
 
 				if (rv == NULL)
-					wait_without_lock(watched_streams(), "CLUSTER");
+					spare_a_scan(watched_streams(), "CLUSTER");
 				else
 				{
 					Oid			relid = find_relation(rv);
 
 					if (OidIsValid(relid))
-						wait_without_lock(streams_of_tree(relid), "CLUSTER");
+						spare_a_scan(streams_of_tree(relid), "CLUSTER");
 				}
 			}
 			break;
@@ -258,59 +270,82 @@ sx_view_names(Oid streamid)
 /* ---- waiting ---- */
 
 /*
- * A view made by the current transaction is unknown to the workers and has consumed nothing:
- * it starts from what is there at commit.
+ * A view made by the current transaction is unknown to the workers: it starts from what is there
+ * at commit.
  */
 static bool
-view_is_new(const SxViewDef *def)
+view_is_new(Oid viewid)
 {
-	Relation	rel = try_relation_open(def->viewid, AccessShareLock);
+	Relation	rel = try_relation_open(viewid, AccessShareLock);
 	bool		result;
 
 	if (rel == NULL)
 		return true;
 	result = rel->rd_createSubid != InvalidSubTransactionId;
 	relation_close(rel, NoLock);
-	return result || has_not_begun(def);
+	return result;
 }
 
 /*
  * A view that has not begun to read, such as one that is being restored, starts from what is
- * there then.  Its builder cannot begin while rows go: it locks the stream first.
+ * there then.  Its builder says when it begins, before it takes its snapshot: if it has not by now,
+ * while we keep writers out, it will find what we have found.
  */
 static bool
-has_not_begun(const SxViewDef *def)
+has_not_begun(Oid viewid)
 {
-	SxStoredPosition *position = sx_catalog_position(def->viewid);
+	SxStoredPosition *position = sx_catalog_position(viewid);
 	SxDb	   *db = sx_my_db();
-	SxView	   *v = db ? sx_view_by_id(db, def->viewid) : NULL;
+	SxView	   *v = db ? sx_view_by_id(db, viewid) : NULL;
+	bool		begun = false;
 
 	if (position != NULL && position->ours)
 		return false;
-	return v == NULL || v->state == SX_VIEW_NEW || v->state == SX_VIEW_PAUSED;
+	if (v == NULL)
+		return true;
+	SpinLockAcquire(&db->mutex);
+	if (v->viewid == viewid && v->state == SX_VIEW_BUILDING)
+		begun = v->history_begun;
+	SpinLockRelease(&db->mutex);
+	return !begun;
+}
+
+/* must its rows be read before they go?  One that is stopped reads no more. */
+static bool
+needs_rows(Oid viewid)
+{
+	return !view_is_new(viewid) && sx_catalog_stop_reason(viewid, NULL) == NULL && !has_not_begun(viewid);
+}
+
+/* not LIVE: may take long, and is not worth waiting for */
+static bool
+is_live(Oid viewid)
+{
+	SxDb	   *db = sx_my_db();
+	SxView	   *v = db ? sx_view_by_id(db, viewid) : NULL;
+
+	return v != NULL && v->state == SX_VIEW_LIVE && !view_is_new(viewid);
 }
 
 bool
 sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker)
 {
-	List	   *views = sx_catalog_views_of_stream(streamid);
-	int			nnew = 0;
+	List	   *views = NIL;
 	ListCell   *lc;
 
-	foreach(lc, views)
-		nnew += view_is_new(lfirst(lc));
-	if (nnew == list_length(views))
-		return true;
-	if (nnew == 0)
-		return sx_wait_stream(streamid, timeout_ms, blocker);
-	foreach(lc, views)
+	foreach(lc, sx_catalog_views_of_stream(streamid))
 	{
 		SxViewDef  *def = lfirst(lc);
 
-		if (!view_is_new(def) && !sx_wait(def->viewid, timeout_ms, true, blocker))
+		views = lappend_oid(views, def->viewid);
+		if (def->paused && needs_rows(def->viewid))
+		{
+			*blocker = psprintf("Continuous view \"%s\" is paused; continue with streamext.resume().",
+								get_rel_name(def->viewid));
 			return false;
+		}
 	}
-	return true;
+	return sx_wait_flushed(views, timeout_ms, needs_rows, blocker);
 }
 
 /* waits for each of the streams and notes that their rows may go */
@@ -322,27 +357,46 @@ settle(SxUtility *u, List *streams, const char *command)
 	foreach(lc, streams)
 	{
 		Oid			stream = lfirst_oid(lc);
+		TimestampTz started = sx_now();
 		char	   *blocker = NULL;
 
 		if (list_member_oid(u->settled, stream))
 			continue;
-		SX_STOP_POINT(settle_wait);
+		refuse_new_views(stream, command);
 		if (!sx_stream_is_flushed(stream, sx_wait_timeout, &blocker))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),
 					 errmsg("cannot run %s: the rows of stream \"%s\" are not in all its continuous views yet",
 							command, get_rel_name(stream)),
-					 blocker ? errdetail("Waited %d ms for: %s", sx_wait_timeout, blocker) :
+					 blocker ? errdetail("Waited %ld ms for: %s", TimestampDifferenceMilliseconds(started, sx_now()), blocker) :
 					 errdetail("Waited %d ms for %s.", sx_wait_timeout, sx_view_names(stream)),
 					 errhint("See reason in streamext.status, raise streamext.wait_timeout, or drop the views.")));
 		u->settled = lappend_oid(u->settled, stream);
-		SX_STOP_POINT(settled);
+	}
+}
+
+/* one that starts at a statement of this transaction would miss what was committed since */
+static void
+refuse_new_views(Oid streamid, const char *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_views_of_stream(streamid))
+	{
+		SxViewDef  *def = lfirst(lc);
+
+		if (sx_catalog_position(def->viewid) != NULL && view_is_new(def->viewid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("cannot run %s in the transaction that has created continuous view \"%s\" WITH NO DATA",
+							command, get_rel_name(def->viewid)),
+					 errhint("Commit before you run the command.")));
 	}
 }
 
 /*
- * For commands that give a table a new file but keep its rows.  Not having read them is no
- * loss, only work; these commands commit in between, so a lock of ours would be gone anyway.
+ * Before rows vanish, first without a lock: a view may be waiting for a writer who would then wait
+ * for us.
  */
 static void
 wait_without_lock(List *streams, const char *command)
@@ -350,6 +404,49 @@ wait_without_lock(List *streams, const char *command)
 	SxUtility	scratch = {0};
 
 	settle(&scratch, streams, command);
+}
+
+/*
+ * Before a table gets a new file but keeps its rows.  What is not read now is found by a scan of
+ * that file: to wait a little for what is read in a moment only saves work.
+ */
+static void
+spare_a_scan(List *streams, const char *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, streams)
+	{
+		List	   *views = NIL;
+		ListCell   *lc2;
+
+		foreach(lc2, sx_catalog_views_of_stream(lfirst_oid(lc)))
+		{
+			Oid			viewid = ((SxViewDef *) lfirst(lc2))->viewid;
+			SxStoredPosition *pos = sx_catalog_position(viewid);
+
+			/* a scan through the old file, in parts, cannot go on in another */
+			if (pos != NULL && pos->ours && pos->scan != NULL)
+				wait_without_lock(list_make1_oid(lfirst_oid(lc)), command);
+			views = lappend_oid(views, viewid);
+		}
+		(void) sx_wait_flushed(views, Min(sx_wait_timeout, SPARE_A_SCAN_MS), is_live, NULL);
+	}
+}
+
+void
+sx_require_settled(Oid streamid, Oid relid)
+{
+	for (SxUtility *u = sx_current_utility; u != NULL; u = u->outer)
+	{
+		if (list_member_oid(u->settled, streamid))
+			return;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot rewrite \"%s\" in this way while continuous views use it", get_rel_name(relid)),
+			 errdetail("Its rows would look newly inserted to %s.", sx_view_names(streamid)),
+			 errhint("Use ALTER TABLE on the table itself, or drop the views and create them again afterwards.")));
 }
 
 /* ---- TRUNCATE ---- */
@@ -376,7 +473,6 @@ before_truncate(SxUtility *u, TruncateStmt *stmt)
 		concerned = streams_of_tree(relid);
 		if (concerned != NIL)
 		{
-			/* first without it: a view may be waiting for a writer who would then wait for us */
 			wait_without_lock(concerned, "TRUNCATE");
 			relid = RangeVarGetRelidExtended(rv, ShareRowExclusiveLock, 0, truncate_callback, NULL);
 			lock_tree(relid, ShareRowExclusiveLock);
@@ -406,6 +502,14 @@ before_truncate(SxUtility *u, TruncateStmt *stmt)
 		}
 	}
 	settle(u, streams, "TRUNCATE");
+	sx_before_truncate_files(u, relids);
+}
+
+void
+sx_ddl_after_stream(SxUtility *u)
+{
+	if (u->truncated != NIL)
+		sx_after_truncate_files(u);
 }
 
 static void
@@ -586,6 +690,8 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 	List	   *streams;
 	List	   *tree;
 	ListCell   *lc;
+	const char *rewrite = NULL;
+	bool		moves = false;
 
 	if (!OidIsValid(relid))
 		return;
@@ -612,7 +718,6 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
-		const char *rewrite = NULL;
 
 		switch (cmd->subtype)
 		{
@@ -623,40 +728,64 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 				before_detach(u, relid, castNode(PartitionCmd, cmd->def));
 				break;
 			case AT_SetTableSpace:
-				LockRelationOid(relid, ShareRowExclusiveLock);
-				settle(u, sx_streams_over(relid), "ALTER TABLE ... SET TABLESPACE");
-				break;
-			case AT_SetLogged:
-				rewrite = "SET LOGGED";
+				moves = true;
 				break;
 			case AT_SetUnLogged:
-				rewrite = "SET UNLOGGED";
+				refuse_change(relid, streams, "SET UNLOGGED");
 				break;
 			case AT_SetAccessMethod:
-				rewrite = "SET ACCESS METHOD";
+				if (get_am_oid(cmd->name ? cmd->name : default_table_access_method, true) != HEAP_TABLE_AM_OID)
+					refuse_change(relid, streams, "SET ACCESS METHOD");
 				break;
 			case AT_AlterColumnType:
 				if (type_change_rewrites(relid, cmd))
-					rewrite = "ALTER COLUMN TYPE with a rewrite";
+					rewrite = "ALTER COLUMN TYPE";
 				break;
 			case AT_AddColumn:
 				if (new_column_rewrites((ColumnDef *) cmd->def))
-					rewrite = "ADD COLUMN with a rewrite";
+					rewrite = "ADD COLUMN";
 				break;
 			default:
 				if (SxIsSetExpression(cmd->subtype))
 					rewrite = "ALTER COLUMN SET EXPRESSION";
 				break;
 		}
-		if (rewrite != NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("cannot run ALTER TABLE ... %s on \"%s\" while continuous views use it",
-							rewrite, get_rel_name(relid)),
-					 errdetail("The rows would look newly inserted to %s.",
-							   sx_view_names(linitial_oid(streams))),
-					 errhint("Drop the views first and create them again afterwards.")));
 	}
+	if (rewrite != NULL)
+		before_rewrite(u, relid, psprintf("ALTER TABLE ... %s", rewrite));
+	else if (moves)
+	{
+		/* file_changes.c tells a copy from a rewrite by whose rows are in the new file */
+		if (list_length(stmt->cmds) > 1)
+			sx_check_own_rows(relid, "ALTER TABLE ... SET TABLESPACE with other changes");
+		spare_a_scan(sx_streams_over(relid), "ALTER TABLE ... SET TABLESPACE");
+	}
+}
+
+static void
+refuse_change(Oid relid, List *streams, const char *command)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("cannot run ALTER TABLE ... %s on \"%s\" while continuous views use it",
+					command, get_rel_name(relid)),
+			 errdetail("Inserts would not be in the write-ahead log as those of heap tables are: %s would miss them.",
+					   sx_view_names(linitial_oid(streams))),
+			 errhint("Drop the views first.")));
+}
+
+/* all rows get a new xmin: what is not read by then cannot be told from what is */
+static void
+before_rewrite(SxUtility *u, Oid relid, const char *command)
+{
+	ListCell   *lc;
+
+	foreach(lc, tree_of(relid))
+		sx_check_own_rows(lfirst_oid(lc), command);
+	wait_without_lock(streams_of_tree(relid), command);
+	LockRelationOid(relid, ShareRowExclusiveLock);
+	lock_tree(relid, ShareRowExclusiveLock);
+	settle(u, streams_of_tree(relid), command);
 }
 
 static void
@@ -725,6 +854,13 @@ before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
 
 	foreach(lc, tree_of(child))
 	{
+		/* its rows, all ours now, are counted: if it came back they would look new */
+		if (sx_rewritten_by_us(lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("cannot detach partition \"%s\" in the transaction that has rewritten it",
+							get_rel_name(lfirst_oid(lc))),
+					 errhint("Commit before you detach it.")));
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			leaves = lappend_oid(leaves, lfirst_oid(lc));
 	}
@@ -943,7 +1079,7 @@ before_vacuum(VacuumStmt *stmt)
 	if (!full || !stmt->is_vacuumcmd)
 		return;
 	if (stmt->rels == NIL)
-		wait_without_lock(watched_streams(), "VACUUM FULL");
+		spare_a_scan(watched_streams(), "VACUUM FULL");
 	foreach(lc, stmt->rels)
 	{
 		VacuumRelation *vrel = lfirst_node(VacuumRelation, lc);
@@ -952,7 +1088,7 @@ before_vacuum(VacuumStmt *stmt)
 		if (!OidIsValid(relid) && vrel->relation != NULL)
 			relid = find_relation(vrel->relation);
 		if (OidIsValid(relid))
-			wait_without_lock(streams_of_tree(relid), "VACUUM FULL");
+			spare_a_scan(streams_of_tree(relid), "VACUUM FULL");
 	}
 }
 
@@ -975,7 +1111,7 @@ before_move_all(AlterTableMoveAllStmt *stmt)
 		{
 			if (get_rel_tablespace(lfirst_oid(lc2)) == tablespace)
 			{
-				wait_without_lock(list_make1_oid(stream), "ALTER TABLE ... SET TABLESPACE");
+				spare_a_scan(list_make1_oid(stream), "ALTER TABLE ... SET TABLESPACE");
 				break;
 			}
 		}

@@ -130,6 +130,7 @@ run_command(SxUtility *u)
 		return;
 	sx_ddl_on_stream(u);
 	sx_utility_next(u, NULL);
+	sx_ddl_after_stream(u);
 }
 
 /* The cheap test: may this command concern a view or a stream, if there are any? */

@@ -26,6 +26,8 @@
 #include "utils/timestamp.h"
 #include "utils/varlena.h"
 
+#include "capture/file_map.h"
+#include "catalog/file_marks.h"
 #include "ddl/ddl.h"
 #include "worker/worker.h"
 #include "testing/stop_points.h"
@@ -39,6 +41,7 @@ PG_FUNCTION_INFO_V1(sx_wait_for);
 static DefElem *view_option(const char *name, char *value);
 static SelectStmt *parse_select(const char *text);
 static void set_paused(FunctionCallInfo fcinfo, bool paused, const char *function);
+static void go_on(const SxViewDef *def);
 static bool wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blocker);
 
 SxViewDef *
@@ -202,7 +205,48 @@ set_paused(FunctionCallInfo fcinfo, bool paused, const char *function)
 	if (paused)
 		SX_STOP_POINT_OF(pause_stored, viewid);
 	else
+	{
+		go_on(sx_view_for_user(viewid, true));
 		SX_STOP_POINT_OF(resume_stored, viewid);
+	}
+}
+
+/*
+ * A stopped view: nobody knows which of the rows that are there it contains.  It goes on with what is
+ * committed after this statement's snapshot, so that nothing counts twice; what may be missing is
+ * said.
+ */
+static void
+go_on(const SxViewDef *def)
+{
+	SxStoredPosition *stored;
+	SxFileMap  *map;
+	TimestampTz stopped_at;
+	char	   *reason = sx_catalog_stop_reason(def->viewid, &stopped_at);
+	uint64		own;
+
+	if (reason == NULL)
+		return;
+	/* from here on the slot keeps what the view has not read */
+	sx_worker_require();
+	LockRelationOid(def->matid, RowExclusiveLock);
+	stored = sx_catalog_position(def->viewid);
+	if (stored != NULL && stored->ours)
+	{
+		own = U64FromFullTransactionId(GetTopFullTransactionId());
+		sx_catalog_add_lost_interval(def, stored->complete_at, GetCurrentTimestamp(), -1, reason);
+		map = sx_file_map_create(CurrentMemoryContext);
+		sx_file_map_refresh(map, list_make1_oid(def->streamid), false);
+		stored->nfiles = sx_file_map_files_of(map, def->streamid, &stored->file_rels, &stored->file_nodes);
+		stored->position = sx_position_without(sx_position_from_snapshot(GetActiveSnapshot()), &own, 1);
+		stored->start_lsn = InvalidXLogRecPtr;
+		stored->scan = NULL;
+		stored->open_rows = NULL;
+		stored->complete_at = 0;
+		stored->seq++;
+		sx_catalog_store_position(stored);
+	}
+	sx_catalog_end_stop(def->viewid);
 }
 
 Datum

@@ -94,6 +94,9 @@ typedef struct SxView
 	bool		xmin_let_go;	/* (m) ... past protect_xmin */
 	TimestampTz complete_at;	/* what the flusher stores with the sealed generation; wall clock */
 	pid_t		builder_pid;	/* (m) */
+	bool		history_begun;	/* (m) BUILDING: it has a snapshot of the stream, or is about to take it */
+	pid_t		waits_for_pid;	/* (m) whose transaction its builder waits for; 0: nobody's */
+	LocalTransactionId waits_for_lxid;	/* (m) ... and which of his */
 	/* status (m) */
 	int64		rows_consumed;	/* flushed and live */
 	double		rows_per_second;	/* of the last second */

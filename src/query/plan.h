@@ -35,8 +35,9 @@ extern bool sx_plan_lock(SxPlan *plan, bool wait, Oid *blocked_by);
  * pinned settings: see SxRunAs.  Zero rows are allowed (and yield the one row without GROUP BY).
  */
 extern void sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg);
-/* runs over all rows of the stream that the active snapshot sees, with ordinary paths */
-extern void sx_plan_run_history(SxPlan *plan, SxRowSink sink, void *arg);
+/* runs over all rows of the stream that the active snapshot sees, with ordinary paths; started(arg)
+ * is called when the plan has opened all that it will read */
+extern void sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, void *arg);
 /* for EXPLAIN-like output: the delta plan as text */
 extern char *sx_plan_explain(SxPlan *plan);
 

@@ -79,7 +79,7 @@ static bool lock_one(Oid relid, LockWalk *walk);
 static bool lock_built(SxBuiltPlan *built, bool wait, Oid *blocked_by);
 static SxPlanVariant variant_for(SxBatch *batch);
 static void run_on(SxPlan *plan, PlannedStmt *stmt, SxBatch *batch, SxRowSink sink, void *arg);
-static void run(SxPlan *plan, PlannedStmt *stmt, SxRowSink sink, void *arg);
+static void run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink, void *arg);
 static void receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo);
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
 static void receiver_shutdown(DestReceiver *self);
@@ -378,7 +378,7 @@ run_on(SxPlan *plan, PlannedStmt *stmt, SxBatch *batch, SxRowSink sink, void *ar
 	PG_TRY();
 	{
 		sx_delta_batch = batch;
-		run(plan, stmt, sink, arg);
+		run(plan, stmt, NULL, sink, arg);
 	}
 	PG_FINALLY();
 	{
@@ -410,14 +410,14 @@ build_all(SxPlan *plan)
 }
 
 void
-sx_plan_run_history(SxPlan *plan, SxRowSink sink, void *arg)
+sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, void *arg)
 {
 	SxBuiltPlan built = {0};
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
 	sx_plan_build(plan, SX_PLAN_HISTORY, &built);
-	run(plan, built.stmt, sink, arg);
+	run(plan, built.stmt, started, sink, arg);
 	sx_plan_forget(&built);
 }
 
@@ -434,7 +434,7 @@ variant_for(SxBatch *batch)
 }
 
 static void
-run(SxPlan *plan, PlannedStmt *stmt, SxRowSink sink, void *arg)
+run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink, void *arg)
 {
 	Receiver	receiver = {0};
 	QueryDesc  *desc;
@@ -455,6 +455,8 @@ run(SxPlan *plan, PlannedStmt *stmt, SxRowSink sink, void *arg)
 	desc = CreateQueryDesc(stmt, "streamext delta query", GetActiveSnapshot(), InvalidSnapshot,
 						   &receiver.pub, NULL, NULL, 0);
 	ExecutorStart(desc, 0);
+	if (started)
+		started(arg);
 	SxExecutorRun(desc);
 	ExecutorFinish(desc);
 	ExecutorEnd(desc);

@@ -115,12 +115,42 @@ CREATE TABLE streamext.attach_mark
 CREATE INDEX attach_mark_leaf_idx ON streamext.attach_mark (leaf);
 COMMENT ON TABLE streamext.attach_mark IS 'what an attached or detached partition contained at that moment';
 
+-- Files that tables of streams got by commands that we know of: one row while some view has not read it.
+-- k: rows keep their transaction (VACUUM FULL, CLUSTER, SET TABLESPACE); t: emptied; w: rewritten, all rows
+-- up to last_block, last_offset by writer.
+CREATE TABLE streamext.file_mark
+(
+	leaf pg_catalog.oid NOT NULL,
+	kind pg_catalog."char" NOT NULL,
+	xid pg_catalog.xid8 NOT NULL,
+	old_space pg_catalog.oid NOT NULL,
+	old_file pg_catalog.oid NOT NULL,
+	space pg_catalog.oid NOT NULL,
+	file pg_catalog.oid NOT NULL,
+	writer pg_catalog.xid8 NOT NULL,
+	last_block pg_catalog.int8 NOT NULL,
+	last_offset pg_catalog.int4 NOT NULL
+);
+CREATE INDEX file_mark_leaf_idx ON streamext.file_mark (leaf);
+COMMENT ON TABLE streamext.file_mark IS 'how tables of streams got the files that they have';
+
+-- Views that read no more until somebody decides what to do: what their stream contains is not known.
+CREATE TABLE streamext.view_stop
+(
+	view pg_catalog.oid NOT NULL,
+	reason pg_catalog.text NOT NULL,
+	at pg_catalog.timestamptz NOT NULL,
+	CONSTRAINT view_stop_pkey PRIMARY KEY (view)
+);
+COMMENT ON TABLE streamext.view_stop IS 'continuous views that are stopped; see reason in view streamext.status';
+
 SELECT pg_catalog.pg_extension_config_dump('streamext.stream_def', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.view_id_seq', '');
 
 REVOKE ALL ON streamext.stream_def, streamext.view_def, streamext.view_position,
-	streamext.dead_letter, streamext.lost_interval, streamext.attach_mark FROM PUBLIC;
+	streamext.dead_letter, streamext.lost_interval, streamext.attach_mark,
+	streamext.file_mark, streamext.view_stop FROM PUBLIC;
 REVOKE ALL ON SEQUENCE streamext.view_id_seq FROM PUBLIC;
 
 -- Fires when a dump is restored, and only then: our own functions insert without triggers.

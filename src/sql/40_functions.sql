@@ -66,7 +66,7 @@ RETURNS pg_catalog.void
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sx_resume';
 COMMENT ON FUNCTION streamext.resume(pg_catalog.regclass) IS
-'continues a paused view where it stopped. Takes the owner of the view';
+'continues a paused view where it stopped. One that is stopped because a file of its stream was replaced by an unknown command goes on with what is committed from now on: rows between are left out, and noted in streamext.lost_intervals. Takes the owner of the view';
 
 CREATE FUNCTION streamext.flush(view pg_catalog.regclass DEFAULT NULL)
 RETURNS pg_catalog.void

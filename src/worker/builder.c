@@ -23,6 +23,7 @@
 #include "worker/builder_internal.h"
 
 #include "access/timeline.h"
+#include "access/relation.h"
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
@@ -37,8 +38,10 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "storage/lwlock.h"
 #include "storage/proc.h"
 #include "utils/builtins.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -73,6 +76,11 @@ static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
 static void build_history(void);
+static void begin_history(void);
+static void check_members(void *arg);
+static bool has_not_written(VirtualTransactionId vxid);
+static void stop_view(void);
+static bool is_outdated(SxBatch *batch);
 static bool history_by_plan(SxStoredPosition *pos);
 static void history_by_rows(SxStoredPosition *pos);
 static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
@@ -103,7 +111,11 @@ sx_builder_main(Datum arg)
 					  sx_builder.v->incarnation != wa.incarnation || sx_builder.db->closing))
 		sx_builder.v = NULL;
 	if (sx_builder.v)
+	{
 		sx_builder.v->builder_pid = MyProcPid;
+		sx_builder.v->history_begun = false;
+		sx_builder.v->waits_for_pid = 0;
+	}
 	sx_unlock_publish(sx_builder.db);
 	if (sx_builder.v == NULL)
 		proc_exit(0);
@@ -385,28 +397,49 @@ build_history(void)
 
 /*
  * The stream with its partitions, in a transaction.  With lock they cannot be rewritten, truncated,
- * attached or detached until its end.
+ * dropped or detached until its end.  Partitions may be attached: ATTACH would have to wait for all of
+ * history otherwise.
  */
 List *
 sx_builder_members(bool lock)
 {
-	List	   *members;
+	if (lock)
+		LockRelationOid(sx_builder.def->streamid, AccessShareLock);
+	return find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
+}
+
+/* from here on rows that vanish are missed: see has_not_begun() in ddl/stream_ddl.c */
+static void
+begin_history(void)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history_begun = true;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/*
+ * The plan has opened what it reads.  A partition attached since the files were looked at must not be
+ * among it: it is new to the capture, which would count it again.
+ */
+static void
+check_members(void *arg)
+{
+	SxFileMap  *map = arg;
+	List	   *leaves = NIL;
 	ListCell   *lc;
 
-	if (lock)
-		LockRelationOid(sx_builder.def->streamid,
-						get_rel_relkind(sx_builder.def->streamid) == RELKIND_PARTITIONED_TABLE ?
-						ShareUpdateExclusiveLock : AccessShareLock);
-	members = find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
-	if (lock)
+	for (uint32 i = 0; i < sx_file_map_count(map); i++)
+		leaves = lappend_oid(leaves, sx_file_map_entry(map, i)->leaf);
+	AcceptInvalidationMessages();
+	foreach(lc, find_all_inheritors(sx_builder.def->streamid, NoLock, NULL))
 	{
-		foreach(lc, members)
-			if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_PARTITIONED_TABLE)
-				LockRelationOid(lfirst_oid(lc), ShareUpdateExclusiveLock);
-		/* again: a partition may have come before we had the lock */
-		members = find_all_inheritors(sx_builder.def->streamid, AccessShareLock, NULL);
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
+			!list_member_oid(leaves, lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("table \"%s\" has just become a partition of the stream",
+							get_rel_name(lfirst_oid(lc)))));
 	}
-	return members;
 }
 
 void
@@ -450,7 +483,7 @@ sx_builder_wait_for_writers(void)
 
 			sx_worker_check();
 			StartTransactionCommand();
-			ended = VirtualXactLock(writers[i], false);
+			ended = has_not_written(writers[i]) || VirtualXactLock(writers[i], false);
 			if (!ended && !named)
 			{
 				if (VirtualTransactionIdIsRecoveredPreparedXact(writers[i]))
@@ -459,6 +492,11 @@ sx_builder_wait_for_writers(void)
 				{
 					PGPROC	   *proc = SxVirtualXidProc(writers[i]);
 
+					SpinLockAcquire(&sx_builder.db->mutex);
+					sx_builder.v->waits_for_pid =
+						proc && SxProcLocalXid(proc) == writers[i].localTransactionId ? proc->pid : 0;
+					sx_builder.v->waits_for_lxid = writers[i].localTransactionId;
+					SpinLockRelease(&sx_builder.db->mutex);
 					sx_builder_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
 				}
 				named = true;
@@ -469,8 +507,32 @@ sx_builder_wait_for_writers(void)
 			pause_building(WRITER_POLL_MS);
 		}
 	}
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->waits_for_pid = 0;
+	SpinLockRelease(&sx_builder.db->mutex);
 	if (writers)
 		pfree(writers);
+}
+
+/*
+ * A transaction without an id has written nothing before now, so before L0: it may be a VACUUM, or a
+ * command that waits for this view.  (It gets its id while it runs, and loses it when it ends or is
+ * prepared, together with its local id.)
+ */
+static bool
+has_not_written(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc;
+	bool		result;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return false;
+	proc = SxVirtualXidProc(vxid);
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	result = proc != NULL && !TransactionIdIsValid(proc->xid) &&
+		SxProcLocalXid(proc) == vxid.localTransactionId;
+	LWLockRelease(ProcArrayLock);
+	return result;
 }
 
 /* the files as they are under our locks: later ones are new to the capture that starts at L0 */
@@ -496,20 +558,22 @@ history_by_plan(SxStoredPosition *pos)
 		SxFileMap  *map;
 
 		StartTransactionCommand();
+		begin_history();
 		(void) sx_builder_members(true);
-		/* S must be younger than the waits for locks and writers */
-		PushActiveSnapshot(GetTransactionSnapshot());
-		pos->position = sx_position_from_snapshot(GetActiveSnapshot());
+		/* the files, before S: a partition that comes later is new to the capture that starts at L0 */
 		map = sx_file_map_create(CurrentMemoryContext);
 		sx_file_map_refresh(map, list_make1_oid(sx_builder.def->streamid), false);
 		files_of(map, pos);
+		/* S must be younger than the waits for locks and writers */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pos->position = sx_position_from_snapshot(GetActiveSnapshot());
 
 		SX_STOP_POINT_OF(history_snapshot, sx_builder.def->viewid);
 		sx_builder_begin_results();
 		sx_builder_begin_work(0);
 		sx_run_as_begin(&as, sx_builder.def);
 		(void) sx_plan_lock(sx_builder.plan, true, NULL);
-		sx_plan_run_history(sx_builder.plan, store_row, NULL);
+		sx_plan_run_history(sx_builder.plan, check_members, store_row, map);
 		sx_run_as_end(&as);
 		SX_STOP_POINT_OF(history_computed, sx_builder.def->viewid);
 		sx_builder_write(pos, true);
@@ -566,15 +630,17 @@ history_by_rows(SxStoredPosition *pos)
 
 	context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
 	StartTransactionCommand();
+	begin_history();
 	(void) sx_builder_members(true);
-	s = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(s);
 	MemoryContextSwitchTo(context);
-	pos->seq = sx_builder.seq;
-	pos->position = sx_position_from_snapshot(s);
+	/* the files before S, as above */
 	h.map = sx_file_map_create(context);
 	sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
 	files_of(h.map, pos);
+	s = RegisterSnapshot(GetTransactionSnapshot());
+	PushActiveSnapshot(s);
+	pos->seq = sx_builder.seq;
+	pos->position = sx_position_from_snapshot(s);
 	h.pending = sx_pending_create(context);
 	h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
 	for (h.file = 0; h.file < sx_file_map_count(h.map); h.file++)
@@ -630,7 +696,7 @@ catch_up(SxStoredPosition *stored)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_tail_set_streams(tail, list_make1_oid(sx_builder.def->streamid));
 	sx_file_map_refresh(tail->capture->map, tail->streams, false);
-	tail->has_fresh = sx_file_map_compare(tail->capture->map, stored->nfiles, stored->file_rels, stored->file_nodes);
+	sx_tail_compare(tail, stored);
 	/* a file that took another's place holds what was not removed till then: we cannot count what was */
 	for (uint32 i = 0; sx_builder.v->exposed && i < sx_file_map_count(tail->capture->map); i++)
 	{
@@ -677,6 +743,25 @@ catch_up(SxStoredPosition *stored)
 	sx_tail_destroy(tail);
 }
 
+/* until the user decides: the consumer finds it in the catalog */
+static void
+stop_view(void)
+{
+	SxDb	   *db = sx_builder.db;
+	SxView	   *v = sx_builder.v;
+
+	sx_view_stop(sx_builder.def, SX_REPLACED_REASON);
+	SpinLockAcquire(&db->mutex);
+	v->retry_at = DT_NOEND;
+	SpinLockRelease(&db->mutex);
+	sx_view_set_error(db, v, SX_REPLACED_REASON);
+	sx_view_set_reason(db, v, "stopped: %s", SX_REPLACED_REASON);
+	sx_lock_publish_exclusive(db);
+	v->state = SX_VIEW_FAILED;
+	sx_unlock_publish(db);
+	proc_exit(0);
+}
+
 /* one cycle, written with its position; true if nothing was left for the next */
 static bool
 consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
@@ -709,6 +794,9 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	/* what was waited for is over */
 	if (strncmp(sx_builder.v->phase, "waits", 5) == 0)
 		sx_builder_phase("%s", sx_builder.v->slow ? "follows" : "catching up");
+
+	if (tail->broken != NIL)
+		stop_view();
 
 	ready = palloc(sizeof(SxReady *) * max);
 	dlist_foreach_modify(iter, sx_pending_ready(pending))
@@ -870,6 +958,34 @@ sx_builder_drop_missing(SxBatch *batch)
 	}
 }
 
+/* does the batch name a file that its table does not have any more? */
+static bool
+is_outdated(SxBatch *batch)
+{
+	bool		outdated = false;
+	uint32		last = PG_UINT32_MAX;
+
+	StartTransactionCommand();
+	for (int i = 0; i < batch->nruns && !outdated; i++)
+	{
+		SxFileEntry *entry;
+		Relation	rel;
+
+		if (batch->runs[i].file == last)
+			continue;
+		last = batch->runs[i].file;
+		entry = sx_file_map_entry(batch->map, last);
+		if (entry->dead || !ConditionalLockRelationOid(entry->leaf, AccessShareLock))
+			continue;
+		rel = try_relation_open(entry->leaf, NoLock);
+		outdated = rel == NULL || !SxFileEquals(SxRelationFile(rel), entry->file);
+		if (rel)
+			relation_close(rel, NoLock);
+	}
+	CommitTransactionCommand();
+	return outdated;
+}
+
 /* runs a batch into the results; waits for locks: nobody else waits for us */
 int64
 sx_builder_compute(SxBatch *batch)
@@ -906,6 +1022,10 @@ sx_builder_compute(SxBatch *batch)
 				 * Nothing of the batch has been kept by a slice that could not lock.  If a file was
 				 * replaced since the batch was made, no waiting helps: begin at the stored position.
 				 */
+				if (is_outdated(batch))
+					ereport(ERROR,
+							(errcode(ERRCODE_OBJECT_IN_USE),
+							 errmsg("a file of the stream has just been replaced")));
 				if (tries >= LOCK_TRIES)
 					ereport(ERROR,
 							(errcode(ERRCODE_LOCK_NOT_AVAILABLE),

@@ -7,10 +7,12 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "catalog/file_marks.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
+#include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
@@ -18,6 +20,8 @@
 #include "utils/guc.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/syscache.h"
 
 bool		sx_is_worker = false;
 
@@ -178,4 +182,22 @@ view_context_callback(void *arg)
 
 	/* no catalog access here: it may be the catalog that failed */
 	errcontext("%s continuous view with OID %u", c->what, c->viewid);
+}
+
+void
+sx_view_stop(const SxViewDef *def, const char *reason)
+{
+	MemoryContext caller = CurrentMemoryContext;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	/* as for a position: a DROP of the view waits, or has been */
+	LockRelationOid(def->matid, RowExclusiveLock);
+	if (SearchSysCacheExists1(RELOID, ObjectIdGetDatum(def->matid)))
+		sx_catalog_stop_view(def->viewid, reason);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(caller);
+	ereport(LOG,
+			(errmsg("continuous view with OID %u is stopped: %s", def->viewid, reason)));
 }

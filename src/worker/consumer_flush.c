@@ -38,6 +38,7 @@ static bool seal(Consumer *c, LiveView *lv);
 static bool seal_left(Consumer *c, LiveView *lv);
 static bool cannot_flush(SxView *v);
 static void give_up(Consumer *c, LiveView *lv);
+static Oid	known_before(SxFileMap *map, SxFileEntry *e);
 static void check_request(Consumer *c);
 static void note_rate(Consumer *c, SxView *v, TimestampTz now);
 
@@ -277,9 +278,24 @@ seal_left(Consumer *c, LiveView *lv)
 					   left->rels, left->nodes, left->open_rows, left->new_open_rows);
 }
 
+/* the file that this took the place of */
+static Oid
+known_before(SxFileMap *map, SxFileEntry *e)
+{
+	for (uint32 i = sx_file_map_count(map); i > 0; i--)
+	{
+		SxFileEntry *before = sx_file_map_entry(map, i - 1);
+
+		if (before != e && before->leaf == e->leaf && before->dead && !before->passed && !before->fresh)
+			return SxFileNumber(before->file);
+	}
+	return InvalidOid;
+}
+
 /*
  * Files not scanned yet, or whose rows found by a scan are not consumed, are new to whoever restarts
- * from the published position, too.  Their relation is no new member then: it stands there with no file.
+ * from the published position, too.  Their relation is no new member then: it stands there with the file
+ * that it had before.
  */
 int
 sx_consumer_files(Consumer *c, Oid streamid, Oid **rels, Oid **nodes)
@@ -299,8 +315,7 @@ sx_consumer_files(Consumer *c, Oid streamid, Oid **rels, Oid **nodes)
 		if (e->dead || !list_member_oid(e->streams, streamid) || list_member_oid(e->gained, streamid) || (!known && !e->member_before))
 			continue;
 		(*rels)[n] = e->leaf;
-		(*nodes)[n] = known ? SxFileNumber(e->file) : InvalidOid;
-		n++;
+		(*nodes)[n++] = known ? SxFileNumber(e->file) : known_before(map, e);
 	}
 	return n;
 }

@@ -21,6 +21,7 @@ typedef struct LiveView
 	MemoryContext context;
 	bool		gone;			/* no longer in the catalog */
 	bool		drop_pending;	/* live state goes when the flusher has let go of it */
+	bool		stopped;		/* by the catalog: streamext.view_stop */
 	bool		needs_builder;	/* joining failed: a builder catches up first */
 	bool		caught_up;		/* a builder did: nearer than this it does not come */
 	BackgroundWorkerHandle *builder;
@@ -125,6 +126,7 @@ extern void sx_consumer_set_state(SxDb *db, SxView *v, SxViewState state);
 extern void sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next);
 extern void sx_consumer_fail(Consumer *c, LiveView *lv, const char *message);
 extern void sx_consumer_slow(Consumer *c, LiveView *lv);
+extern void sx_consumer_stop(Consumer *c, LiveView *lv, const char *reason);
 extern void sx_consumer_stop_broken(Consumer *c);
 extern void sx_consumer_drop_detached(Consumer *c);
 extern bool sx_consumer_go_live(Consumer *c, LiveView *lv);

@@ -105,6 +105,12 @@ try_join(Consumer *c, LiveView *lv)
 	own = read_settled(c, lv, pos);
 	if (own == NULL)
 		return false;
+	if (own->broken != NIL)
+	{
+		sx_tail_destroy(own);
+		sx_consumer_stop(c, lv, SX_REPLACED_REASON);
+		return false;
+	}
 	if (sx_consumer_go_live(c, lv))
 	{
 		joined = compute_own(c, lv, own, pos);
@@ -215,7 +221,7 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_tail_set_streams(own, list_make1_oid(lv->def->streamid));
 	sx_file_map_refresh(own->capture->map, own->streams, false);
-	own->has_fresh = sx_file_map_compare(own->capture->map, pos->nfiles, pos->file_rels, pos->file_nodes);
+	sx_tail_compare(own, pos);
 	sx_open_rows_load(own->capture, pos->open_rows);
 	found = sx_tail_scan_fresh(own, pos->position, sx_position_to_snapshot(c->position),
 							   c->turn, &complete);
@@ -358,8 +364,13 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 
 	for (uint32 i = 0; i < n; i++)
 	{
-		SxFileEntry *e = sx_file_map_lookup(main_map, sx_file_map_entry(own_map, i)->file);
+		SxFileEntry *o = sx_file_map_entry(own_map, i);
+		SxFileEntry *e;
 
+		/* one that was replaced since it was read: its rows have to be in the next */
+		if (!o->dead)
+			sx_file_map_add_former(main_map, o->leaf, o->file, true);
+		e = sx_file_map_lookup(main_map, o->file);
 		map[i] = PG_UINT32_MAX;
 		if (e && !(e->index < before && followed[e->index]))
 			map[i] = e->index;

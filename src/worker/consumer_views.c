@@ -9,6 +9,7 @@
  *					  +-- far ------+ <------------------------------- + resume
  *	 LIVE -> PAUSING -> CATCHUP: a table of its stream is locked, or has a new file too large for the
  *	 consumer to scan (consumer_leave.c).
+ *	 FAILED and stopped: nobody knows what its stream contains, until streamext.resume() (file_marks.h).
  *	 FAILED: after an error; when its pause is over it goes on as NEW or CATCHUP.
  *
  * A view in trouble (it failed, is too slow, cannot be written) goes through a builder before it joins
@@ -18,6 +19,7 @@
 
 #include "access/xact.h"
 #include "catalog/definitions.h"
+#include "catalog/file_marks.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -36,6 +38,7 @@ static void set_start_state(Consumer *c, LiveView *lv);
 static void remember_slow(Consumer *c, SxView *v);
 static bool same_settings(List *a, List *b);
 static void end_live(LiveView *lv);
+static void set_stopped(Consumer *c, LiveView *lv, const char *reason);
 
 static LiveView *
 find(Consumer *c, Oid viewid)
@@ -181,6 +184,18 @@ set_start_state(Consumer *c, LiveView *lv)
 	SxStoredPosition *pos = sx_catalog_position(lv->def->viewid);
 	SxViewState state;
 
+	char	   *stopped = sx_catalog_stop_reason(lv->def->viewid, NULL);
+
+	lv->stopped = false;
+	SpinLockAcquire(&db->mutex);
+	if (lv->shared->retry_at == DT_NOEND)
+		lv->shared->retry_at = 0;
+	SpinLockRelease(&db->mutex);
+	if (stopped)
+	{
+		set_stopped(c, lv, stopped);
+		return;
+	}
 	sx_consumer_protect(c, lv, pos);
 
 	if (lv->def->paused)
@@ -266,6 +281,22 @@ update_view(Consumer *c, LiveView *lv, SxViewDef *def)
 	v->flush_interval = def->flush_interval;
 	if (rebuild && v->state == SX_VIEW_LIVE)
 		sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+
+	if (lv->stopped || v->state == SX_VIEW_FAILED)
+	{
+		char	   *stopped = sx_catalog_stop_reason(def->viewid, NULL);
+
+		if (stopped && !lv->stopped)
+			set_stopped(c, lv, stopped);	/* by its builder */
+		else if (!stopped && lv->stopped)
+		{
+			/* it begins anew where streamext.resume() has put it */
+			sx_view_set_reason(c->db, v, "%s", "");
+			set_start_state(c, lv);
+		}
+		if (stopped)
+			return;
+	}
 
 	/* a live view is paused after its last flush: consumer_flush.c */
 	if (def->paused && (v->state == SX_VIEW_NEW || v->state == SX_VIEW_CATCHUP ||
@@ -364,33 +395,48 @@ sx_consumer_slow(Consumer *c, LiveView *lv)
 	lv->needs_builder = true;
 }
 
-/* for good: what their streams contain is not known any more */
+/* what its stream contains is not known any more: until the user decides */
+void
+sx_consumer_stop(Consumer *c, LiveView *lv, const char *reason)
+{
+	sx_view_stop(lv->def, reason);
+	MemoryContextSwitchTo(c->turn);
+	if (lv->shared->state == SX_VIEW_LIVE)
+		sx_consumer_detach(c, lv, SX_VIEW_FAILED);
+	set_stopped(c, lv, reason);
+}
+
 void
 sx_consumer_stop_broken(Consumer *c)
 {
-	SxDb	   *db = c->db;
 	ListCell   *lc;
 
 	foreach(lc, c->views)
 	{
 		LiveView   *lv = lfirst(lc);
 
-		if (!list_member_oid(c->tail->broken, lv->def->streamid) || lv->shared->state != SX_VIEW_LIVE)
-			continue;
-		SpinLockAcquire(&db->mutex);
-		lv->shared->retry_at = DT_NOEND;
-		SpinLockRelease(&db->mutex);
-		sx_view_set_error(db, lv->shared, "a file of the stream was replaced by a command unknown to streamext");
-		sx_view_set_reason(db, lv->shared,
-						   "stopped: a file of the stream was replaced by a command unknown to streamext, such as pg_repack or a replicated TRUNCATE; drop and create the view");
-		ereport(LOG,
-				(errmsg("continuous view with OID %u was stopped: a file of its stream was replaced by a command unknown to streamext",
-						lv->def->viewid),
-				 errhint("Drop and create the view.")));
-		sx_consumer_detach(c, lv, SX_VIEW_FAILED);
+		if (list_member_oid(c->tail->broken, lv->def->streamid) && lv->shared->state == SX_VIEW_LIVE)
+			sx_consumer_stop(c, lv, SX_REPLACED_REASON);
 	}
 	list_free(c->tail->broken);
 	c->tail->broken = NIL;
+}
+
+/* it keeps nothing from being removed: it will not go on from where it stands */
+static void
+set_stopped(Consumer *c, LiveView *lv, const char *reason)
+{
+	SxDb	   *db = c->db;
+
+	lv->stopped = true;
+	SpinLockAcquire(&db->mutex);
+	lv->shared->retry_at = DT_NOEND;
+	lv->shared->protect_xmin = 0;
+	lv->shared->protect_lsn = InvalidXLogRecPtr;
+	SpinLockRelease(&db->mutex);
+	sx_view_set_error(db, lv->shared, reason);
+	sx_view_set_reason(db, lv->shared, "stopped: %s", reason);
+	sx_consumer_set_state(db, lv->shared, SX_VIEW_FAILED);
 }
 
 /* frees what detached views had, once the flusher has let go of it, and forgets views that are gone */
@@ -420,7 +466,7 @@ sx_consumer_drop_detached(Consumer *c)
 		SX_STOP_POINT_OF(detached_dropped, lv->def->viewid);
 
 		/* what was being flushed may have been committed meanwhile */
-		if (!lv->gone)
+		if (!lv->gone && !lv->stopped)
 		{
 			SxStoredPosition *pos;
 

@@ -22,6 +22,7 @@
 #include "access/xlog.h"
 #include "access/xlogrecovery.h"
 #include "catalog/definitions.h"
+#include "catalog/file_marks.h"
 #include "moment.h"
 #include "storage/bufmgr.h"
 #include "storage/lmgr.h"
@@ -58,6 +59,13 @@ typedef struct Found
 	uint32		file;
 } Found;
 
+/* rows that a scan has found, less those that the WAL says, of one (sub-)transaction */
+typedef struct Difference
+{
+	TransactionId xid;
+	int64		rows;
+} Difference;
+
 struct SxFound
 {
 	MemoryContext context;
@@ -73,7 +81,7 @@ struct SxFound
 typedef struct ScannedFile
 {
 	SxFileEntry *entry;
-	uint64		maker;			/* transaction that last wrote the relation's pg_class row */
+	bool		announced;		/* it is known how the table came from the file it had to this one */
 } ScannedFile;
 
 static XLogRecPtr flushed_end(void);
@@ -92,8 +100,10 @@ static void resolve_subtransactions(SxPending *pending, SxFound *found);
 static int	compare_subs(const void *a, const void *b);
 static bool contained(uint64 fxid, void *arg);
 static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto);
-static uint64 count_found(SxFound *found, uint64 fxid, uint32 file);
-static uint64 maker_of(Oid relid);
+static int	compare_difference(const void *a, const void *b);
+static bool is_announced(SxFileMap *map, SxFileEntry *e);
+static void add_former_files(SxTail *t, SxFileEntry *e, Oid stored, const SxPosition *position);
+static bool is_attached_since(Oid leaf, const SxPosition *position);
 static int	compare_found(const void *a, const void *b);
 
 SxTail *
@@ -198,6 +208,13 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 		t->stale = false;
 		if (sx_file_map_refresh(t->capture->map, t->streams, true))
 			t->has_fresh = true;
+		for (uint32 i = 0; i < sx_file_map_count(t->capture->map); i++)
+		{
+			SxFileEntry *e = sx_file_map_entry(t->capture->map, i);
+
+			if (e->fresh && !e->dead && e->member_before)
+				add_former_files(t, e, InvalidOid, position);
+		}
 	}
 	SX_STOP_POINT(capture_mapped);
 	PopActiveSnapshot();
@@ -498,7 +515,7 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 		old = MemoryContextSwitchTo(mcxt);
 		scanned = palloc(sizeof(ScannedFile));
 		scanned->entry = e;
-		scanned->maker = maker_of(e->leaf);
+		scanned->announced = !e->member_before || is_announced(map, e);
 		found->files = lappend(found->files, scanned);
 		MemoryContextSwitchTo(old);
 	}
@@ -682,7 +699,7 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 		ScannedFile *f = lfirst(lc);
 		SxFileMap  *map = t->capture->map;
 
-		if (f->entry->member_before && t->follows)
+		if (!f->announced && t->follows)
 			check_replaced(t, found, f, upto);
 
 		/* what the scan found stands for the addresses in this file and in those before it */
@@ -712,26 +729,36 @@ sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto)
 }
 
 /*
- * A command that replaces a file keeps the rows with their transactions (VACUUM FULL), or
- * has waited until all were consumed (TRUNCATE).  So the new file must hold, of every
- * transaction but the command's own, just the rows whose addresses we have.  Otherwise
- * somebody went around us, and what the stream contains cannot be known.
+ * Commands that we know of keep the rows with their transactions (VACUUM FULL), or have waited
+ * until all were consumed (TRUNCATE, rewrites).  Of any other, the new file must hold just the rows
+ * whose addresses we have, by each transaction.  Otherwise what the stream contains cannot be known.
  */
 static void
 check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto)
 {
 	SxFileMap  *map = t->capture->map;
 	SxFileEntry *e = f->entry;
-	uint64		known = 0;
-	uint64		total = 0;
+	Difference *d;
+	uint64		n = 0;
+	uint64		max = found->n;
 	bool		broken = false;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, sx_pending_ready(t->capture->pending))
+		max += dlist_container(SxReady, node, iter.cur)->nruns;
+	d = MemoryContextAllocHuge(found->context, sizeof(Difference) * (max + 1));
+
+	/* by raw ids: a scan may not be able to tell whose sub-transaction an old one was */
+	for (uint64 i = 0; i < found->n; i++)
+	{
+		if (found->rows[i].file != e->index)
+			continue;
+		d[n].xid = found->rows[i].xid;
+		d[n++].rows = 1;
+	}
+	dlist_foreach(iter, sx_pending_ready(t->capture->pending))
 	{
 		SxReady    *r = dlist_container(SxReady, node, iter.cur);
-		uint64		addresses = 0;
-		uint64		rows;
 
 		if (r->fxid == SX_ALWAYS_XID || sx_position_contains(found->position, r->fxid) ||
 			!sx_position_contains(upto, r->fxid))
@@ -740,22 +767,23 @@ check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto
 		{
 			SxFileEntry *of = sx_file_map_entry(map, SxRunFile(&r->runs[i]));
 
-			if (of == e || (of->dead && of->leaf == e->leaf))
-				addresses += r->runs[i].count;
+			if (of != e && !(of->dead && of->leaf == e->leaf))
+				continue;
+			d[n].xid = r->runs[i].xid;
+			d[n++].rows = -(int64) r->runs[i].count;
 		}
-		if (r->fxid == f->maker || sx_capture_is_maker(t->capture, e->leaf, r->fxid))
-			continue;
-		rows = count_found(found, r->fxid, e->index);
-		known += rows;
-		if (rows != addresses)
-			broken = true;
 	}
-	for (uint64 i = 0; i < found->n; i++)
-		if (found->rows[i].file == e->index && found->rows[i].fxid != f->maker &&
-			!sx_capture_is_maker(t->capture, e->leaf, found->rows[i].fxid))
-			total++;
-	if (total > known)			/* of transactions that we have not seen insert */
-		broken = true;
+	qsort(d, n, sizeof(Difference), compare_difference);
+	for (uint64 i = 0; i < n && !broken;)
+	{
+		TransactionId xid = d[i].xid;
+		int64		rows = 0;
+
+		for (; i < n && d[i].xid == xid; i++)
+			rows += d[i].rows;
+		broken = rows != 0;
+	}
+	pfree(d);
 	if (broken)
 	{
 		MemoryContext old = MemoryContextSwitchTo(GetMemoryChunkContext(t));
@@ -765,42 +793,120 @@ check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPosition *upto
 	}
 }
 
-/* rows are sorted by transaction, then file */
-static uint64
-count_found(SxFound *found, uint64 fxid, uint32 file)
+static int
+compare_difference(const void *a, const void *b)
 {
-	uint64		low = 0;
-	uint64		high = found->n;
-	uint64		n = 0;
+	TransactionId x = ((const Difference *) a)->xid;
+	TransactionId y = ((const Difference *) b)->xid;
 
-	while (low < high)
-	{
-		uint64		mid = low + (high - low) / 2;
-		Found	   *row = &found->rows[mid];
-
-		if (row->fxid < fxid || (row->fxid == fxid && row->file < file))
-			low = mid + 1;
-		else
-			high = mid;
-	}
-	while (low + n < found->n && found->rows[low + n].fxid == fxid && found->rows[low + n].file == file)
-		n++;
-	return n;
+	return x < y ? -1 : (x > y ? 1 : 0);
 }
 
-static uint64
-maker_of(Oid relid)
+/* marks lead, from one file to the next, from one that the table is known to have had to this */
+static bool
+is_announced(SxFileMap *map, SxFileEntry *e)
 {
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	TransactionId xid;
+	List	   *marks = sx_catalog_file_marks(e->leaf);
+	SxFile		file = e->file;
 
-	if (!HeapTupleIsValid(tuple))
-		return 0;
-	xid = HeapTupleHeaderGetRawXmin(tuple->t_data);
-	ReleaseSysCache(tuple);
-	if (!TransactionIdIsNormal(xid))
-		return 0;
-	if (TransactionIdFollowsOrEquals(xid, TransactionXmin))
-		xid = SubTransGetTopmostTransaction(xid);
-	return sx_widen_xid(xid);
+	for (int step = 0; step < list_length(marks); step++)
+	{
+		SxFileMark *found = NULL;
+		ListCell   *lc;
+
+		foreach(lc, marks)
+		{
+			SxFileMark *mark = lfirst(lc);
+
+			if (SxFileEquals(mark->file, file))
+				found = mark;
+		}
+		if (found == NULL)
+			return false;
+		file = found->old_file;
+		for (uint32 i = 0; i < sx_file_map_count(map); i++)
+		{
+			SxFileEntry *before = sx_file_map_entry(map, i);
+
+			if (before->leaf == e->leaf && before != e && !before->passed && SxFileEquals(before->file, file))
+				return true;
+		}
+	}
+	return false;
+}
+
+/*
+ * Rows may have gone to the file that was known last (its number, if the map does not have it), and
+ * to others that stood between that and this: their addresses in the WAL belong to this table.
+ */
+static void
+add_former_files(SxTail *t, SxFileEntry *e, Oid stored, const SxPosition *position)
+{
+	bool		found = !OidIsValid(stored);
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_file_marks(e->leaf))
+	{
+		SxFileMark *mark = lfirst(lc);
+
+		if (SxFileNumber(mark->old_file) == stored)
+			found = true;
+		else if (sx_position_contains(position, mark->xid))
+			continue;
+		sx_file_map_add_former(t->capture->map, e->leaf, mark->old_file,
+							   SxFileNumber(mark->old_file) == stored);
+		sx_file_map_add_former(t->capture->map, e->leaf, mark->file, false);
+	}
+	if (!found)
+	{
+		SxFile		file = e->file;
+
+		SxFileNumber(file) = stored;
+		sx_file_map_add_former(t->capture->map, e->leaf, file, true);
+	}
+}
+
+/*
+ * For a capture that starts at a stored position: what is not in the files stored with it is to be
+ * scanned.  In a transaction; the map is refreshed.
+ */
+void
+sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
+{
+	SxFileMap  *map = t->capture->map;
+	uint32		count = sx_file_map_count(map);
+
+	t->has_fresh = sx_file_map_compare(map, pos->nfiles, pos->file_rels, pos->file_nodes);
+	t->follows = true;
+	for (uint32 i = 0; i < count; i++)
+	{
+		SxFileEntry *e = sx_file_map_entry(map, i);
+		Oid			stored = InvalidOid;
+
+		if (!e->fresh || e->dead || !e->member_before)
+			continue;
+		for (int j = 0; j < pos->nfiles; j++)
+			if (pos->file_rels[j] == e->leaf)
+				stored = pos->file_nodes[j];
+		/* gone and come back: it is new, like any attached table */
+		if (is_attached_since(e->leaf, pos->position))
+			e->member_before = false;
+		else
+			add_former_files(t, e, stored, pos->position);
+	}
+}
+
+static bool
+is_attached_since(Oid leaf, const SxPosition *position)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_marks(leaf))
+	{
+		SxAttachMark *mark = lfirst(lc);
+
+		if (mark->attached && !sx_position_covers(position, mark->snapshot))
+			return true;
+	}
+	return false;
 }

@@ -8,6 +8,7 @@
 #include "capture/position.h"
 #include "capture/delta_scan.h"
 #include "capture/wal_tail.h"
+#include "catalog/definitions.h"
 
 /*
  * The id of ready rows that no position can hold back: those of an attached partition whose
@@ -51,6 +52,7 @@ typedef struct SxFound SxFound;
 extern SxTail *sx_tail_create(MemoryContext parent, XLogRecPtr start);
 extern void sx_tail_destroy(SxTail *t);
 extern void sx_tail_set_streams(SxTail *t, List *streams);
+extern void sx_tail_compare(SxTail *t, const SxStoredPosition *pos);
 extern bool sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn,
 						  SxPosition **snapshot);
 extern long sx_tail_next_look_ms(SxTail *t);

@@ -330,17 +330,31 @@ wait_for_database(TimestampTz deadline)
 	return db;
 }
 
+/* those that are still to be waited for */
+static List *
+filter(List *views, bool (*needed) (Oid viewid))
+{
+	List	   *left = NIL;
+	ListCell   *lc;
+
+	if (needed == NULL)
+		return views;
+	foreach(lc, views)
+		if (needed(lfirst_oid(lc)))
+			left = lappend_oid(left, lfirst_oid(lc));
+	return left;
+}
+
 /*
- * The one wait: for one view, or all, or those of a stream, to have consumed (flushed: and
- * written) everything that was committed before the call.  A consumer's cycle that starts
- * after the call takes a snapshot that sees all of it.
+ * The one wait: for these views to have consumed (flushed: and written) everything that was
+ * committed before the call.  A consumer's cycle that starts after the call takes a snapshot that
+ * sees all of it.  Those that are not needed (any more) are left out.
  */
 static bool
-wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocker)
+wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid), char **blocker)
 {
 	SxDb	   *db = sx_my_db();
 	TimestampTz deadline;
-	List	   *views = NIL;
 	ListCell   *lc;
 	uint64		cycle;
 	uint64		turn;
@@ -350,13 +364,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 
 	if (blocker)
 		*blocker = NULL;
-	if (OidIsValid(viewid))
-		views = list_make1_oid(viewid);
-	else
-	{
-		foreach(lc, OidIsValid(streamid) ? sx_catalog_views_of_stream(streamid) : sx_catalog_views())
-			views = lappend_oid(views, ((SxViewDef *) lfirst(lc))->viewid);
-	}
+	views = filter(views, needed);
 	if (views == NIL)
 		return true;
 
@@ -382,6 +390,7 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 		SxView	   *behind = NULL;
 		Oid			unknown = InvalidOid;
 		uint64		lives = 0;
+		bool		waits_for_us = false;
 
 		foreach(lc, views)
 		{
@@ -395,7 +404,14 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 			lives += v->incarnation;
 			pg_read_barrier();
 			if (!view_is_at(db, v, cycle, turn, lsn))
+			{
 				behind = v;
+				if (v->waits_for_pid == MyProcPid && v->waits_for_lxid == SxProcLocalXid(MyProc))
+				{
+					waits_for_us = true;
+					break;
+				}
+			}
 		}
 
 		if (behind == NULL && !OidIsValid(unknown))
@@ -419,16 +435,30 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 			}
 		}
 
+		if (needed != NULL && (behind != NULL || OidIsValid(unknown)))
+		{
+			int			before = list_length(views);
+
+			views = filter(views, needed);
+			if (views == NIL)
+				break;
+			if (list_length(views) < before)
+				continue;
+		}
+
 		/* the consumer may be asleep, with nothing new since: it must run a cycle anyway */
 		pg_atomic_write_u32(&db->consumer_sleeps, 0);
 		sx_wake_consumer(db);
 
-		if (!wait_more(db, deadline))
+		if (waits_for_us || !wait_more(db, deadline))
 		{
 			ConditionVariableCancelSleep();
 			if (blocker)
 			{
-				if (behind)
+				if (waits_for_us)
+					*blocker = psprintf("Continuous view \"%s\" waits for this transaction to end.",
+										get_rel_name(behind->viewid) ? get_rel_name(behind->viewid) : "?");
+				else if (behind)
 					*blocker = describe_blocker(db, behind);
 				else if (OidIsValid(unknown))
 					*blocker = psprintf("Continuous view \"%s\" is not known to the workers yet.",
@@ -446,13 +476,23 @@ wait_views(Oid viewid, Oid streamid, int timeout_ms, bool flushed, char **blocke
 bool
 sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker)
 {
-	return wait_views(viewid, InvalidOid, timeout_ms, flushed, blocker);
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	if (OidIsValid(viewid))
+		views = list_make1_oid(viewid);
+	else
+	{
+		foreach(lc, sx_catalog_views())
+			views = lappend_oid(views, ((SxViewDef *) lfirst(lc))->viewid);
+	}
+	return wait_views(views, timeout_ms, flushed, NULL, blocker);
 }
 
 bool
-sx_wait_stream(Oid streamid, int timeout_ms, char **blocker)
+sx_wait_flushed(List *views, int timeout_ms, bool (*needed) (Oid viewid), char **blocker)
 {
-	return wait_views(InvalidOid, streamid, timeout_ms, true, blocker);
+	return wait_views(views, timeout_ms, true, needed, blocker);
 }
 
 /*

@@ -6,6 +6,7 @@
 #define SX_WORKER_H
 
 #include "live/registry.h"
+#include "nodes/pg_list.h"
 
 extern void sx_launcher_register(void); /* at load */
 
@@ -36,8 +37,8 @@ extern void sx_wake_init(void);
  * and, with flushed, written to its table.  false: timeout; *blocker (if not NULL) says why.
  */
 extern bool sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker);
-/* the same for all views on a stream; used before DDL that destroys rows */
-extern bool sx_wait_stream(Oid streamid, int timeout_ms, char **blocker);
+/* the same, flushed, for these of them for which needed() holds all the time; before DDL that destroys rows */
+extern bool sx_wait_flushed(List *views, int timeout_ms, bool (*needed) (Oid viewid), char **blocker);
 /* stops the workers of this database and drops the slot after the current transaction commits
  * (DROP EXTENSION), or now (DROP DATABASE: from another database) */
 extern void sx_worker_stop_at_commit(void);

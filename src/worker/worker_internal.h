@@ -6,6 +6,7 @@
 #define SX_WORKER_INTERNAL_H
 
 #include "capture/wal_tail.h"
+#include "catalog/definitions.h"
 #include "live/live_state.h"
 #include "query/plan.h"
 #include "worker/worker.h"
@@ -68,6 +69,11 @@ extern int64 sx_budget_of_flush(uint64 entries);
 extern void sx_account_open(SxAccount *a);
 extern int64 sx_account_limit(SxAccount *a, uint64 rows);
 extern bool sx_account_charge(SxAccount *a, uint64 rows, int64 us);
+
+/* common.c: stores that the view is stopped, and says so in the log */
+extern void sx_view_stop(const SxViewDef *def, const char *reason);
+#define SX_REPLACED_REASON \
+	"a file of the stream was replaced by a command unknown to streamext, such as pg_repack or a replicated TRUNCATE; drop and create the view, or streamext.resume() it without the rows in question"
 
 /* ---- process.c: rows of a batch through a view's plan ---- */
 
