@@ -375,6 +375,7 @@ apply_xact(SxCapture *c, XLogReaderState *reader)
 		xid = op == XLOG_XACT_COMMIT ? XLogRecGetXid(reader) : parsed.twophase_xid;
 		sx_pending_commit(c->pending, xid, parsed.nsubxacts, parsed.subxacts, reader->ReadRecPtr,
 						  parsed.xact_time);
+		note_finished(c, xid, parsed.nsubxacts, parsed.subxacts);
 		if (parsed.nmsgs > 0)
 			note_changed(c, xid, &parsed);
 	}

@@ -178,6 +178,44 @@ sub let_go
 }
 
 #
+# A reader far behind does not take up all transactions at once; the position that it has in between
+# is one that WAL leads to, transaction by transaction.
+#
+{
+	query("CREATE PROCEDURE many(first int, count int) LANGUAGE plpgsql AS \$\$
+		BEGIN
+			FOR i IN first .. first + count LOOP
+				INSERT INTO ev VALUES (60 + i % 7, i);
+				IF i % 5 = 0 THEN
+					BEGIN INSERT INTO ev VALUES (60, i); EXCEPTION WHEN division_by_zero THEN END;
+					BEGIN INSERT INTO ev VALUES (61, i); RAISE division_by_zero; EXCEPTION WHEN division_by_zero THEN END;
+				END IF;
+				IF i % 11 = 0 THEN ROLLBACK; ELSE COMMIT; END IF;
+			END LOOP;
+		END \$\$");
+	my $open = background($node, 'app');
+	for my $round ('', 'SET synchronous_commit = off;')
+	{
+		my ($consumer) = worker_pids($node, 'consumer', 'app');
+		statement($open, 'BEGIN; INSERT INTO ev VALUES (70, 1); SAVEPOINT a; INSERT INTO ev VALUES (70, 2)');
+		kill 'STOP', $consumer;
+		query("$round CALL many(0, 10000)");
+		statement($open, 'COMMIT');
+		query("$round CALL many(0, 10000)");
+		kill 'CONT', $consumer;
+		oracle($node, 'app', 'by_key', '20,000 transactions at once');
+		is(query("SELECT state FROM streamext.status WHERE view = 'by_key'::regclass"), 'live', 'it was not built again');
+	}
+	# a builder goes the same way
+	query("SELECT streamext.pause('by_key')");
+	write_wal(12);
+	query('CALL many(0, 15000)');
+	query("SELECT streamext.resume('by_key')");
+	oracle($node, 'app', 'by_key', '15,000 transactions by a builder');
+	finish_session($open);
+}
+
+#
 # Asynchronous commits: WAL is flushed for rows of streams only, and not all the time.
 #
 {
