@@ -147,11 +147,6 @@ sx_builder_main(Datum arg)
 					 errmsg("the continuous view is gone")));
 
 		sx_builder.lost_from = stored->complete_at;
-		/* a predecessor may have failed after it stored this, and before it said so */
-		SpinLockAcquire(&sx_builder.db->mutex);
-		sx_builder.v->scanning = stored->scan != NULL;
-		SpinLockRelease(&sx_builder.db->mutex);
-
 		/* a predecessor may have ended between its commit and saying so */
 		SpinLockAcquire(&sx_builder.db->mutex);
 		sx_builder.v->scanning = stored->scan != NULL;

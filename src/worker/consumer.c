@@ -795,6 +795,7 @@ rest(Consumer *c, TimestampTz turn_started)
 {
 	SxDb	   *db = c->db;
 	long		timeout;
+	int			events;
 	long		pace = sx_cycle_interval -
 		TimestampDifferenceMilliseconds(turn_started, sx_now());
 
@@ -803,6 +804,7 @@ rest(Consumer *c, TimestampTz turn_started)
 				   PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
 	{
 		ResetLatch(MyLatch);
+		c->longest_sleep = 0;
 		pg_usleep(sx_cycle_interval * 500L);
 		return;
 	}
@@ -819,9 +821,18 @@ rest(Consumer *c, TimestampTz turn_started)
 	pg_atomic_write_u32(&db->consumer_sleeps, 1);
 	pg_memory_barrier();
 	/* a transaction that ended before the flag was seen would not wake us */
-	if (SxXactCompletionCount() == c->tail->last_completion && timeout > 0 &&
-		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
-				   PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
-		ResetLatch(MyLatch);
+	if (SxXactCompletionCount() != c->tail->last_completion || timeout <= 0)
+		events = WL_LATCH_SET;
+	else
+		events = WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, timeout,
+						   PG_WAIT_EXTENSION);
+	ResetLatch(MyLatch);
 	pg_atomic_write_u32(&db->consumer_sleeps, 0);
+
+	/* the longer nothing happens the less often we look whether something does that wakes nobody */
+	if ((events & WL_LATCH_SET) != 0 || c->tail->capture->read_lsn != c->slept_at)
+		c->longest_sleep = 0;
+	else
+		c->longest_sleep *= 2;
+	c->slept_at = c->tail->capture->read_lsn;
 }

@@ -21,8 +21,12 @@
 #define IDLE_FLUSH_XIDS		100000
 /* flushes that fail this often cost the view its live memory */
 #define MAX_FLUSH_FAILURES	3
-/* a transaction that writes for long wakes nobody before it commits: look for it this often */
-#define LONGEST_SLEEP_MS	100
+/*
+ * A transaction that writes for long wakes nobody before it commits, and invalidations come just after
+ * what woke us: look for them this often at first, less often while nothing comes
+ */
+#define FIRST_SLEEP_MS		100
+#define LONGEST_SLEEP_MS	1000
 /* how long to wait for flushes that have not begun, when memory is exhausted */
 #define RELIEVE_MS			30000
 /* how often freed generations are looked for */
@@ -430,8 +434,11 @@ long
 sx_consumer_next_flush_ms(Consumer *c)
 {
 	TimestampTz now = sx_now();
-	long		next = LONGEST_SLEEP_MS;
+	long		next;
 	ListCell   *lc;
+
+	c->longest_sleep = Min(Max(c->longest_sleep, FIRST_SLEEP_MS), LONGEST_SLEEP_MS);
+	next = c->longest_sleep;
 
 	foreach(lc, c->views)
 	{
@@ -441,7 +448,7 @@ sx_consumer_next_flush_ms(Consumer *c)
 
 		if (v->state == SX_VIEW_LIVE && has_open_rows(v) && sx_gen_sealed(v) == NULL)
 			next = Min(next, Max(1, interval - TimestampDifferenceMilliseconds(v->last_seal, now)));
-		else if (v->state == SX_VIEW_FAILED || v->state == SX_VIEW_CATCHUP)
+		else if (v->state == SX_VIEW_NEW || v->state == SX_VIEW_FAILED || v->state == SX_VIEW_CATCHUP)
 			next = Min(next, 100);
 		if (lv->builder || lv->drop_pending)
 			next = Min(next, 50);

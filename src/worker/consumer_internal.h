@@ -91,6 +91,8 @@ typedef struct Consumer
 	bool		retry_soon;		/* … when a lock is free */
 	uint32		require_epoch;	/* of the last load of the catalog */
 	uint64		flush_request;	/* being carried out; 0: none */
+	long		longest_sleep;	/* ms; 0: the shortest of the longest */
+	XLogRecPtr	slept_at;		/* WAL had been read up to there */
 	TimestampTz last_free;		/* when generations were last looked through */
 	TimestampTz last_watch;		/* when builders were last looked after */
 	bool		no_worker;		/* max_worker_processes was exhausted, and that was logged */

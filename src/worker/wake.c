@@ -391,6 +391,7 @@ wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid
 		Oid			unknown = InvalidOid;
 		uint64		lives = 0;
 		bool		waits_for_us = false;
+		bool		wake = false;
 
 		foreach(lc, views)
 		{
@@ -423,6 +424,7 @@ wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid
 			{
 				request = pg_atomic_add_fetch_u64(&db->flush_request, 1);
 				requested_lives = lives;
+				wake = true;
 			}
 			if (pg_atomic_read_u64(&db->flush_done) >= request)
 			{
@@ -446,9 +448,16 @@ wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid
 				continue;
 		}
 
-		/* the consumer may be asleep, with nothing new since: it must run a cycle anyway */
-		pg_atomic_write_u32(&db->consumer_sleeps, 0);
-		sx_wake_consumer(db);
+		/*
+		 * The consumer may be asleep, with nothing new since: it must run a cycle anyway.  One is enough.
+		 * What it does by itself it does in time, and each cycle that ends wakes us: if we asked for
+		 * another each time, neither would rest while a view is being built.
+		 */
+		if (wake || pg_atomic_read_u64(&db->cycle_published) <= cycle)
+		{
+			pg_atomic_write_u32(&db->consumer_sleeps, 0);
+			sx_wake_consumer(db);
+		}
 
 		if (waits_for_us || !wait_more(db, deadline))
 		{
