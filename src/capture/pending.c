@@ -150,18 +150,6 @@ sx_pending_create(MemoryContext parent)
 }
 
 void
-sx_pending_destroy(SxPending *p)
-{
-	MemoryContextDelete(p->context);
-}
-
-Size
-sx_pending_bytes(SxPending *p)
-{
-	return MemoryContextMemAllocated(p->context, true);
-}
-
-void
 sx_pending_add(SxPending *p, TransactionId xid, XLogRecPtr lsn, uint32 file,
 			   BlockNumber block, OffsetNumber first, uint16 count)
 {

@@ -55,8 +55,6 @@ typedef struct SxPending SxPending;
 #define SxRunFile(run)		((run)->file & ~(SX_RUN_EARLY | SX_RUN_STORED))
 
 extern SxPending *sx_pending_create(MemoryContext parent);
-extern void sx_pending_destroy(SxPending *p);
-extern Size sx_pending_bytes(SxPending *p);
 /* appends to the last run when adjacent */
 extern void sx_pending_add(SxPending *p, TransactionId xid, XLogRecPtr lsn, uint32 file,
 						   BlockNumber block, OffsetNumber first, uint16 count);

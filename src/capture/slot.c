@@ -230,15 +230,6 @@ sx_slot_restart_lsn(void)
 	return lsn;
 }
 
-bool
-sx_slot_exists(Oid dboid)
-{
-	char		name[NAMEDATALEN];
-
-	sx_slot_name(dboid, name, sizeof(name));
-	return find_slot(name, NULL, NULL, NULL);
-}
-
 /* Between the look and the drop somebody may take the slot or drop it: the next look settles it */
 bool
 sx_slot_drop(Oid dboid)

@@ -33,7 +33,6 @@ extern void sx_slot_reach_back(XLogRecPtr restart_lsn);
 extern void sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn);
 extern TransactionId sx_slot_xmin(void);
 extern XLogRecPtr sx_slot_restart_lsn(void);
-extern bool sx_slot_exists(Oid dboid);
 /* drops it if it exists and nobody owns it; returns true if gone.  Any process. */
 extern bool sx_slot_drop(Oid dboid);
 /* OIDs of all databases that have a slot of ours (to find orphans) */

@@ -90,7 +90,6 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready)
 {
 	SxWalTail  *tail = c->tail;
 	MemoryContext old;
-
 	bool		stopped = false;
 
 	if (c->read_lsn >= upto)
@@ -429,46 +428,10 @@ note_changed(SxCapture *c, TransactionId xid, const xl_xact_parsed_commit *parse
 			OidIsValid(msg->rc.relId) && sx_file_map_concerns(c->map, msg->rc.relId))
 		{
 			MemoryContext old = MemoryContextSwitchTo(c->context);
-			SxMaker    *maker = palloc(sizeof(SxMaker));
 
-			maker->relid = msg->rc.relId;
-			maker->xid = xid;
-			c->makers = lappend(c->makers, maker);
 			c->changed = list_append_unique_oid(c->changed, xid);
 			MemoryContextSwitchTo(old);
 		}
-	}
-}
-
-bool
-sx_capture_is_maker(SxCapture *c, Oid relid, uint64 fxid)
-{
-	ListCell   *lc;
-
-	foreach(lc, c->makers)
-	{
-		SxMaker    *maker = lfirst(lc);
-
-		if (maker->relid == relid && maker->xid == (TransactionId) fxid)
-			return true;
-	}
-	return false;
-}
-
-/* rows of a consumed transaction are not looked for any more */
-void
-sx_capture_forget_makers(SxCapture *c, const SxPosition *consumed)
-{
-	ListCell   *lc;
-
-	foreach(lc, c->makers)
-	{
-		SxMaker    *maker = lfirst(lc);
-
-		if (!sx_position_contains(consumed, sx_widen_xid(maker->xid)))
-			continue;
-		pfree(maker);
-		c->makers = foreach_delete_current(c->makers, lc);
 	}
 }
 

@@ -12,12 +12,6 @@
 #include "capture/pending.h"
 #include "capture/position.h"
 
-typedef struct SxMaker
-{
-	Oid			relid;
-	TransactionId xid;
-} SxMaker;
-
 typedef struct SxCapture
 {
 	MemoryContext context;
@@ -30,7 +24,6 @@ typedef struct SxCapture
 	bool		unreadable;		/* WAL at read_lsn is there but makes no sense */
 	XLogRecPtr	store_tried;	/* open_rows.c looked at what could be stored */
 	List	   *changed;		/* of TransactionId, as a list of Oid: commits read so far that changed mapped relations */
-	List	   *makers;			/* of SxMaker *: what the commits read so far changed, see sx_capture_is_maker */
 	/* ids (with those of sub-transactions) whose end was read since the owner last looked */
 	uint64		near_xid;		/* to widen them by: the owner's, some recent one */
 	uint64	   *finished;
@@ -47,9 +40,6 @@ extern void sx_capture_destroy(SxCapture *c);
  * and returns true.
  */
 extern bool sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready);
-/* did this transaction change the relation, and so may have given it a file and rows that the map did not know? */
-extern bool sx_capture_is_maker(SxCapture *c, Oid relid, uint64 fxid);
-extern void sx_capture_forget_makers(SxCapture *c, const SxPosition *consumed);
 /* did reading end in this error because WAL is gone, or is not what it should be? */
 extern bool sx_capture_is_unreadable(SxCapture *c, const ErrorData *error);
 /* the end of WAL inserted so far, for XLogFlush() */

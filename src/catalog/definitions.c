@@ -160,7 +160,6 @@ static const char *const relation_names[N_OUR_RELATIONS] = {
 static bool cache_valid = false;
 static bool cache_present = false;
 static uint64 cache_changes = 0;	/* invalidations seen */
-static Oid	cache_extension = InvalidOid;
 static Oid	cache_extension_owner = InvalidOid;
 static Oid	cache_schema = InvalidOid;
 static Oid	cache_relations[N_OUR_RELATIONS];
@@ -291,7 +290,6 @@ resolve(void)
 	}
 	owner = extension_owner(extension);
 
-	cache_extension = extension;
 	cache_extension_owner = owner;
 	cache_schema = schema;
 	memcpy(cache_relations, found, sizeof(found));
@@ -340,12 +338,6 @@ sx_catalog_extension_owner(void)
 {
 	/* REASSIGN OWNED changes the owner of the schema as well, which empties the cache */
 	return resolve() ? cache_extension_owner : InvalidOid;
-}
-
-Oid
-sx_catalog_extension_oid(void)
-{
-	return resolve() ? cache_extension : InvalidOid;
 }
 
 Oid

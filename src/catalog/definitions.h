@@ -112,7 +112,6 @@ extern bool sx_catalog_exists(void);	/* is the extension created in this databas
 extern Oid	sx_catalog_table_oid(const char *name);
 extern Oid	sx_catalog_state_type_oid(void);
 extern Oid	sx_catalog_extension_owner(void);
-extern Oid	sx_catalog_extension_oid(void);
 
 /* Reading; all results palloc'd in the current context; NULL/false = not there */
 extern List *sx_catalog_views(void);	/* of SxViewDef * */

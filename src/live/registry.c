@@ -88,7 +88,6 @@ db_reset(SxDb *db, Oid dboid)
 	SpinLockAcquire(&db->mutex);
 	db->wanted = false;
 	db->closing = 0;
-	db->no_streams = false;
 	db->slot_ready = false;
 	db->problem[0] = '\0';
 	db->consumer_pid = 0;
@@ -359,12 +358,6 @@ sx_db_area_drop(SxDb *db)
 		dsa_detach(my_area);
 		my_area = NULL;
 	}
-}
-
-dsa_area *
-sx_db_area_mapped(SxDb *db)
-{
-	return (my_area && my_area_generation == db->generation) ? my_area : NULL;
 }
 
 dsa_area *

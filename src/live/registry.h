@@ -143,7 +143,6 @@ typedef struct SxDb
 	slock_t		mutex;
 	bool		wanted;			/* (m) somebody asked the launcher to serve this database */
 	int			closing;		/* (m) commands under way that want its workers gone (DROP EXTENSION, DROP DATABASE …) */
-	bool		no_streams;		/* (m) the scout or consumer found nothing to do */
 	bool		slot_ready;		/* (m) the slot exists and protects */
 	char		problem[256];	/* (m) why the consumer cannot start or go on; empty: fine */
 	pid_t		consumer_pid;	/* (m) */
@@ -224,8 +223,6 @@ extern void sx_unlock_publish(SxDb *db);
 /* the database's DSA area mapped in this process; NULL if there is none. Re-attaches when a new
  * consumer made a new area. Not under a lock. */
 extern dsa_area *sx_db_area(SxDb *db);
-/* the same, but only if it is mapped already: may be used under the publish lock */
-extern dsa_area *sx_db_area_mapped(SxDb *db);
 extern void sx_db_area_create(SxDb *db);	/* consumer: a new, empty one */
 extern void sx_db_area_drop(SxDb *db);	/* consumer, at exit */
 

@@ -200,8 +200,6 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 
 	if (t->capture->changed != NIL)
 		check_changed(t, *snapshot);
-	if (t->capture->makers != NIL)
-		sx_capture_forget_makers(t->capture, position);
 	AcceptInvalidationMessages();
 	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
 	if (t->stale)

@@ -245,6 +245,15 @@ sub let_go
 	my ($commits, $elsewhere) = $moves->('other VALUES (1)');
 	note("$elsewhere flushes for $commits commits elsewhere");
 
+	my $busy = background($node, 'app');
+	statement($busy, 'SET synchronous_commit = off');
+	# what wait_for() has waited for is there although WAL behind it is not flushed yet
+	statement($busy, "DO \$\$ BEGIN FOR i IN 1..100000 LOOP INSERT INTO other VALUES (i); COMMIT; END LOOP; END \$\$", 1);
+	is($node->safe_psql('app', join('', map { "INSERT INTO ev VALUES (53, $_);
+		SELECT 'waits' WHERE NOT streamext.wait_for('by_key');
+		SELECT n FROM by_key WHERE k = 53;" } 1 .. 30)) =~ s/\n+/ /gr, join(' ', 1 .. 30), 'each is there at once');
+	statement($busy);
+
 	# the view follows although the WAL writer rests
 	query('SET synchronous_commit = off; INSERT INTO ev VALUES (50, 1)');
 	oracle($node, 'app', 'by_key', 'asynchronous commit');
@@ -255,8 +264,6 @@ sub let_go
 	ok(query_until($node, 'app', 'SELECT n > 0 FROM by_key WHERE k = 51', 't', 15), 'asynchronous commits become visible');
 	oracle($node, 'app', 'by_key', 'asynchronous commits');
 	# while others commit asynchronously all the time, and nobody flushes for them
-	my $busy = background($node, 'app');
-	statement($busy, 'SET synchronous_commit = off');
 	statement($busy, 'CALL busy(NULL, NULL)', 1);
 	query("INSERT INTO ev VALUES (52, $_)") for 1 .. 20;
 	ok(query_until($node, 'app', 'SELECT n FROM by_key WHERE k = 52', '20', 15), 'synchronous ones beside them');

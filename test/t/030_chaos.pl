@@ -36,7 +36,7 @@ my $rounds = $ENV{ROUNDS} || 25;
 # within make test: on a busy machine, fewer
 my $limit = $ENV{ROUNDS} ? 0 : 200;
 my $first = $ENV{FIRST} || 1;
-my $rounds_per_database = 10;
+my $rounds_per_database = 6;
 # a session that has not ended by then hangs
 my $session_limit = 60;
 
