@@ -19,7 +19,7 @@
 /* an empty flush moves a view's position after this much WAL, or this many transactions */
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
 #define IDLE_FLUSH_XIDS		100000
-/* flushes that fail this often cost the view its live memory */
+/* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
  * A transaction that writes for long wakes nobody before it commits, and invalidations come just after
@@ -103,7 +103,8 @@ sx_consumer_flush(Consumer *c)
 		if (v->state != SX_VIEW_LIVE)
 			continue;
 
-		if (cannot_flush(v) && sx_gen_sealed(v) != NULL)
+		/* for now its readers see all; but who waits for a flush of other views does not wait for it */
+		if (cannot_flush(v) && sx_gen_sealed(v) != NULL && (v->slow || c->flush_request != 0))
 		{
 			give_up(c, lv);
 			continue;

@@ -9,11 +9,11 @@
  * already contains the generation.  A crash before the commit leaves table and position
  * as they were, after it both are new; the generation is gone either way.
  *
- * A view that cannot be written (locked table, failing trigger) is retried with a pause;
- * after a few failures the consumer takes its live state away and it falls back to its
- * stored position (see consumer.c).  One whose flush takes too long for its entries (a trigger or an
- * index expression that hangs) is interrupted, as in the consumer (budget.c), and falls back at
- * once: all flushes are this process's.
+ * A view that cannot be written (full disk, locked table) is retried with a pause; after a few
+ * failures the consumer takes its live state away, as soon as memory is exhausted or a flush of
+ * other views is waited for, and it falls back to its stored position (see consumer_flush.c).
+ * One whose flush takes too long for its entries (a trigger or an index expression that hangs) is
+ * interrupted, as in the consumer (budget.c), and falls back at once: all flushes are this process's.
  */
 #include "worker/worker_internal.h"
 

@@ -99,6 +99,7 @@ if ($failed)
 else
 {
 	cmp_ok($reads, '>', 0, 'the reader of the balance has read');
+	roll_back_prepared();
 	my (undef, $error) = run_sql($node, 'postgres', "DROP DATABASE $database WITH (FORCE)");
 	is($error, '', 'the last database goes');
 	no_orphans($node);
@@ -118,8 +119,7 @@ sub new_database_for
 		# its workers are told to go
 		my $workers = children($node);
 		$workers->{$_} =~ /streamext/ and killed_pids()->{$_} = 'dropped' for keys %$workers;
-		my ($gids) = run_sql($node, $database, 'SELECT gid FROM pg_prepared_xacts');
-		run_sql($node, $database, "ROLLBACK PREPARED '$_'") for split /\n/, $gids;
+		roll_back_prepared();
 		(undef, $error) = run_sql($node, $database, 'DROP EXTENSION streamext CASCADE') if $random->chance(30);
 		return ($error) if $error;
 		(undef, $error) = run_sql($node, 'postgres', "DROP DATABASE $database");
@@ -132,6 +132,14 @@ sub new_database_for
 	(undef, $error) = run_sql($node, $database, setup_sql($random), 60);
 	return ($error) if $error;
 	return compare_views($node, $database, 150);
+}
+
+# a database with prepared transactions cannot be dropped
+sub roll_back_prepared
+{
+	my ($gids) = run_sql($node, $database, 'SELECT gid FROM pg_prepared_xacts');
+	run_sql($node, $database, "ROLLBACK PREPARED '$_'") for split /\n/, $gids;
+	return;
 }
 
 # session(NAME, SCRIPT): a psql that runs it
