@@ -67,7 +67,11 @@ extern void sx_file_scan(Oid leaf, Snapshot upto, const SxPosition *position, Sn
 extern BlockNumber sx_file_scan_part(Oid leaf, BlockNumber from, BlockNumber nblocks, uint64 nrows,
 									 const SxPosition *upto, const SxPosition *position, Snapshot mark,
 									 SxFoundRow add, void *arg);
-/* every row version of the leaf that the snapshot sees (history with dead letters) */
-extern void sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg);
+/*
+ * Every row version of the leaf that the snapshot sees (history with dead letters), from one block on,
+ * until nrows are found; returns likewise.
+ */
+extern BlockNumber sx_file_scan_visible(Oid leaf, BlockNumber from, uint64 nrows, Snapshot snapshot,
+										SxFoundRow add, void *arg);
 
 #endif							/* SX_DELTA_SCAN_H */

@@ -129,8 +129,8 @@ report_ambiguous(FileScan *scan)
 				 errhint("Compare the view with its query: SELECT * FROM streamext.verify(view).")));
 }
 
-void
-sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg)
+BlockNumber
+sx_file_scan_visible(Oid leaf, BlockNumber from, uint64 nrows, Snapshot snapshot, SxFoundRow add, void *arg)
 {
 	FileScan	scan = {0};
 
@@ -138,9 +138,10 @@ sx_file_scan_visible(Oid leaf, Snapshot snapshot, SxFoundRow add, void *arg)
 	scan.upto_xmin = sx_widen_xid(snapshot->xmin);
 	scan.visible = true;
 	scan.next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	scan.from = from;
 	scan.nblocks = MaxBlockNumber;
-	scan.nrows = PG_UINT64_MAX;
-	(void) scan_file(&scan, leaf, add, arg);
+	scan.nrows = nrows;
+	return scan_file(&scan, leaf, add, arg);
 }
 
 static BlockNumber

@@ -362,6 +362,7 @@ settle(SxUtility *u, List *streams, const char *command)
 
 		if (list_member_oid(u->settled, stream))
 			continue;
+		SX_STOP_POINT(settle_wait);
 		refuse_new_views(stream, command);
 		if (!sx_stream_is_flushed(stream, sx_wait_timeout, &blocker))
 			ereport(ERROR,
@@ -372,6 +373,7 @@ settle(SxUtility *u, List *streams, const char *command)
 					 errdetail("Waited %d ms for %s.", sx_wait_timeout, sx_view_names(stream)),
 					 errhint("See reason in streamext.status, raise streamext.wait_timeout, or drop the views.")));
 		u->settled = lappend_oid(u->settled, stream);
+		SX_STOP_POINT(settled);
 	}
 }
 

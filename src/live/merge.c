@@ -419,6 +419,9 @@ void
 sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
 					  const char *row_json, const char *message, TimestampTz at)
 {
+	/* there may be many in one transaction */
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext dead letter", ALLOCSET_SMALL_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
 	Relation	rel = table_open(sx_catalog_table_oid("dead_letter"), RowExclusiveLock);
 	Oid			sequence = get_relname_relid("dead_letter_id_seq", RelationGetNamespace(rel));
 	Datum		values[DEAD_NATTS] = {0};
@@ -448,6 +451,7 @@ sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *
 
 	tuple = heap_form_tuple(RelationGetDescr(rel), values, isnull);
 	CatalogTupleInsert(rel, tuple);
-	heap_freetuple(tuple);
 	table_close(rel, RowExclusiveLock);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
 }

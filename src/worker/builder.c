@@ -31,6 +31,7 @@
 #include "capture/open_rows.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "live/live_read.h"
 #include "live/merge.h"
@@ -48,6 +49,8 @@
 #include "utils/syscache.h"
 #include "testing/stop_points.h"
 
+/* rows of a part of history, when it is computed by rows */
+#define HISTORY_ROWS	200000
 /* this close to the consumer the view may join */
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
 /* addresses of open transactions that are stored */
@@ -60,12 +63,27 @@
 /* pause between looks at open transactions */
 #define WRITER_POLL_MS	20
 
-typedef struct Letter
+/* Columns of a dead letter on its way, all text */
+enum
 {
-	char	   *sqlstate;
-	char	   *row_json;
-	char	   *message;
-} Letter;
+	LETTER_SQLSTATE,
+	LETTER_ROW,
+	LETTER_MESSAGE,
+	LETTER_NATTS
+};
+
+/* History by addresses, on its way */
+typedef struct HistoryRows
+{
+	SxFileMap  *map;
+	uint32		file;			/* at which the scan is */
+	BlockNumber block;
+	SxPending  *pending;
+	SxReady    *ready;
+	Tuplestorestate *rows;		/* the results so far */
+	Tuplestorestate *letters;
+	int64		nrows;
+} HistoryRows;
 
 SxBuilder	sx_builder;
 
@@ -83,6 +101,8 @@ static void stop_view(void);
 static bool is_outdated(SxBatch *batch);
 static bool history_by_plan(SxStoredPosition *pos);
 static void history_by_rows(SxStoredPosition *pos);
+static bool find_history(HistoryRows *h, Snapshot s, uint64 nrows);
+static void move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc);
 static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static void store_row(void *arg, TupleTableSlot *row);
 static void catch_up(SxStoredPosition *stored);
@@ -92,6 +112,8 @@ static int	choose(SxReady **ready, int n, uint64 total, uint64 *cut, uint64 *nro
 static int	compare_ready(const void *a, const void *b);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static TupleDesc letter_desc(void);
+static void write_letters(void);
 static void files_of(SxFileMap *map, SxStoredPosition *pos);
 static SxStoredPosition *load_position(void);
 
@@ -604,55 +626,72 @@ store_row(void *arg, TupleTableSlot *row)
 	tuplestore_puttupleslot(sx_builder.rows, row);
 }
 
-typedef struct HistoryRows
-{
-	SxFileMap  *map;
-	uint32		file;
-	SxPending  *pending;
-	SxReady    *ready;
-} HistoryRows;
-
 /*
  * History by addresses, through the same path as new rows, so that a row that fails becomes a dead
- * letter.
+ * letter.  In parts, whose addresses fit memory; the slot keeps what S sees until they are read.  The
+ * results of all parts are written together.
  */
 static void
 history_by_rows(SxStoredPosition *pos)
 {
-	HistoryRows h;
-	Snapshot	s;
-	MemoryContext context;
+	HistoryRows h = {0};
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext part = AllocSetContextCreate(context, "streamext part of history", ALLOCSET_DEFAULT_SIZES);
+	bool		more;
 
-	context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
-	StartTransactionCommand();
-	begin_history();
-	(void) sx_builder_members(true);
-	MemoryContextSwitchTo(context);
-	/* the files before S, as above */
-	h.map = sx_file_map_create(context);
-	sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
-	files_of(h.map, pos);
-	s = RegisterSnapshot(GetTransactionSnapshot());
-	PushActiveSnapshot(s);
-	pos->seq = sx_builder.seq;
-	pos->position = sx_position_from_snapshot(s);
-	h.pending = sx_pending_create(context);
-	h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
-	for (h.file = 0; h.file < sx_file_map_count(h.map); h.file++)
+	/* written, and ended, like any other results */
+	MemoryContextSwitchTo(TopMemoryContext);
+	h.rows = tuplestore_begin_heap(false, true, work_mem);
+	h.letters = tuplestore_begin_heap(false, true, work_mem);
+	do
 	{
-		SxFileEntry *e = sx_file_map_entry(h.map, h.file);
+		Snapshot	s;
 
-		if (!e->dead)
-			sx_file_scan_visible(e->leaf, s, add_found_row, &h);
-	}
-	PopActiveSnapshot();
-	UnregisterSnapshot(s);
-	CommitTransactionCommand();
-	MemoryContextSwitchTo(context);
-	SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
+		StartTransactionCommand();
+		if (h.map == NULL)
+		{
+			begin_history();
+			(void) sx_builder_members(true);
+			MemoryContextSwitchTo(context);
+			/* the files before S, as above */
+			h.map = sx_file_map_create(context);
+			sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
+			files_of(h.map, pos);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			pos->seq = sx_builder.seq;
+			pos->position = sx_position_from_snapshot(GetActiveSnapshot());
+			s = GetActiveSnapshot();
+		}
+		else
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			MemoryContextReset(part);
+			MemoryContextSwitchTo(part);
+			s = sx_position_to_snapshot(pos->position);
+		}
+		MemoryContextSwitchTo(part);
+		h.pending = sx_pending_create(part);
+		h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
+		/* a position that does not list all ids can stand for S only while this has it */
+		more = find_history(&h, s, pos->position->wal_only ? PG_UINT64_MAX : HISTORY_ROWS);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(part);
+		SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
+
+		sx_builder_begin_results();
+		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
+		move_rows(h.rows, sx_builder.rows, sx_builder.info->desc);
+		move_rows(h.letters, sx_builder.letters, letter_desc());
+		h.nrows += sx_builder.nrows;
+	} while (more);
 
 	sx_builder_begin_results();
-	sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
+	tuplestore_end(sx_builder.rows);
+	tuplestore_end(sx_builder.letters);
+	sx_builder.rows = h.rows;
+	sx_builder.letters = h.letters;
+	sx_builder.nrows = h.nrows;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
@@ -664,12 +703,54 @@ history_by_rows(SxStoredPosition *pos)
 	MemoryContextDelete(context);
 }
 
+/* the next rows that s sees, about so many; false: those were all */
+static bool
+find_history(HistoryRows *h, Snapshot s, uint64 nrows)
+{
+	for (; h->file < sx_file_map_count(h->map); h->file++)
+	{
+		SxFileEntry *e = sx_file_map_entry(h->map, h->file);
+		Relation	rel;
+
+		if (e->dead)
+			continue;
+		/* between two parts nobody keeps it as it is: then all is done again */
+		rel = try_relation_open(e->leaf, AccessShareLock);
+		if (rel == NULL || !SxFileEquals(SxRelationFile(rel), e->file))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("a file of the stream has just been replaced")));
+		relation_close(rel, NoLock);
+		h->block = sx_file_scan_visible(e->leaf, h->block, nrows - h->ready->nrows, s, add_found_row, h);
+		if (h->block != InvalidBlockNumber)
+			return true;
+		h->block = 0;
+		if (h->ready->nrows >= nrows)
+		{
+			h->file++;
+			return true;
+		}
+	}
+	return false;
+}
+
 static void
 add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
 {
 	HistoryRows *h = arg;
 
 	sx_pending_ready_add_run(h->pending, h->ready, h->file, block, off, xid);
+}
+
+static void
+move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
+
+	tuplestore_rescan(from);
+	while (tuplestore_gettupleslot(from, true, false, slot))
+		tuplestore_puttupleslot(to, slot);
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* ---- catching up ---- */
@@ -1047,15 +1128,38 @@ apply_row(void *arg, TupleTableSlot *row)
 static bool
 apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
 {
-	MemoryContext old = MemoryContextSwitchTo(sx_builder.work);
-	Letter	   *letter = palloc(sizeof(Letter));
+	Datum		values[LETTER_NATTS] = {0};
+	bool		isnull[LETTER_NATTS] = {0};
 
-	letter->sqlstate = pstrdup(sqlstate);
-	letter->row_json = row_json ? pstrdup(row_json) : NULL;
-	letter->message = pstrdup(message);
-	sx_builder.letters = lappend(sx_builder.letters, letter);
-	MemoryContextSwitchTo(old);
+	values[LETTER_SQLSTATE] = CStringGetTextDatum(sqlstate);
+	isnull[LETTER_ROW] = row_json == NULL;
+	if (row_json)
+		values[LETTER_ROW] = CStringGetTextDatum(row_json);
+	values[LETTER_MESSAGE] = CStringGetTextDatum(message);
+	tuplestore_putvalues(sx_builder.letters, letter_desc(), values, isnull);
+	for (int i = 0; i < LETTER_NATTS; i++)
+		if (!isnull[i])
+			pfree(DatumGetPointer(values[i]));
 	return true;
+}
+
+/* made without a look at the catalog: rows are rejected between transactions */
+static TupleDesc
+letter_desc(void)
+{
+	static TupleDesc desc = NULL;
+
+	if (desc == NULL)
+	{
+		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+		TupleDesc	made = CreateTemplateTupleDesc(LETTER_NATTS);
+
+		for (int i = 0; i < LETTER_NATTS; i++)
+			TupleDescInitBuiltinEntry(made, i + 1, "", TEXTOID, -1, 0);
+		desc = made;
+		MemoryContextSwitchTo(old);
+	}
+	return desc;
 }
 
 /* results outlive the transactions of the slices that made them; on disk beyond work_mem */
@@ -1067,12 +1171,38 @@ sx_builder_begin_results(void)
 	if (sx_builder.rows)
 		tuplestore_end(sx_builder.rows);
 	sx_builder.rows = NULL;
+	if (sx_builder.letters)
+		tuplestore_end(sx_builder.letters);
+	sx_builder.letters = NULL;
 	MemoryContextReset(sx_builder.work);
-	sx_builder.letters = NIL;
 	sx_builder.nrows = 0;
 	old = MemoryContextSwitchTo(sx_builder.work);
 	sx_builder.rows = tuplestore_begin_heap(false, true, work_mem);
+	sx_builder.letters = tuplestore_begin_heap(false, true, work_mem);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+write_letters(void)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(letter_desc(), &TTSOpsMinimalTuple);
+
+	tuplestore_rescan(sx_builder.letters);
+	while (tuplestore_gettupleslot(sx_builder.letters, true, false, slot))
+	{
+		char	   *field[LETTER_NATTS];
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(slot);
+		for (int i = 0; i < LETTER_NATTS; i++)
+			field[i] = slot->tts_isnull[i] ? NULL : TextDatumGetCString(slot->tts_values[i]);
+		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, field[LETTER_SQLSTATE], "error",
+							  field[LETTER_ROW], field[LETTER_MESSAGE], GetCurrentTimestamp());
+		for (int i = 0; i < LETTER_NATTS; i++)
+			if (field[i])
+				pfree(field[i]);
+	}
+	ExecDropSingleTupleTableSlot(slot);
 }
 
 /* results, dead letters and position, in the caller's transaction */
@@ -1080,7 +1210,6 @@ void
 sx_builder_write(SxStoredPosition *pos, bool replace)
 {
 	SxRunAs		as;
-	ListCell   *lc;
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
 	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
@@ -1107,14 +1236,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
 
-	foreach(lc, sx_builder.letters)
-	{
-		Letter	   *letter = lfirst(lc);
-
-		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, letter->sqlstate, "error",
-							  letter->row_json, letter->message, GetCurrentTimestamp());
-	}
-
+	write_letters();
 	if (sx_builder.nlost != 0)
 		sx_builder_report_lost(sx_builder.nlost);
 	sx_builder.nlost = 0;
@@ -1130,7 +1252,7 @@ void
 sx_builder_commit(SxStoredPosition *pos)
 {
 	SxView	   *v = sx_builder.v;
-	int64		entries = tuplestore_tuple_count(sx_builder.rows) + list_length(sx_builder.letters);
+	int64		entries = tuplestore_tuple_count(sx_builder.rows) + tuplestore_tuple_count(sx_builder.letters);
 	TimestampTz since = sx_now();
 	bool		waited = false;
 	int64		us;

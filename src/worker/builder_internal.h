@@ -23,7 +23,7 @@ typedef struct SxBuilder
 	SxPlan	   *plan;
 	MemoryContext work;			/* reset after each write */
 	Tuplestorestate *rows;		/* results not written yet */
-	List	   *letters;		/* dead letters not written yet */
+	Tuplestorestate *letters;	/* dead letters not written yet */
 	int64		nrows;			/* stream rows in them */
 	uint64		stored_version; /* of the open rows stored last */
 	int64		nlost;			/* rows that were gone, not reported yet; -1: not known how many */

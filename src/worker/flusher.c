@@ -371,6 +371,9 @@ put_letter(void *arg, const SxSharedDeadLetter *d)
 		row = pnstrdup(d->data, d->rowlen);
 	message = pnstrdup(d->data + rowlen, d->messagelen);
 	sx_dead_letter_insert(v->viewid, d->stream, d->sqlstate, d->reason, row, message, d->at);
+	if (row)
+		pfree(row);
+	pfree(message);
 }
 
 /* the position that was sealed with the generation, in place of the stored one */

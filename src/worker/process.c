@@ -36,7 +36,8 @@ typedef struct SliceRows
 	int			n;
 	int			max;
 	MinimalTuple *rows;
-	List	   *rejected;		/* of Rejected *, in the process's context */
+	MemoryContext kept;			/* rejected rows, which outlive the transaction; NULL: rows do not run singly */
+	List	   *rejected;		/* of Rejected *, there */
 } SliceRows;
 
 typedef struct Rejected
@@ -90,6 +91,7 @@ process_range(SxProcess *p, SxBatch *batch, uint64 from, uint64 n)
 	if (result != SX_PROCESS_FAILED || p->give_up || !sx_is_row_error(p->error->sqlerrcode) || n == 0)
 		return result;
 
+	FreeErrorData(p->error);
 	p->error = NULL;
 	if (n <= SINGLE_ROWS)
 		return run_slice(p, slice, true);
@@ -109,6 +111,8 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	SliceRows	rows;
 
 	memset(&rows, 0, sizeof(rows));
+	if (singly)
+		rows.kept = AllocSetContextCreate(p->context, "streamext rejected rows", ALLOCSET_DEFAULT_SIZES);
 	PG_TRY();
 	{
 		SxRunAs		as;
@@ -157,7 +161,7 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	MemoryContextSwitchTo(caller);
 
 	if (sx_budget_exceeded())
-		return SX_PROCESS_SLOW;
+		result = SX_PROCESS_SLOW;
 	if (result == SX_PROCESS_OK)
 	{
 		ListCell   *lc;
@@ -167,9 +171,14 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 			Rejected   *r = lfirst(lc);
 
 			if (!p->reject(p->arg, unpack_sql_state(r->error->sqlerrcode), r->row_json, r->error->message))
-				return SX_PROCESS_NO_MEMORY;
+			{
+				result = SX_PROCESS_NO_MEMORY;
+				break;
+			}
 		}
 	}
+	if (rows.kept)
+		MemoryContextDelete(rows.kept);
 	return result;
 }
 
@@ -247,7 +256,7 @@ run_one(SxProcess *p, SxBatch *one, SliceRows *rows)
 	}
 	PG_CATCH();
 	{
-		MemoryContextSwitchTo(p->context);
+		MemoryContextSwitchTo(rows->kept);
 		error = CopyErrorData();
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
@@ -303,7 +312,7 @@ reject_row(SxProcess *p, SxBatch *one, ErrorData *error, SliceRows *rows)
 {
 	/* as JSON, for people: if it cannot be made, the letter goes without */
 	char	   *json = sx_batch_row_json(one);
-	MemoryContext old = MemoryContextSwitchTo(p->context);
+	MemoryContext old = MemoryContextSwitchTo(rows->kept);
 	Rejected   *r = palloc(sizeof(Rejected));
 
 	r->error = error;
