@@ -49,7 +49,7 @@ $(SCRIPT): $(sort $(wildcard src/sql/*.sql)) streamext.control
 $(OBJS): $(wildcard src/*.h src/*/*.h)
 
 # Tests and demo: see test/run.sh, test/t/030_chaos.pl, test/fuzz/ and test/demo/demo.pl.  They build in a temporary folder.
-.PHONY: test test-long chaos demo fuzz help format-check
+.PHONY: test test-long chaos demo fuzz bench help format-check
 
 test:
 	@bash test/lib/enter.sh test
@@ -68,6 +68,10 @@ demo:
 fuzz:
 	@bash test/lib/enter.sh fuzz
 
+# how views in trouble slow the others down
+bench:
+	@bash test/lib/enter.sh bench
+
 format-check:
 	clang-format --dry-run --Werror $(wildcard src/*.[ch] src/*/*.[ch])
 
@@ -83,4 +87,5 @@ help:
 	@echo 'make demo                   continuous views over a live replay of flights'
 	@echo 'make demo KEEP=1            the same, and leave the server up'
 	@echo 'make fuzz                   20,000 random views against their queries; QUERIES=n SEED=n'
+	@echo 'make bench                  freshness of views alone and beside views in trouble; TIME=s RATE=rows/s ROUNDS=n'
 	@echo 'make format-check           check the source format'

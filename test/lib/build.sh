@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #
-# test/lib/build.sh test|chaos|demo|fuzz [argument ...]
+# test/lib/build.sh test|chaos|demo|fuzz|bench [argument ...]
 #		Builds streamext and installs it beside a private copy of the server, then
-#		runs the tests, the chaos test alone, the demo or the fuzz tests.  Called by enter.sh, as an unprivileged user.
+#		runs the tests, the chaos test alone, the demo, the fuzz tests or the benchmark.  Called by enter.sh, as an unprivileged user.
 #
 # PostgreSQL looks for extensions only in its own folders.  It finds those folders,
 # however, relative to its own program file: a copy of the programs, with links to
@@ -83,4 +83,5 @@ case $what in
 			exec perl "-I$SX_PGXS/src/test/perl" -Itest/t test/t/030_chaos.pl 2>&1
 		;;
 	demo) exec perl test/demo/demo.pl "$@" ;;
+	bench) exec bash test/bench/run.sh ;;
 esac

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 #
-# test/lib/enter.sh test|chaos|demo|fuzz [argument ...]
-#		The frame around "make test", "make chaos", "make demo" and "make fuzz".
+# test/lib/enter.sh test|chaos|demo|fuzz|bench [argument ...]
+#		The frame around "make test", "make chaos", "make demo", "make fuzz" and "make bench".
 #
 # 1. installs what is missing (setup.sh);
 # 2. copies the work tree into a new temporary folder, because the server does
 #    not run as root and its user may not be able to read the tree;
 # 3. there, as an unprivileged user, builds and installs into a *private copy* of
 #    the server's folders (build.sh), so that nothing on the system changes, and
-#    runs test/run.sh, test/t/030_chaos.pl, test/demo/demo.pl or test/fuzz/fuzz.pl;
+#    runs test/run.sh, test/t/030_chaos.pl, test/demo/demo.pl, test/fuzz/fuzz.pl or
+#    test/bench/isolation.sh;
 # 4. whatever happens, Ctrl-C included, ends every process of that folder and
 #    removes it.  KEEP=1 keeps the folder, and the demo's server with it.
 #
@@ -95,7 +96,7 @@ fi
 environment=(HOME="$temp/home" TMPDIR="$temp/tmp" SHELL=/bin/sh LC_ALL=C.UTF-8 TZ=UTC
 	PATH="$PATH:/usr/bin:/bin" TERM="${TERM:-dumb}" COLUMNS="${COLUMNS:-$( (tput cols) 2>/dev/null || echo 80)}"
 	SX_TEMP="$temp" SX_TOP="$temp/src" SX_PG_CONFIG="$pg_config" SX_WERROR="$([ "$what" = test ] && echo 1)")
-for name in CC LONG SANITIZE SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY; do
+for name in CC LONG SANITIZE SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY TIME RATE; do
 	[ -n "${!name:-}" ] && environment+=("$name=${!name}")
 done
 

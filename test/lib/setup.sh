@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 #
-# test/lib/setup.sh [test|chaos|demo|fuzz]
+# test/lib/setup.sh [test|chaos|demo|fuzz|bench]
 #		Makes sure that everything "make test" or "make demo" needs is installed.
 #
 # Looks for the programs and files themselves, not for package names, and does
@@ -50,7 +50,7 @@ missing()
 	echo '#include <stdio.h>' | "${CC:-gcc}" -E - >/dev/null 2>&1 || echo libc6-dev
 	command -v make >/dev/null || echo make
 	perl -MTest::More -MTime::HiRes -MTAP::Parser -MIPC::Open2 -e 1 2>/dev/null || echo perl
-	[ "$purpose" != demo ] || return 0
+	[ "$purpose" != demo ] && [ "$purpose" != bench ] || return 0
 	perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	[ "$purpose" = test ] || return 0
 	[ -f "$share/extension/tdigest.control" ] || echo "postgresql-$version-tdigest"
