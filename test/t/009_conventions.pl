@@ -96,6 +96,18 @@ JOIN pg_extension e ON d.refobjid = e.oid AND e.extname = 'streamext' WHERE c.re
 SQL
 is(join(' ', grep { $readme !~ /`streamext\.\Q$_\E`/ } @views), '', 'every status view stands in README.md');
 
+# each promise names tests that exist
+my ($promises) = slurp_file("$top/doc/guarantees.md") =~ /\A(.*?)^## Not promised/ms;
+my @rows = ($promises // '') =~ /^\| [A-Z].* \| (.+) \|$/mg;
+cmp_ok(scalar(@rows), '>', 20, 'promises stand in doc/guarantees.md');
+my @missing = grep
+{
+	my $name = $_;
+	!grep { -e "$top/$_" } "test/t/$name.pl", "test/t/030_$name.pl", "$name.sql", "test/isolation/specs/$name.spec", "test/$name.pl"
+} map { /`([^`]+)`/g } @rows;
+is(join(' ', @missing), '', 'each with tests that exist');
+is(scalar(grep { !/`/ } @rows), 0, 'none without');
+
 # an upgrade chain ends where a fresh installation does
 my $version = $node->safe_psql('app', "SELECT extversion FROM pg_extension WHERE extname = 'streamext'");
 my ($control) = slurp_file("$top/streamext.control") =~ /default_version = '(.*)'/;

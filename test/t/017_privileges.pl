@@ -193,7 +193,7 @@ note('--- reading what belongs to others');
 refused('another\'s view', 'mallory', 'SELECT * FROM victim.sums', '42501');
 refused('its table', 'mallory', 'SELECT * FROM ' . internal('victim.sums', 'mat'), '42501');
 refused('its query', 'mallory', 'SELECT * FROM ' . internal('victim.sums', 'query'), '42501');
-refused("streamext.$_", 'mallory', "SELECT * FROM streamext.$_", '42501') for qw(view_def stream_def view_position dead_letter attach_mark lost_interval);
+refused("streamext.$_", 'mallory', "SELECT * FROM streamext.$_", '42501') for qw(view_def stream_def view_position dead_letter attach_mark file_mark view_stop lost_interval);
 $node->safe_psql($app, "INSERT INTO victim.ev VALUES (1, 0, 'secret of a dead letter')");
 ok(query_until($node, $app, "SELECT count(*) FROM streamext.dead_letters WHERE view = 'victim.rows'::regclass", '1', 30), 'there is a dead letter');
 allowed('dead letters of others are not seen', 'mallory', 'SELECT count(*) FROM streamext.dead_letters', '0');
