@@ -81,6 +81,7 @@ help:
 	@echo 'make test                   run all tests on private servers'
 	@echo 'make test TESTS="dump ddl"  run only these'
 	@echo 'make test SANITIZE=1        with a library that checks itself for undefined behaviour'
+	@echo 'make test VALGRIND=1        regression files only, all of the server under valgrind'
 	@echo 'make test-long              tests that take minutes each, test/long/; TESTS="..." too'
 	@echo 'make chaos ROUNDS=100 SEED=7'
 	@echo '                            random work, commands and kills; all views compared after each round'

@@ -12,6 +12,7 @@
 #
 # LONG=1 runs test/long/NNN_NAME.pl, and nothing else: TAP tests that take minutes.
 # SANITIZE=1 runs them with a library that checks itself for undefined behaviour (build.sh).
+# VALGRIND=1 runs the regression files alone, with all processes of the server under valgrind.
 # TESTS="streams ddl" runs only tests of these names (wildcards allowed).
 # The last line is "N passed, N failed".
 #
@@ -28,6 +29,9 @@ tap_folder=test/t
 tap_timeout=400
 [ -n "${LONG:-}" ] && tap_folder=test/long && tap_timeout=7200
 [ -n "${SANITIZE:-}" ] && tap_timeout=$((tap_timeout * 5))
+compare_timeout=300
+server_options=()
+[ -n "${VALGRIND:-}" ] && compare_timeout=7200 && server_options=(-p "$SX_TEMP/valgrind.sh" -t 600)
 passed=0
 failed=0
 failures=()
@@ -51,6 +55,7 @@ files()
 {
 	local file found
 	[ -n "${LONG:-}" ] && [ "$1" != test/long ] && return
+	[ -n "${VALGRIND:-}" ] && [ "$1" != sql ] && return
 	set +f
 	found=("$1"/*"$2")
 	set -f
@@ -98,7 +103,20 @@ start_server()
 		timezone = 'UTC'
 		log_line_prefix = '%m [%p] %b %d '
 	CONF
-	pg_ctl -D "$data" -l "$log" -w -t 60 start >"$SX_TEMP/start.log" 2>&1 || {
+	if [ -n "${VALGRIND:-}" ]; then
+		cat >"$SX_TEMP/valgrind.sh" <<-SCRIPT
+			#!/bin/sh
+			exec valgrind --quiet --trace-children=yes --leak-check=no --num-callers=40 \
+				--log-file="$SX_TEMP/valgrind.%p.log" "$SX_BINDIR/postgres" "\$@"
+		SCRIPT
+		chmod +x "$SX_TEMP/valgrind.sh"
+		# nothing is fast
+		cat >>"$data/postgresql.conf" <<-CONF
+			streamext.view_budget = 0
+			streamext.wait_timeout = '600s'
+		CONF
+	fi
+	pg_ctl -D "$data" -l "$log" -w -t 60 "${server_options[@]}" start >"$SX_TEMP/start.log" 2>&1 || {
 		tail -n 20 "$log"
 		return 1
 	}
@@ -110,7 +128,7 @@ compare()
 	local kind=$1 name=$2 out=$results/$1.$2 started=${EPOCHREALTIME/./}
 	shift 2
 	mkdir -p "$out"
-	if timeout -k 5 300 "$@" --host="$SX_TEMP" --port=5432 --user=postgres --bindir="$SX_BINDIR" \
+	if timeout -k 5 $compare_timeout "$@" --host="$SX_TEMP" --port=5432 --user=postgres --bindir="$SX_BINDIR" \
 		--outputdir="$out" --load-extension=streamext "$name" >"$out/log" 2>&1; then
 		report "$kind" "$name" 1 0 "$(seconds_since "$started")"
 	else
@@ -139,6 +157,12 @@ scan_logs()
 	done < <(find "$SX_TEMP" -name '*.log' -path '*log*' -type f ! -name build.log)
 	report log "no crash in any server log" $((found == 0)) "$found" 0
 
+	# the server itself was not made for valgrind: what matters has a function of ours on the stack
+	if [ -n "${VALGRIND:-}" ]; then
+		found=$(cat "$SX_TEMP"/valgrind.*.log | awk -v RS='==[0-9]+== \n' '/streamext.so|streamext\// {
+			n++; if (n <= 10) print > "/dev/stderr" } END { print n + 0 }')
+		report log "no finding of valgrind" $((found == 0)) "$found" 0
+	fi
 	[ -n "${SANITIZE:-}" ] || return
 	found=0
 	for file in $(find "$SX_TEMP" -maxdepth 1 -name 'sanitizer.log*' -size +0); do

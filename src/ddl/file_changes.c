@@ -39,6 +39,7 @@
 
 #include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
+#include "testing/stop_points.h"
 
 /* A table that a TRUNCATE is about to empty */
 typedef struct Truncated
@@ -168,6 +169,7 @@ sx_file_replaced(Oid relid)
 	}
 	sx_catalog_delete_file_marks(relid, is_consumed, streams);
 	sx_catalog_add_file_mark(&mark);
+	SX_STOP_POINT(file_noted);
 }
 
 /*
@@ -434,6 +436,7 @@ sx_after_truncate_files(SxUtility *u)
 		}
 		sx_catalog_delete_file_marks(t->leaf, is_consumed, sx_streams_over(t->leaf));
 		sx_catalog_add_file_mark(&mark);
+		SX_STOP_POINT(truncate_noted);
 	}
 	if (u->truncated != NIL)
 		CommandCounterIncrement();

@@ -102,6 +102,8 @@ SX_POINT(pause_stored, SX_ANY)
 SX_POINT(resume_stored, SX_ANY)
 SX_POINT(settle_wait, SX_ANY)			/* DDL on a stream, before it waits for the flush */
 SX_POINT(settled, SX_ANY)				/* and after */
+SX_POINT(file_noted, SX_ANY)			/* a table has a new file with its rows, which is noted */
+SX_POINT(truncate_noted, SX_ANY)		/* or an empty one */
 SX_POINT(mark_stored, SX_ANY)			/* attached or detached partitions are noted */
 
 /* readers: live/live_read_statement.c, live/live_copy.c */

@@ -53,6 +53,7 @@ missing()
 	[ "$purpose" != demo ] && [ "$purpose" != bench ] || return 0
 	perl -MIPC::Run -e 1 2>/dev/null || echo libipc-run-perl
 	[ "$purpose" = test ] || return 0
+	[ -z "${VALGRIND:-}" ] || command -v valgrind >/dev/null || echo valgrind
 	[ -f "$share/extension/tdigest.control" ] || echo "postgresql-$version-tdigest"
 	[ -f "$share/extension/hll.control" ] || echo "postgresql-$version-hll"
 }

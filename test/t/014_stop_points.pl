@@ -41,7 +41,8 @@ my %plan = (
 	(map { $_ => ['open'] } qw(open_rows_packed open_rows_loaded)),
 	(map { $_ => ['restart'] } qw(launcher_start_worker consumer_started consumer_protected consumer_cleared)),
 	(map { $_ => ['copy'] } qw(scout_looked)),
-	(map { $_ => ['truncate'] } qw(settle_wait settled)),
+	(map { $_ => ['truncate'] } qw(settle_wait settled truncate_noted)),
+	(map { $_ => ['rewrite'] } qw(file_noted)),
 	(map { $_ => ['attach'] } qw(mark_stored)),
 	(map { $_ => [ 'read', 'backend' ] } qw(read_begin read_locked read_copied)),
 );
@@ -51,7 +52,7 @@ my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create'
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create pause create_bad truncate attach restart leave create_empty copy attach_stream open);
+my @all = qw(flush create pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();

@@ -189,6 +189,17 @@ COMMIT;
 SET streamext.wait_timeout = '10s';
 TRUNCATE tr;
 SQL
+	# all rows get a new transaction, then a new place
+	rewrite => [ 'app', <<'SQL' ],
+BEGIN;
+INSERT INTO tr SELECT i, i FROM generate_series(1, 10) i;
+INSERT INTO tr_all SELECT i, i FROM generate_series(1, 10) i;
+COMMIT;
+SET streamext.wait_timeout = '10s';
+ALTER TABLE tr ADD COLUMN x_%N% float DEFAULT random();
+VACUUM FULL tr;
+SELECT streamext.wait_for('truncated', '10s');
+SQL
 	attach => [ 'app', <<'SQL' ],
 CREATE TABLE pt_%N% (k int NOT NULL, v int);
 INSERT INTO pt_%N% SELECT 1000 + %N%, i FROM generate_series(1, 5) i;
