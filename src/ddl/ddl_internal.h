@@ -67,9 +67,17 @@ extern void sx_ddl_after_stream(SxUtility *u);
 /* a rewrite of this table is under way: ERROR unless its rows are known to be read */
 extern void sx_require_settled(Oid streamid, Oid relid);
 
+/*
+ * stream_locks.c: runs lock(), which keeps writers out and waits for views, and locks the relations that it
+ * returns, in this order, for the command; all again while a writer is in the way.
+ */
+typedef List *(*SxLockStreams) (void *arg);
+extern void sx_lock_streams(SxUtility *u, SxLockStreams lock, void *arg);
+
 /* file_changes.c: notes of new files */
 extern void sx_file_replaced(Oid relid);
 extern bool sx_rewritten_by_us(Oid relid);
+extern bool sx_rewrite_is_unread(Oid relid);
 extern void sx_check_own_rows(Oid relid, const char *command);
 extern void sx_before_truncate_files(SxUtility *u, List *relids);
 extern void sx_after_truncate_files(SxUtility *u);

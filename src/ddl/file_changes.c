@@ -320,6 +320,27 @@ sx_rewritten_by_us(Oid relid)
 	return false;
 }
 
+/* has it been rewritten, by another transaction, and not all views have read that? */
+bool
+sx_rewrite_is_unread(Oid relid)
+{
+	List	   *streams = NIL;
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_file_marks(relid))
+	{
+		SxFileMark *mark = lfirst(lc);
+
+		if (mark->kind != SX_FILE_REWRITTEN || is_own(mark))
+			continue;
+		if (streams == NIL)
+			streams = sx_streams_over(relid);
+		if (!is_consumed(mark, streams))
+			return true;
+	}
+	return false;
+}
+
 /* ---- before a rewrite ---- */
 
 void

@@ -4,9 +4,9 @@
  *
  * Rows that are to vanish (TRUNCATE, DROP and DETACH of a partition) must be in the views'
  * tables first.  We lock the relations with ShareRowExclusiveLock, which keeps writers out
- * and lets the consumer read, and wait until everything committed by then is flushed; the
- * command itself then takes its AccessExclusiveLock.  The wait is interruptible and bounded
- * by streamext.wait_timeout.
+ * and lets the consumer read, and wait until everything committed by then is flushed; then
+ * comes the command's AccessExclusiveLock, see stream_locks.c.  The wait is interruptible and
+ * bounded by streamext.wait_timeout.
  *
  * Lock order is core's: a parent before its partitions, those in the order of
  * find_all_inheritors().  Where the command locks a partition's parent (DROP, DETACH), we do
@@ -65,6 +65,19 @@
 /* how long a command that keeps rows waits for views that are up to date anyway */
 #define SPARE_A_SCAN_MS		2000
 
+/* A command that waits for views: what its lock_...() needs, and yields */
+typedef struct Settle
+{
+	SxUtility  *u;
+	const char *command;
+	TruncateStmt *truncate;
+	List	   *parents;		/* of Oid: dropped from */
+	List	   *relids;			/* of Oid */
+	List	   *streams;		/* of Oid */
+	Oid			relid;
+	PartitionCmd *cmd;			/* detached */
+} Settle;
+
 static List *watched_streams(void);
 static List *tree_of(Oid relid);
 static List *streams_of_tree(Oid relid);
@@ -81,6 +94,7 @@ static void wait_without_lock(List *streams, const char *command);
 static void spare_a_scan(List *streams, const char *command);
 
 static void before_truncate(SxUtility *u, TruncateStmt *stmt);
+static List *lock_truncated(void *arg);
 static void truncate_callback(const RangeVar *relation, Oid relid, Oid old_relid, void *arg);
 static void before_drop_table(SxUtility *u, DropStmt *stmt);
 static void before_drop_schema(SxUtility *u, DropStmt *stmt);
@@ -88,12 +102,15 @@ static void before_drop_owned(SxUtility *u, DropOwnedStmt *stmt);
 static bool may_drop(Oid relid);
 static void before_drop(SxUtility *u, List *relids, DropBehavior behavior, bool check_views,
 						const char *command);
+static List *lock_dropped(void *arg);
 static List *relations_where(AttrNumber attno, Oid value);
 static void before_alter(SxUtility *u, AlterTableStmt *stmt);
 static void refuse_change(Oid relid, List *streams, const char *command);
 static void before_rewrite(SxUtility *u, Oid relid, const char *command);
+static List *lock_rewritten(void *arg);
 static void before_attach(Oid parent, PartitionCmd *cmd);
 static void before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd);
+static List *lock_detached(void *arg);
 static void store_marks(Oid parent, List *leaves, bool attached);
 static void refuse_member(const char *name, const char *problem);
 static void check_inherit(const RangeVar *parent);
@@ -423,6 +440,14 @@ spare_a_scan(List *streams, const char *command)
 		List	   *views = NIL;
 		ListCell   *lc2;
 
+		/* rows that a rewrite has moved must not be moved again before all know where it put them */
+		foreach(lc2, tree_of(lfirst_oid(lc)))
+		{
+			if (!sx_rewrite_is_unread(lfirst_oid(lc2)))
+				continue;
+			wait_without_lock(list_make1_oid(lfirst_oid(lc)), command);
+			break;
+		}
 		foreach(lc2, sx_catalog_views_of_stream(lfirst_oid(lc)))
 		{
 			Oid			viewid = ((SxViewDef *) lfirst(lc2))->viewid;
@@ -457,15 +482,26 @@ sx_require_settled(Oid streamid, Oid relid)
 static void
 before_truncate(SxUtility *u, TruncateStmt *stmt)
 {
+	Settle		arg = {.u = u, .command = "TRUNCATE", .truncate = stmt};
+
+	if (watched_streams() == NIL)
+		return;
+	sx_lock_streams(u, lock_truncated, &arg);
+	sx_before_truncate_files(u, arg.relids);
+}
+
+/* only what is part of a stream */
+static List *
+lock_truncated(void *arg)
+{
+	Settle	   *s = arg;
 	List	   *relids = NIL;
+	List	   *locked = NIL;
 	List	   *streams = NIL;
 	List	   *referencing;
 	ListCell   *lc;
 
-	if (watched_streams() == NIL)
-		return;
-
-	foreach(lc, stmt->relations)
+	foreach(lc, s->truncate->relations)
 	{
 		RangeVar   *rv = lfirst_node(RangeVar, lc);
 		Oid			relid = find_relation(rv);
@@ -476,16 +512,17 @@ before_truncate(SxUtility *u, TruncateStmt *stmt)
 		concerned = streams_of_tree(relid);
 		if (concerned != NIL)
 		{
-			wait_without_lock(concerned, "TRUNCATE");
+			wait_without_lock(concerned, s->command);
 			relid = RangeVarGetRelidExtended(rv, ShareRowExclusiveLock, 0, truncate_callback, NULL);
 			lock_tree(relid, ShareRowExclusiveLock);
+			locked = list_concat_unique_oid(locked, tree_of(relid));
 			streams = list_concat_unique_oid(streams, streams_of_tree(relid));
 		}
 		relids = list_concat_unique_oid(relids, tree_of(relid));
 	}
 
 	/* tables that reference these are truncated as well */
-	if (stmt->behavior == DROP_CASCADE && relids != NIL)
+	if (s->truncate->behavior == DROP_CASCADE && relids != NIL)
 	{
 		while ((referencing = heap_truncate_find_FKs(relids)) != NIL)
 		{
@@ -498,14 +535,16 @@ before_truncate(SxUtility *u, TruncateStmt *stmt)
 				{
 					LockRelationOid(relid, ShareRowExclusiveLock);
 					lock_tree(relid, ShareRowExclusiveLock);
+					locked = list_concat_unique_oid(locked, tree_of(relid));
 					streams = list_concat_unique_oid(streams, streams_of_tree(relid));
 				}
 				relids = list_concat_unique_oid(relids, tree_of(relid));
 			}
 		}
 	}
-	settle(u, streams, "TRUNCATE");
-	sx_before_truncate_files(u, relids);
+	settle(s->u, streams, s->command);
+	s->relids = relids;
+	return locked;
 }
 
 void
@@ -603,6 +642,7 @@ before_drop(SxUtility *u, List *relids, DropBehavior behavior, bool check_views,
 	List	   *streams = NIL;
 	List	   *parents = NIL;
 	List	   *watched = watched_streams();
+	Settle		arg = {.u = u, .command = command};
 	ListCell   *lc;
 	ListCell   *lc2;
 
@@ -649,16 +689,31 @@ before_drop(SxUtility *u, List *relids, DropBehavior behavior, bool check_views,
 	}
 	if (streams == NIL)
 		return;
+	arg.parents = parents;
+	arg.relids = left;
+	arg.streams = streams;
+	sx_lock_streams(u, lock_dropped, &arg);
+}
 
-	/* parents first: see the opening comment */
-	foreach(lc, parents)
+/* parents first: see the opening comment */
+static List *
+lock_dropped(void *arg)
+{
+	Settle	   *s = arg;
+	List	   *locked = list_copy(s->parents);
+	ListCell   *lc;
+
+	wait_without_lock(s->streams, s->command);
+	foreach(lc, s->parents)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-	foreach(lc, left)
+	foreach(lc, s->relids)
 	{
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
 		lock_tree(lfirst_oid(lc), ShareRowExclusiveLock);
+		locked = list_concat_unique_oid(locked, tree_of(lfirst_oid(lc)));
 	}
-	settle(u, streams, command);
+	settle(s->u, s->streams, s->command);
+	return locked;
 }
 
 /* tables whose row in pg_class has this value in an OID column */
@@ -781,14 +836,24 @@ refuse_change(Oid relid, List *streams, const char *command)
 static void
 before_rewrite(SxUtility *u, Oid relid, const char *command)
 {
+	Settle		arg = {.u = u, .command = command, .relid = relid};
 	ListCell   *lc;
 
 	foreach(lc, tree_of(relid))
 		sx_check_own_rows(lfirst_oid(lc), command);
-	wait_without_lock(streams_of_tree(relid), command);
-	LockRelationOid(relid, ShareRowExclusiveLock);
-	lock_tree(relid, ShareRowExclusiveLock);
-	settle(u, streams_of_tree(relid), command);
+	sx_lock_streams(u, lock_rewritten, &arg);
+}
+
+static List *
+lock_rewritten(void *arg)
+{
+	Settle	   *s = arg;
+
+	wait_without_lock(streams_of_tree(s->relid), s->command);
+	LockRelationOid(s->relid, ShareRowExclusiveLock);
+	lock_tree(s->relid, ShareRowExclusiveLock);
+	settle(s->u, streams_of_tree(s->relid), s->command);
+	return tree_of(s->relid);
 }
 
 static void
@@ -830,6 +895,7 @@ before_attach(Oid parent, PartitionCmd *cmd)
 static void
 before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
 {
+	Settle		arg = {.u = u, .command = "DETACH PARTITION", .parents = list_make1_oid(parent), .cmd = cmd};
 	List	   *leaves = NIL;
 	ListCell   *lc;
 	Oid			child;
@@ -846,14 +912,10 @@ before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
 						   get_rel_name(parent)),
 				 errhint("Use ALTER TABLE ... DETACH PARTITION without CONCURRENTLY.")));
 
-	LockRelationOid(parent, ShareRowExclusiveLock);
-	child = RangeVarGetRelid(cmd->name, ShareRowExclusiveLock, true);
-	/* core refuses what is no partition of this one */
-	if (!OidIsValid(child) || !get_rel_relispartition(child) ||
-		get_partition_parent(child, true) != parent)
+	sx_lock_streams(u, lock_detached, &arg);
+	child = arg.relid;
+	if (!OidIsValid(child))
 		return;
-	lock_tree(child, ShareRowExclusiveLock);
-	settle(u, sx_streams_over(parent), "DETACH PARTITION");
 
 	foreach(lc, tree_of(child))
 	{
@@ -868,6 +930,28 @@ before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
 			leaves = lappend_oid(leaves, lfirst_oid(lc));
 	}
 	store_marks(parent, leaves, false);
+}
+
+/* core refuses what is no partition of this one */
+static List *
+lock_detached(void *arg)
+{
+	Settle	   *s = arg;
+	Oid			parent = linitial_oid(s->parents);
+	Oid			child = RangeVarGetRelid(s->cmd->name, NoLock, true);
+
+	s->relid = InvalidOid;
+	if (!OidIsValid(child) || !get_rel_relispartition(child) || get_partition_parent(child, true) != parent)
+		return NIL;
+	wait_without_lock(sx_streams_over(parent), s->command);
+	LockRelationOid(parent, ShareRowExclusiveLock);
+	child = RangeVarGetRelid(s->cmd->name, ShareRowExclusiveLock, true);
+	if (!OidIsValid(child) || !get_rel_relispartition(child) || get_partition_parent(child, true) != parent)
+		return NIL;
+	lock_tree(child, ShareRowExclusiveLock);
+	settle(s->u, sx_streams_over(parent), s->command);
+	s->relid = child;
+	return list_make2_oid(parent, child);
 }
 
 /*
