@@ -77,6 +77,7 @@ static bool seen_by_upto(FileScan *scan, TransactionId xid, uint64 fxid);
 static const SxFileMark *find_rewrite(Relation rel);
 static bool row_counts(FileScan *scan, HeapTuple tuple, Buffer buffer, uint64 *fxid);
 static bool xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid);
+static bool is_contained(FileScan *scan, TransactionId xid, uint64 fxid);
 static bool frozen_is_new(FileScan *scan, TransactionId xid, uint64 *fxid);
 static uint64 top_level(FileScan *scan, TransactionId xid);
 static uint64 frozen_top_level(FileScan *scan, TransactionId xid);
@@ -281,12 +282,20 @@ xid_is_new(FileScan *scan, TransactionId xid, bool committed, uint64 *fxid)
 		scan->last_new = !TransactionIdIsCurrentTransactionId(xid) &&
 			seen_by_upto(scan, xid, scan->last_fxid) &&
 			(committed || TransactionIdDidCommit(xid)) &&
-			(scan->position == NULL ||
-			 !(sx_position_contains(scan->position, scan->last_fxid)));
+			!is_contained(scan, xid, scan->last_fxid);
 		scan->last_xid = xid;
 	}
 	*fxid = scan->last_fxid;
 	return scan->last_new;
+}
+
+/* A mark contains what its own transaction had done by then, but not what that did in sub-transactions later */
+static bool
+is_contained(FileScan *scan, TransactionId xid, uint64 fxid)
+{
+	return scan->position != NULL && sx_position_contains(scan->position, fxid) &&
+		(scan->mark == NULL || !TransactionIdIsNormal(xid) || (TransactionId) fxid == xid ||
+		 sx_position_contains(scan->position, sx_widen_xid_near(fxid, xid)));
 }
 
 /* A position lists running sub-transactions, and pg_subtrans need not know its ids any more */
@@ -312,7 +321,7 @@ frozen_is_new(FileScan *scan, TransactionId xid, uint64 *fxid)
 		return false;
 	if (scan->position == NULL)
 		return true;
-	if (sx_position_contains(scan->position, *fxid))
+	if (is_contained(scan, xid, *fxid))
 		return false;
 	if (*fxid >= UINT64CONST(0x100000000))
 		scan->ambiguous++;

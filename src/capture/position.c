@@ -158,6 +158,41 @@ sx_position_from_snapshot(Snapshot snapshot)
 }
 
 SxPosition *
+sx_position_with_own(const SxPosition *p)
+{
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+	uint64		xmax = p->xmax;
+	uint64	   *ids = MemoryContextAllocHuge(CurrentMemoryContext,
+											 sizeof(uint64) * ((Size) p->nxip + (next - Min(next, p->xmax)) + 1));
+	uint64	   *subids = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(uint64) * ((Size) p->nsub + 1));
+	Size		n = 0;
+	Size		nsub = 0;
+	SxPosition *result;
+
+	for (uint32 i = 0; i < p->nxip; i++)
+	{
+		if (!TransactionIdIsCurrentTransactionId((TransactionId) p->xip[i]))
+			ids[n++] = p->xip[i];
+	}
+	for (uint32 i = 0; i < p->nsub; i++)
+	{
+		if (!TransactionIdIsCurrentTransactionId((TransactionId) sub_ids(p)[i]))
+			subids[nsub++] = sub_ids(p)[i];
+	}
+	for (uint64 id = p->xmax; id < next; id++)
+	{
+		if (TransactionIdIsCurrentTransactionId((TransactionId) id))
+			xmax = id + 1;
+		else
+			ids[n++] = id;
+	}
+	result = make_position(xmax, ids, n, subids, nsub, p->wal_only);
+	pfree(ids);
+	pfree(subids);
+	return result;
+}
+
+SxPosition *
 sx_position_copy(const SxPosition *p)
 {
 	Size		size = sx_position_size(p);

@@ -33,6 +33,8 @@ extern uint64 sx_widen_xid_near(uint64 reference, TransactionId xid);
 /* ids >= xmax in the snapshot's list are left out; the result is normalised
  * (xmin = first xid not contained) */
 extern SxPosition *sx_position_from_snapshot(Snapshot snapshot);
+/* p, a snapshot of the current transaction, and what this has done so far: as if it had committed */
+extern SxPosition *sx_position_with_own(const SxPosition *p);
 extern SxPosition *sx_position_copy(const SxPosition *p);
 extern Size sx_position_size(const SxPosition *p);	/* bytes, for shared memory */
 extern bool sx_position_contains(const SxPosition *p, uint64 fxid);

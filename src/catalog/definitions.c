@@ -1037,6 +1037,7 @@ sx_catalog_marks(Oid leaf)
 		mark->parent = DatumGetObjectId(require(tup, MARK_PARENT, rel));
 		mark->attached = DatumGetChar(require(tup, MARK_KIND, rel)) == 'a';
 		mark->snapshot = sx_position_from_datum(require(tup, MARK_SNAPSHOT, rel));
+		mark->xid = HeapTupleHeaderGetXmin(tup->t_data);
 		marks = lappend(marks, mark);
 	}
 	systable_endscan(scan);

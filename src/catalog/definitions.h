@@ -89,6 +89,7 @@ typedef struct SxAttachMark
 	Oid			parent;
 	bool		attached;		/* false: detached */
 	SxPosition *snapshot;		/* taken when nobody could write to the leaf */
+	TransactionId xid;			/* who wrote it, maybe a sub-transaction; not normal: long ago */
 } SxAttachMark;
 
 /* columns of streamext.stream_def */

@@ -955,8 +955,8 @@ lock_detached(void *arg)
 }
 
 /*
- * Rows that our own transaction wrote are not in the mark: they are new when it commits,
- * which the rule of the file scan finds by itself.
+ * What we have done to a table before we attach it is in the mark, since nobody can read the rows by WAL.
+ * What we have inserted into one that we detach is not: should it come back, those are new.
  */
 static void
 store_marks(Oid parent, List *leaves, bool attached)
@@ -966,7 +966,7 @@ store_marks(Oid parent, List *leaves, bool attached)
 	uint64		own = U64FromFullTransactionId(GetTopFullTransactionId());
 	ListCell   *lc;
 
-	position = sx_position_without(position, &own, 1);
+	position = attached ? sx_position_with_own(position) : sx_position_without(position, &own, 1);
 	foreach(lc, leaves)
 		sx_catalog_add_mark(lfirst_oid(lc), parent, attached, position);
 	UnregisterSnapshot(snapshot);

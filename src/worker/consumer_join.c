@@ -224,7 +224,7 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	sx_tail_compare(own, pos);
 	sx_open_rows_load(own->capture, pos->open_rows);
 	found = sx_tail_scan_fresh(own, pos->position, sx_position_to_snapshot(c->position),
-							   c->turn, &complete);
+							   c->position, c->turn, &complete);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	MemoryContextSwitchTo(c->turn);

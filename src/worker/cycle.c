@@ -201,7 +201,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	if (t->capture->changed != NIL)
 		check_changed(t, *snapshot);
 	AcceptInvalidationMessages();
-	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), turn, &complete);
+	found = sx_tail_scan_fresh(t, position, GetActiveSnapshot(), *snapshot, turn, &complete);
 	if (t->stale)
 	{
 		t->stale = false;
@@ -211,7 +211,12 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 		{
 			SxFileEntry *e = sx_file_map_entry(t->capture->map, i);
 
-			if (e->fresh && !e->dead && e->member_before)
+			if (!e->fresh || e->dead || !e->member_before)
+				continue;
+			/* gone and come back between two looks: it is new, like any attached table */
+			if (is_attached_since(e->leaf, position))
+				e->member_before = false;
+			else
 				add_former_files(t, e, InvalidOid, position);
 		}
 	}
@@ -449,10 +454,11 @@ has_changed(SxTail *t, const SxPosition *snapshot)
 
 /*
  * Scans the files marked fresh, in the caller's transaction.  *complete is false if one could
- * not be locked; it stays fresh.
+ * not be locked, or not be scanned up to this snapshot (the same as upto_position); it stays fresh.
  */
 SxFound *
-sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryContext mcxt, bool *complete)
+sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, const SxPosition *upto_position,
+				   MemoryContext mcxt, bool *complete)
 {
 	SxFileMap  *map = t->capture->map;
 	SxFound    *found = NULL;
@@ -506,6 +512,13 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, MemoryC
 
 				if (*latest == NULL || (*latest)->xmax <= mark->snapshot->xmax)
 					*latest = mark->snapshot;
+			}
+			/* attached by a transaction that is not part of this */
+			if (attached && !sx_position_covers(upto_position, attached))
+			{
+				*complete = false;
+				t->has_fresh = true;
+				continue;
 			}
 		}
 		/* of an attached one: what the mark sees, and inserts that it does not contain */
@@ -895,6 +908,7 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 	}
 }
 
+/* By the transaction, not by what it saw: of that the position may hold something back */
 static bool
 is_attached_since(Oid leaf, const SxPosition *position)
 {
@@ -903,8 +917,13 @@ is_attached_since(Oid leaf, const SxPosition *position)
 	foreach(lc, sx_catalog_marks(leaf))
 	{
 		SxAttachMark *mark = lfirst(lc);
+		TransactionId xid = mark->xid;
 
-		if (mark->attached && !sx_position_covers(position, mark->snapshot))
+		if (!mark->attached || !TransactionIdIsNormal(xid))
+			continue;
+		if (TransactionIdFollowsOrEquals(xid, TransactionXmin))
+			xid = SubTransGetTopmostTransaction(xid);
+		if (!sx_position_contains(position, sx_widen_xid(xid)))
 			return true;
 	}
 	return false;

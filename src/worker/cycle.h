@@ -59,7 +59,7 @@ extern long sx_tail_next_look_ms(SxTail *t);
 /* the snapshot without these transactions and the sub-transactions whose rows they bring */
 extern SxPosition *sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld);
 extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,
-								   MemoryContext mcxt, bool *complete);
+								   const SxPosition *upto_position, MemoryContext mcxt, bool *complete);
 extern void sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto);
 
 #endif							/* SX_CYCLE_H */

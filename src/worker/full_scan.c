@@ -57,6 +57,7 @@ static void take_snapshot(SxStoredPosition *stored, XLogRecPtr l0);
 static void scan_part(SxStoredPosition *stored, MemoryContext context);
 static BlockNumber scan_file(SxStoredPosition *stored, Oid leaf, Part *part);
 static bool is_known(const SxStoredPosition *stored, Oid leaf);
+static void leave_out_later(SxStoredScan *scan);
 static void add_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static void finish(SxStoredPosition *stored);
 
@@ -116,6 +117,7 @@ take_snapshot(SxStoredPosition *stored, XLogRecPtr l0)
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	scan->upto = sx_position_from_snapshot(GetActiveSnapshot());
 	scan->nfiles = sx_file_map_files_of(map, sx_builder.def->streamid, &scan->rels, &scan->nodes);
+	leave_out_later(scan);
 	MemoryContextSwitchTo(old);
 	/* rows of those would be counted, committed or not; it is tried again */
 	if (scan->upto->wal_only)
@@ -135,6 +137,31 @@ take_snapshot(SxStoredPosition *stored, XLogRecPtr l0)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	SX_STOP_POINT_OF(scan_stored, sx_builder.def->viewid);
+}
+
+/* what was attached by a transaction that is not in S is new to the capture that starts at l0 */
+static void
+leave_out_later(SxStoredScan *scan)
+{
+	int			kept = 0;
+
+	for (int i = 0; i < scan->nfiles; i++)
+	{
+		bool		later = false;
+		ListCell   *lc;
+
+		foreach(lc, sx_catalog_marks(scan->rels[i]))
+		{
+			SxAttachMark *m = lfirst(lc);
+
+			later |= m->attached && !sx_position_covers(scan->upto, m->snapshot);
+		}
+		if (later)
+			continue;
+		scan->rels[kept] = scan->rels[i];
+		scan->nodes[kept++] = scan->nodes[i];
+	}
+	scan->nfiles = kept;
 }
 
 void
