@@ -796,11 +796,11 @@ rest(Consumer *c, TimestampTz turn_started)
 	SxDb	   *db = c->db;
 	long		timeout;
 	int			events;
-	long		pace = sx_cycle_interval -
-		TimestampDifferenceMilliseconds(turn_started, sx_now());
+	/* in microseconds: most turns take a small part of a millisecond, which is not all of one */
+	int64		pace = sx_cycle_interval * INT64CONST(1000) - (sx_now() - turn_started);
 
 	if (pace > 0 &&
-		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pace,
+		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (pace + 999) / 1000,
 				   PG_WAIT_EXTENSION) & WL_LATCH_SET) != 0)
 	{
 		ResetLatch(MyLatch);
