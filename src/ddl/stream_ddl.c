@@ -381,7 +381,6 @@ settle(SxUtility *u, List *streams, const char *command)
 			continue;
 		SX_STOP_POINT(settle_wait);
 		refuse_new_views(stream, command);
-		SX_STOP_POINT(settle_wait);
 		if (!sx_stream_is_flushed(stream, sx_wait_timeout, &blocker))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_IN_USE),

@@ -366,20 +366,26 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 	{
 		SxFileEntry *o = sx_file_map_entry(own_map, i);
 		SxFileEntry *e;
+		bool		known;
 
-		/* one that was replaced since it was read: its rows have to be in the next */
-		if (!o->dead)
-			sx_file_map_add_former(main_map, o->leaf, o->file, true);
+		/* replaced, before it was read or since: its rows have to be in the next */
+		sx_file_map_add_former(main_map, o->leaf, o->file, !o->passed);
 		e = sx_file_map_lookup(main_map, o->file);
-		map[i] = PG_UINT32_MAX;
-		if (e && !(e->index < before && followed[e->index]))
-			map[i] = e->index;
+		known = e->index < before && followed[e->index];
+		if (o->dead)
+		{
+			for (uint32 j = 0; j < before && !known; j++)
+				known = followed[j] && sx_file_map_entry(main_map, j)->leaf == o->leaf;
+			if (!known && e->index < before)
+				sx_pending_drop_file(pending, e->index, drop_always, NULL);
+		}
+		map[i] = known ? PG_UINT32_MAX : e->index;
 	}
 	for (uint32 i = 0; i < sx_file_map_count(main_map); i++)
 	{
 		SxFileEntry *e = sx_file_map_entry(main_map, i);
-
 		bool		replaced = false;
+		bool		scan = sx_file_map_lookup(own_map, e->file) == NULL;
 
 		if (e->dead || (i < before && followed[i]))
 			continue;
@@ -389,11 +395,21 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 		/* another file of a table that we follow for others: its scan is due, whoever joins */
 		for (uint32 j = 0; j < before && !replaced; j++)
 			replaced = followed[j] && sx_file_map_entry(main_map, j)->leaf == e->leaf;
-		if (!replaced && sx_file_map_lookup(own_map, e->file) != NULL)
+		/*
+		 * One that appeared while we read: neither capture has seen its first rows.  One that has
+		 * replaced another since the view was stored was scanned at the position that we join at; later
+		 * rows may have gone to the other.
+		 */
+		for (uint32 j = 0; j < n; j++)
+		{
+			SxFileEntry *o = sx_file_map_entry(own_map, j);
+
+			scan |= o->dead && o->leaf == e->leaf;
+		}
+		if (!replaced && !scan)
 			e->fresh = false;
 		else
 		{
-			/* appeared while we read: neither capture has seen its first rows */
 			e->fresh = true;
 			for (uint32 j = 0; j < n; j++)
 				e->member_before |= sx_file_map_entry(own_map, j)->leaf == e->leaf;

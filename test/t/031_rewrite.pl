@@ -10,6 +10,7 @@ use lib $FindBin::RealBin;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StreamextFaults;
 use StreamextTest;
 use Test::More;
 
@@ -68,6 +69,29 @@ $loader->quit;
 kill 'CONT', $consumer;
 oracle($node, 'app', 'loads', 'loaded, and a column added');
 is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', 'loads: no view was stopped');
+# A view joins at a position that is older than rows in the file it had: they stand in the new one.
+test_functions($node, 'app');
+for my $open (0, 1)
+{
+	for my $view (qw(by_key rows))
+	{
+		$node->safe_psql('app', "SELECT streamext.pause('$view')");
+		ok(query_until($node, 'app', "SELECT state FROM streamext.status WHERE view = '$view'::regclass", 'paused', 60), "$view is paused");
+	}
+	my $writer = $node->background_psql('app');
+	$writer->query_safe('BEGIN; INSERT INTO ev VALUES (4, 3)') if $open;
+	$node->safe_psql('app', "SELECT testing.stop('join_position', 'wait'); SELECT streamext.resume('by_key')");
+	ok(query_until($node, 'app', "SELECT waiting FROM testing.points() WHERE point = 'join_position'", '1', 60), 'by_key is about to join');
+	$node->safe_psql('app', 'INSERT INTO ev VALUES (4, 1), (4, 2)');
+	$writer->query_safe('COMMIT') if $open;
+	$writer->quit;
+	$node->safe_psql('app', 'VACUUM (FULL) ev');
+	$node->safe_psql('app', "INSERT INTO ev VALUES (4, 4); SELECT testing.release()");
+	oracle($node, 'app', 'by_key', 'rewritten while it joined');
+	$node->safe_psql('app', "SELECT streamext.resume('rows')");
+	oracle($node, 'app', 'rows', 'joins beside it');
+}
+is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', 'no view was stopped there, either');
 unlike(slurp_file($node->logfile), qr/was stopped/, 'no view was stopped');
 $node->stop;
 done_testing();
