@@ -152,6 +152,16 @@ ALTER TABLE parts DETACH PARTITION parts_1;
 ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (100);
 INSERT INTO parts VALUES (5, 5);
 SELECT * FROM test.check_all();
+-- nor when they were rewritten meanwhile; in another place they are the same
+ALTER TABLE parts DETACH PARTITION parts_1;
+VACUUM FULL parts_1;
+ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (100);
+SELECT * FROM test.check_all();
+ALTER TABLE parts DETACH PARTITION parts_1;
+ALTER TABLE parts_1 ALTER COLUMN v TYPE bigint;
+ALTER TABLE parts_1 ALTER COLUMN v TYPE int;
+ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (100);
+DROP TABLE parts_1;
 DROP TABLE parts CASCADE;
 SELECT count(*) FROM streamext.file_mark;
 SELECT test.leftovers();

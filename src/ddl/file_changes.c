@@ -37,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "catalog/definitions.h"
 #include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
 #include "testing/stop_points.h"
@@ -54,6 +55,7 @@ static bool new_file(Oid relid, SxFile *file);
 static char kind_of_change(const SxFile *file, Oid relid, bool *verbatim);
 static void last_row(SxFile file, BlockNumber *block, OffsetNumber *off, bool *all_own);
 static bool is_consumed(const SxFileMark *mark, void *arg);
+static SxPosition *detached_at(Oid relid);
 static SxFileMark *mark_of_file(List *marks, SxFile file);
 static bool has_own_rows(Relation rel, SxFileMark *mark);
 static bool is_own(const SxFileMark *mark);
@@ -127,13 +129,20 @@ sx_file_replaced(Oid relid)
 		SxFileEquals(mark.old_file, mark.file))
 		return;
 	streams = sx_streams_over(relid);
-	if (streams == NIL)
+	if (streams == NIL && detached_at(relid) == NULL)
 		return;
 	mark.leaf = relid;
 	mark.kind = kind_of_change(&mark.file, relid, &verbatim);
 	if (mark.kind == '\0')
 		return;					/* nobody that we know: the workers will compare */
 	mark.xid = U64FromFullTransactionId(GetTopFullTransactionId());
+	if (streams == NIL)
+	{
+		/* for sx_check_rewritten() */
+		if (mark.kind == SX_FILE_REWRITTEN)
+			sx_catalog_add_file_mark(&mark);
+		return;
+	}
 	marks = sx_catalog_file_marks(relid);
 
 	if (mark.kind == SX_FILE_REWRITTEN)
@@ -339,6 +348,48 @@ sx_rewrite_is_unread(Oid relid)
 			return true;
 	}
 	return false;
+}
+
+/* ---- partitions that are out ---- */
+
+/* what a detached partition held when it left; NULL: it is no such */
+static SxPosition *
+detached_at(Oid relid)
+{
+	SxAttachMark *latest = NULL;
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_marks(relid))
+	{
+		SxAttachMark *mark = lfirst(lc);
+
+		if (latest == NULL || latest->snapshot->xmax <= mark->snapshot->xmax)
+			latest = mark;
+	}
+	return latest && !latest->attached ? latest->snapshot : NULL;
+}
+
+/* Before one is attached: rows that were counted before it was detached must look as they did then */
+void
+sx_check_rewritten(Oid relid)
+{
+	SxPosition *detached = detached_at(relid);
+	ListCell   *lc;
+
+	if (detached == NULL)
+		return;
+	foreach(lc, sx_catalog_file_marks(relid))
+	{
+		SxFileMark *mark = lfirst(lc);
+
+		if (mark->kind == SX_FILE_REWRITTEN && !sx_position_contains(detached, mark->xid))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("cannot attach \"%s\" to a stream: it was rewritten after it had been detached from one",
+							get_rel_name(relid)),
+					 errdetail("Rows that continuous views have counted could not be told from new ones."),
+					 errhint("Attach a new table that holds only the rows that are new.")));
+	}
 }
 
 /* ---- before a rewrite ---- */

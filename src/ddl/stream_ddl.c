@@ -886,6 +886,7 @@ before_attach(Oid parent, PartitionCmd *cmd)
 		if (relkind == RELKIND_RELATION && rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 			refuse_member(RelationGetRelationName(rel), "not a heap table");
 		relation_close(rel, NoLock);
+		sx_check_rewritten(relid);
 		leaves = lappend_oid(leaves, relid);
 	}
 	store_marks(parent, leaves, true);
