@@ -60,7 +60,7 @@ typedef struct Packing
 
 static void pack_run(void *arg, const SxRun *run);
 static bool take(const char **data, const char *end, void *into, Size size);
-static void damaged(void) pg_attribute_noreturn();
+pg_noreturn static void damaged(void);
 
 bytea *
 sx_open_rows_pack(SxCapture *c, Oid stream)

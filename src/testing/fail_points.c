@@ -75,7 +75,7 @@ PG_FUNCTION_INFO_V1(sx_test_failed);
 static bool fail_now(FailKind kind, void *site);
 static bool is_new_site(SxFailing *f, uintptr_t site);
 static void check_unlocked(void);
-static void raise_failure(FailKind kind) pg_attribute_noreturn();
+pg_noreturn static void raise_failure(FailKind kind);
 
 #define CALLER		__builtin_return_address(0)
 
