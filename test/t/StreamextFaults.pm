@@ -84,13 +84,16 @@ DECLARE
 	r record;
 	n bigint;
 	wanted bigint;
+	which text;
 	result text := '';
 BEGIN
 	FOR r IN SELECT view, testing.oracle_query(view, definition) AS query FROM streamext.views ORDER BY view LOOP
-		EXECUTE format('SELECT count(*) FROM ((TABLE %1$s EXCEPT ALL (%2$s)) UNION ALL ((%2$s) EXCEPT ALL TABLE %1$s)) d',
-			r.view, r.query) INTO n;
+		EXECUTE format('SELECT count(*), string_agg(which || d, chr(32)) FROM (
+			SELECT ''view:'' AS which, v::text AS d FROM (TABLE %1$s EXCEPT ALL (%2$s)) v
+			UNION ALL SELECT ''query:'', q::text FROM ((%2$s) EXCEPT ALL TABLE %1$s) q LIMIT 10) d',
+			r.view, r.query) INTO n, which;
 		IF n > 0 THEN
-			result := result || format('%s: %s rows differ; ', r.view, n);
+			result := result || format('%s: %s rows differ: %s; ', r.view, n, which);
 		END IF;
 		IF r.query LIKE '%1000 / %' THEN
 			SELECT count(*) INTO n FROM streamext.dead_letters d WHERE d.view = r.view;

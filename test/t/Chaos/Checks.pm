@@ -190,7 +190,7 @@ sub check_log
 	my ($node, $from) = @_;
 	my $killed = killed_pids();
 	my @complaints;
-	my ($shutting_down, $consumer_left) = (0, 0);
+	my ($shutting_down, $consumer_left, %ended) = (0, 0);
 	open(my $in, '<', $node->logfile) or return ([], 0);
 	seek($in, $from, 0);
 	while (my $line = <$in>)
@@ -198,6 +198,8 @@ sub check_log
 		chomp $line;
 		$shutting_down = 1 if $line =~ /received (fast|immediate) shutdown request/;
 		$shutting_down = 0 if $line =~ /starting PostgreSQL|database system is ready to accept/;
+		# by the consumer, when its view is dropped or paused
+		$ended{$1} = 1 if $line =~ /\[(\d+)\] FATAL:  terminating background worker "streamext builder" due to administrator command/;
 		if ($line =~ /\(PID (\d+)\) was terminated by signal (\d+)/)
 		{
 			push @complaints, $line unless $2 == 9 && ($killed->{$1} // 0) == 9;
@@ -208,7 +210,7 @@ sub check_log
 			# a consumer ends the builders that its predecessor has left
 			my ($what, $pid, $code) = ($1, $2, $3);
 			$consumer_left = 1 if $what =~ /consumer/;
-			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder/ && $consumer_left);
+			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder/ && ($consumer_left || $ended{$pid}));
 		}
 		elsif ($line =~ /PANIC:|TRAP:|could not bring up continuous view|was stopped:|not served|could not start|segfault/)
 		{
