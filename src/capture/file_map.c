@@ -207,8 +207,7 @@ sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh)
 		{
 			/* attached to one stream while it is another, or a partition of another */
 			entry = slot->entry;
-			entry->gained = list_concat_unique_oid(entry->gained, list_difference_oid(f->streams, entry->streams));
-			map->any_gained |= entry->gained != NIL;
+			sx_file_map_gain(map, entry, list_difference_oid(f->streams, entry->streams));
 		}
 		else
 			entry = add_entry(map, f->leaf, f->file, mark_fresh);
@@ -260,6 +259,16 @@ sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, const Oid *node
 
 	rels_destroy(stored);
 	return any_fresh(map);
+}
+
+void
+sx_file_map_gain(SxFileMap *map, SxFileEntry *entry, List *streams)
+{
+	MemoryContext old = MemoryContextSwitchTo(map->context);
+
+	entry->gained = list_concat_unique_oid(entry->gained, streams);
+	map->any_gained |= entry->gained != NIL;
+	MemoryContextSwitchTo(old);
 }
 
 bool

@@ -50,6 +50,8 @@ extern void sx_file_map_add_former(SxFileMap *map, Oid leaf, SxFile file, bool k
 extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);
 extern SxFileEntry *sx_file_map_entry(SxFileMap *map, uint32 index);
 extern uint32 sx_file_map_count(SxFileMap *map);
+/* also where the owner knows of it: this file is new to these streams only */
+extern void sx_file_map_gain(SxFileMap *map, SxFileEntry *entry, List *streams);
 extern bool sx_file_map_any_gained(SxFileMap *map);
 extern void sx_file_map_clear_gained(SxFileMap *map);
 /* is this relation a member, or a parent of members? (for invalidation callbacks: no catalog access) */

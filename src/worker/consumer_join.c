@@ -349,6 +349,7 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 	uint32		n = sx_file_map_count(own_map);
 	uint32	   *map = palloc(sizeof(uint32) * (n + 1));
 	bool	   *followed = palloc(sizeof(bool) * (before + 1));
+	List	   *live = list_copy(c->tail->streams);
 
 	for (uint32 i = 0; i < before; i++)
 		followed[i] = !sx_file_map_entry(main_map, i)->dead;
@@ -407,7 +408,11 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 			scan |= o->dead && o->leaf == e->leaf;
 		}
 		if (!replaced && !scan)
+		{
+			/* attached while we read: new to those that had not followed it as a stream of its own */
 			e->fresh = false;
+			sx_file_map_gain(main_map, e, list_difference_oid(e->streams, list_difference_oid(e->streams, live)));
+		}
 		else
 		{
 			e->fresh = true;

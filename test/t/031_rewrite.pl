@@ -92,6 +92,22 @@ for my $open (0, 1)
 	oracle($node, 'app', 'rows', 'joins beside it');
 }
 is($node->safe_psql('app', "SELECT count(*) FROM streamext.status WHERE state <> 'live'"), '0', 'no view was stopped there, either');
+
+# A view joins, and its table becomes a partition of a stream that is followed: the file is new to the views on that.
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE parts (k int NOT NULL, v int) PARTITION BY RANGE (k);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (10);
+CREATE MATERIALIZED VIEW of_parts WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS total FROM parts GROUP BY k;
+CREATE TABLE parts_2 (k int NOT NULL, v int);
+INSERT INTO parts_2 SELECT 11, i FROM generate_series(1, 5) i;
+SELECT streamext.wait_for('of_parts');
+SELECT testing.stop('join_published', 'wait');
+CREATE MATERIALIZED VIEW of_part WITH (streamext.continuous) AS SELECT v, count(*) AS n FROM parts_2 GROUP BY v;
+SQL
+ok(query_until($node, 'app', "SELECT waiting FROM testing.points() WHERE point = 'join_published'", '1', 60), 'of_part is joining');
+$node->safe_psql('app', 'ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20); INSERT INTO parts VALUES (11, 7), (1, 1)');
+$node->safe_psql('app', 'SELECT testing.release()');
+oracle($node, 'app', $_, 'attached while it joined') for qw(of_parts of_part);
 unlike(slurp_file($node->logfile), qr/was stopped/, 'no view was stopped');
 $node->stop;
 done_testing();
