@@ -8,7 +8,7 @@
 #	test/isolation/specs/NAME.spec    isolation: output equals test/isolation/expected/NAME.out
 #	test/t/NNN_NAME.pl                TAP: each assertion counts
 # Regression files and isolation specs share one server, and each gets a fresh
-# database with the extension; TAP tests start servers of their own.
+# database with the extension; TAP tests start servers of their own, and run two at a time (JOBS=n).
 #
 # LONG=1 runs test/long/NNN_NAME.pl, and nothing else: TAP tests that take minutes.
 # SANITIZE=1 runs them with a library that checks itself for undefined behaviour (build.sh).
@@ -32,6 +32,9 @@ tap_timeout=400
 compare_timeout=300
 server_options=()
 [ -n "${VALGRIND:-}" ] && compare_timeout=7200 && server_options=(-p "$SX_TEMP/valgrind.sh" -t 600)
+# TAP tests at a time: they wait more than they compute
+jobs=${JOBS:-2}
+[ -n "${LONG:-}" ] && jobs=1
 passed=0
 failed=0
 failures=()
@@ -192,26 +195,52 @@ if [ "$compared" -gt 0 ]; then
 	fi
 fi
 
-for name in $(files $tap_folder .pl); do
-	started=${EPOCHREALTIME/./}
-	mkdir -p "$results/tap.$name"
-	PG_REGRESS=$pg_regress TESTDIR=$results/tap.$name PG_TEST_PORT_DIR=$SX_TEMP/ports \
-		timeout -k 5 $tap_timeout perl test/lib/tap.pl "$tap_folder/$name.pl" "$results/tap.$name/count" \
-		-I"$SX_PGXS/src/test/perl" -Itest/t || true
-	if read -r ok not_ok <"$results/tap.$name/count" 2>/dev/null; then
-		report tap "$name" "$ok" "$not_ok" "$(seconds_since "$started")"
+# one TAP test, on its own: what it prints, its count and its time go to its folder
+run_tap()
+{
+	local name=$1 out=$results/tap.$1 started=${EPOCHREALTIME/./}
+	mkdir -p "$out"
+	PG_REGRESS=$pg_regress TESTDIR=$out PG_TEST_PORT_DIR=$SX_TEMP/ports \
+		timeout -k 5 $tap_timeout perl test/lib/tap.pl "$tap_folder/$name.pl" "$out/count" \
+		-I"$SX_PGXS/src/test/perl" -Itest/t >"$out/output" 2>&1
+	seconds_since "$started" >"$out/seconds"
+}
+
+report_tap()
+{
+	local name=$1 out=$results/tap.$1 ok not_ok file
+	cat "$out/output"
+	if read -r ok not_ok <"$out/count" 2>/dev/null; then
+		report tap "$name" "$ok" "$not_ok" "$(cat "$out/seconds")"
 	else
-		report tap "$name" 0 1 "$(seconds_since "$started")"
+		not_ok=1
+		report tap "$name" 0 1 "$(cat "$out/seconds")"
 		echo "it did not end by itself"
 	fi
-	if [ "${not_ok:-1}" != 0 ]; then
-		find "$results/tap.$name/tmp_check/log" -name "regress_log_*" -exec tail -n 12 {} + 2>/dev/null
-		for file in $(find "$results/tap.$name/tmp_check/log" -name '*.log' 2>/dev/null | grep -v regress_log); do
-			echo "--- the end of ${file##*/}"
-			grep -avE 'checkpoint (starting|complete)|background worker "logical replication' "$file" | tail -n 25
-		done
-	fi
-	not_ok=
+	[ "$not_ok" != 0 ] || return
+	find "$out/tmp_check/log" -name "regress_log_*" -exec tail -n 12 {} + 2>/dev/null
+	for file in $(find "$out/tmp_check/log" -name '*.log' 2>/dev/null | grep -v regress_log); do
+		echo "--- the end of ${file##*/}"
+		grep -avE 'checkpoint (starting|complete)|background worker "logical replication' "$file" | tail -n 25
+	done
+}
+
+declare -A running=()
+reap_tap()
+{
+	local pid
+	wait -n -p pid "${!running[@]}"
+	report_tap "${running[$pid]}"
+	unset "running[$pid]"
+}
+
+for name in $(files $tap_folder .pl); do
+	[ "${#running[@]}" -lt "$jobs" ] || reap_tap
+	run_tap "$name" &
+	running[$!]=$name
+done
+while [ "${#running[@]}" -gt 0 ]; do
+	reap_tap
 done
 
 [ "$((passed + failed))" = 0 ] && {

@@ -82,16 +82,6 @@ typedef struct SxStoredPosition
 	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;
 
-/* A partition that joined or left a stream's tree; see capture/delta_scan.h */
-typedef struct SxAttachMark
-{
-	Oid			leaf;
-	Oid			parent;
-	bool		attached;		/* false: detached */
-	SxPosition *snapshot;		/* taken when nobody could write to the leaf */
-	TransactionId xid;			/* who wrote it, maybe a sub-transaction; not normal: long ago */
-} SxAttachMark;
-
 /* columns of streamext.stream_def */
 enum
 {
@@ -125,7 +115,6 @@ extern SxStreamDef *sx_catalog_stream(Oid streamid);
 extern SxStoredPosition *sx_catalog_position(Oid viewid);
 /* as this snapshot sees it, for reading it together with the view's rows */
 extern SxStoredPosition *sx_catalog_position_at(Oid viewid, Snapshot snapshot);
-extern List *sx_catalog_marks(Oid leaf);	/* of SxAttachMark * */
 /* is this relation the user's view, the query view or the materialized table of a view? */
 extern SxViewDef *sx_catalog_view_by_any(Oid relid);
 
@@ -150,9 +139,12 @@ extern void sx_catalog_delete_position(Oid viewid);
 /* rows = -1: not known.  In the caller's transaction; says so in the log, too. */
 extern void sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
 										 int64 rows, const char *why);
-extern void sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot);
-extern void sx_catalog_delete_marks(Oid leaf);
 extern void sx_catalog_announce(void);	/* the invalidation described above */
+/* why the view is stopped; NULL: it is not */
+extern char *sx_catalog_stop_reason(Oid viewid, TimestampTz *at);
+/* in a transaction that keeps the view from being dropped */
+extern void sx_catalog_stop_view(Oid viewid, const char *reason);
+extern void sx_catalog_end_stop(Oid viewid);
 /*
  * The dependencies between a view's relations, which neither a dump nor pg_upgrade carries over,
  * are recorded again if they are missing; true if so.  See restore.c.

@@ -1,6 +1,6 @@
 /*
  * file_marks.c
- *		How tables of streams got their files, and which views are stopped.
+ *		How tables of streams got their files, and which became partitions of streams or left them.
  *
  * A table of a stream gets a new file by a command that passes our hooks, which note it in
  * streamext.file_mark in the same transaction, or behind our back.  Of the former we know
@@ -16,7 +16,7 @@
  *
  * Marks of transactions that all views have consumed are deleted when the next is made.
  *
- * Tables are written without triggers, like all of our catalog; see definitions.c.
+ * Of a partition that was attached or detached, a snapshot tells what was in it then.
  */
 #include "postgres.h"
 
@@ -34,8 +34,18 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
-#include "catalog/definitions.h"
+#include "catalog/catalog_internal.h"
 #include "catalog/file_marks.h"
+
+/* columns of streamext.attach_mark */
+enum
+{
+	ATTACH_LEAF = 1,
+	ATTACH_PARENT,
+	ATTACH_KIND,
+	ATTACH_SNAPSHOT,
+	ATTACH_NCOLUMNS = ATTACH_SNAPSHOT
+};
 
 /* columns of streamext.file_mark */
 enum
@@ -53,82 +63,41 @@ enum
 	MARK_NCOLUMNS = MARK_LAST_OFFSET
 };
 
-/* columns of streamext.view_stop */
-enum
-{
-	STOP_VIEW = 1,
-	STOP_REASON,
-	STOP_AT,
-	STOP_NCOLUMNS = STOP_AT
-};
-
-static Relation open_table(const char *name, LOCKMODE lockmode);
-static SysScanDesc scan_table(Relation rel, const char *index, Oid value);
-static SxFileMark *read_mark(HeapTuple tup, TupleDesc desc);
-static Datum column(HeapTuple tup, int attno, TupleDesc desc);
-
-/* NULL without the extension, or while it is being dropped */
-static Relation
-open_table(const char *name, LOCKMODE lockmode)
-{
-	Oid			relid = sx_catalog_table_oid(name);
-
-	return OidIsValid(relid) ? try_table_open(relid, lockmode) : NULL;
-}
-
-/* the first column of each table is the key */
-static SysScanDesc
-scan_table(Relation rel, const char *index, Oid value)
-{
-	Oid			indexid = sx_catalog_table_oid(index);
-	ScanKeyData key;
-
-	ScanKeyInit(&key, 1, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(value));
-	return systable_beginscan(rel, indexid, OidIsValid(indexid) &&
-							  SearchSysCacheExists1(RELOID, ObjectIdGetDatum(indexid)), NULL, 1, &key);
-}
-
-static Datum
-column(HeapTuple tup, int attno, TupleDesc desc)
-{
-	bool		isnull;
-
-	return heap_getattr(tup, attno, desc, &isnull);
-}
+static SxFileMark *read_mark(HeapTuple tup, Relation rel);
 
 static SxFileMark *
-read_mark(HeapTuple tup, TupleDesc desc)
+read_mark(HeapTuple tup, Relation rel)
 {
 	SxFileMark *mark = palloc0(sizeof(SxFileMark));
 
-	mark->leaf = DatumGetObjectId(column(tup, MARK_LEAF, desc));
-	mark->kind = DatumGetChar(column(tup, MARK_KIND, desc));
-	mark->xid = U64FromFullTransactionId(DatumGetFullTransactionId(column(tup, MARK_XID, desc)));
-	SxFileTablespace(mark->old_file) = DatumGetObjectId(column(tup, MARK_OLD_SPACE, desc));
+	mark->leaf = DatumGetObjectId(sx_column(tup, MARK_LEAF, rel));
+	mark->kind = DatumGetChar(sx_column(tup, MARK_KIND, rel));
+	mark->xid = U64FromFullTransactionId(DatumGetFullTransactionId(sx_column(tup, MARK_XID, rel)));
+	SxFileTablespace(mark->old_file) = DatumGetObjectId(sx_column(tup, MARK_OLD_SPACE, rel));
 	SxFileDb(mark->old_file) = MyDatabaseId;
-	SxFileNumber(mark->old_file) = DatumGetObjectId(column(tup, MARK_OLD_FILE, desc));
-	SxFileTablespace(mark->file) = DatumGetObjectId(column(tup, MARK_SPACE, desc));
+	SxFileNumber(mark->old_file) = DatumGetObjectId(sx_column(tup, MARK_OLD_FILE, rel));
+	SxFileTablespace(mark->file) = DatumGetObjectId(sx_column(tup, MARK_SPACE, rel));
 	SxFileDb(mark->file) = MyDatabaseId;
-	SxFileNumber(mark->file) = DatumGetObjectId(column(tup, MARK_FILE, desc));
-	mark->writer = U64FromFullTransactionId(DatumGetFullTransactionId(column(tup, MARK_WRITER, desc)));
-	mark->last_block = (BlockNumber) DatumGetInt64(column(tup, MARK_LAST_BLOCK, desc));
-	mark->last_offset = (OffsetNumber) DatumGetInt32(column(tup, MARK_LAST_OFFSET, desc));
+	SxFileNumber(mark->file) = DatumGetObjectId(sx_column(tup, MARK_FILE, rel));
+	mark->writer = U64FromFullTransactionId(DatumGetFullTransactionId(sx_column(tup, MARK_WRITER, rel)));
+	mark->last_block = (BlockNumber) DatumGetInt64(sx_column(tup, MARK_LAST_BLOCK, rel));
+	mark->last_offset = (OffsetNumber) DatumGetInt32(sx_column(tup, MARK_LAST_OFFSET, rel));
 	return mark;
 }
 
 List *
 sx_catalog_file_marks(Oid leaf)
 {
-	Relation	rel = open_table("file_mark", AccessShareLock);
+	Relation	rel = sx_open_ours(SX_REL_FILE_MARK, AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	tup;
 	List	   *marks = NIL;
 
 	if (rel == NULL)
 		return NIL;
-	scan = scan_table(rel, "file_mark_leaf_idx", leaf);
+	scan = sx_scan_by_oid(rel, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL);
 	while (HeapTupleIsValid(tup = systable_getnext(scan)))
-		marks = lappend(marks, read_mark(tup, RelationGetDescr(rel)));
+		marks = lappend(marks, read_mark(tup, rel));
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
 	return marks;
@@ -138,7 +107,7 @@ sx_catalog_file_marks(Oid leaf)
 void
 sx_catalog_add_file_mark(const SxFileMark *mark)
 {
-	Relation	rel = table_open(sx_catalog_table_oid("file_mark"), RowExclusiveLock);
+	Relation	rel = table_open(sx_our_relation(SX_REL_FILE_MARK), RowExclusiveLock);
 	Datum		values[MARK_NCOLUMNS];
 	bool		nulls[MARK_NCOLUMNS] = {0};
 	HeapTuple	tup;
@@ -162,16 +131,16 @@ sx_catalog_add_file_mark(const SxFileMark *mark)
 void
 sx_catalog_delete_file_marks(Oid leaf, bool (*drop) (const SxFileMark *mark, void *arg), void *arg)
 {
-	Relation	rel = open_table("file_mark", RowExclusiveLock);
+	Relation	rel = sx_open_ours(SX_REL_FILE_MARK, RowExclusiveLock);
 	SysScanDesc scan;
 	HeapTuple	tup;
 
 	if (rel == NULL)
 		return;
-	scan = scan_table(rel, "file_mark_leaf_idx", leaf);
+	scan = sx_scan_by_oid(rel, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL);
 	while (HeapTupleIsValid(tup = systable_getnext(scan)))
 	{
-		if (drop == NULL || drop(read_mark(tup, RelationGetDescr(rel)), arg))
+		if (drop == NULL || drop(read_mark(tup, rel), arg))
 			CatalogTupleDelete(rel, &tup->t_self);
 	}
 	systable_endscan(scan);
@@ -187,45 +156,61 @@ sx_file_mark_covers(const SxFileMark *mark, uint64 next, TransactionId xmin,
 		(block < mark->last_block || (block == mark->last_block && off <= mark->last_offset));
 }
 
-/* ---- stopped views ---- */
+/* ---- partitions that came or went ---- */
 
-char *
-sx_catalog_stop_reason(Oid viewid, TimestampTz *at)
+List *
+sx_catalog_marks(Oid leaf)
 {
-	Relation	rel = open_table("view_stop", AccessShareLock);
+	Relation	rel = sx_open_ours(SX_REL_ATTACH_MARK, AccessShareLock);
 	SysScanDesc scan;
 	HeapTuple	tup;
-	char	   *reason = NULL;
+	List	   *marks = NIL;
 
 	if (rel == NULL)
-		return NULL;
-	scan = scan_table(rel, "view_stop_pkey", viewid);
-	tup = systable_getnext(scan);
-	if (HeapTupleIsValid(tup))
+		return NIL;
+	scan = sx_scan_by_oid(rel, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL);
+	while (HeapTupleIsValid(tup = systable_getnext(scan)))
 	{
-		reason = TextDatumGetCString(column(tup, STOP_REASON, RelationGetDescr(rel)));
-		if (at)
-			*at = DatumGetTimestampTz(column(tup, STOP_AT, RelationGetDescr(rel)));
+		SxAttachMark *mark = palloc(sizeof(SxAttachMark));
+
+		mark->leaf = leaf;
+		mark->parent = DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rel));
+		mark->attached = DatumGetChar(sx_column(tup, ATTACH_KIND, rel)) == 'a';
+		mark->snapshot = sx_position_from_datum(sx_column(tup, ATTACH_SNAPSHOT, rel));
+		mark->xid = HeapTupleHeaderGetXmin(tup->t_data);
+		marks = lappend(marks, mark);
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
-	return reason;
+	return marks;
 }
 
+/* one mark per leaf, parent and kind: the latest */
 void
-sx_catalog_stop_view(Oid viewid, const char *reason)
+sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot)
 {
 	Relation	rel;
-	Datum		values[STOP_NCOLUMNS];
-	bool		nulls[STOP_NCOLUMNS] = {0};
+	SysScanDesc scan;
 	HeapTuple	tup;
+	char		kind = attached ? 'a' : 'd';
+	Datum		values[ATTACH_NCOLUMNS];
+	bool		nulls[ATTACH_NCOLUMNS] = {0};
 
-	if (sx_catalog_stop_reason(viewid, NULL) != NULL)
-		return;
-	rel = table_open(sx_catalog_table_oid("view_stop"), RowExclusiveLock);
-	values[STOP_VIEW - 1] = ObjectIdGetDatum(viewid);
-	values[STOP_REASON - 1] = CStringGetTextDatum(reason);
-	values[STOP_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
+	sx_must_exist();
+	values[ATTACH_LEAF - 1] = ObjectIdGetDatum(leaf);
+	values[ATTACH_PARENT - 1] = ObjectIdGetDatum(parent);
+	values[ATTACH_KIND - 1] = CharGetDatum(kind);
+	values[ATTACH_SNAPSHOT - 1] = sx_position_to_datum(snapshot);
+
+	rel = table_open(sx_our_relation(SX_REL_ATTACH_MARK), RowExclusiveLock);
+	scan = sx_scan_by_oid(rel, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL);
+	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	{
+		if (DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rel)) == parent &&
+			DatumGetChar(sx_column(tup, ATTACH_KIND, rel)) == kind)
+			CatalogTupleDelete(rel, &tup->t_self);
+	}
+	systable_endscan(scan);
 	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 	CatalogTupleInsert(rel, tup);
 	heap_freetuple(tup);
@@ -235,19 +220,7 @@ sx_catalog_stop_view(Oid viewid, const char *reason)
 }
 
 void
-sx_catalog_end_stop(Oid viewid)
+sx_catalog_delete_marks(Oid leaf)
 {
-	Relation	rel = open_table("view_stop", RowExclusiveLock);
-	SysScanDesc scan;
-	HeapTuple	tup;
-
-	if (rel == NULL)
-		return;
-	scan = scan_table(rel, "view_stop_pkey", viewid);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &tup->t_self);
-	systable_endscan(scan);
-	table_close(rel, RowExclusiveLock);
-	sx_catalog_announce();
-	CommandCounterIncrement();
+	sx_delete_by_oid(SX_REL_ATTACH_MARK, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf);
 }

@@ -1,13 +1,13 @@
 /*
  * file_marks.h
- *		How tables of streams got their files, and which views are stopped.
+ *		How tables of streams got their files, and which became partitions of streams or left them.
  */
 #ifndef SX_FILE_MARKS_H
 #define SX_FILE_MARKS_H
 
 #include "compat.h"
 
-#include "datatype/timestamp.h"
+#include "capture/position.h"
 #include "nodes/pg_list.h"
 #include "storage/block.h"
 #include "storage/off.h"
@@ -31,6 +31,16 @@ typedef struct SxFileMark
 	OffsetNumber last_offset;
 } SxFileMark;
 
+/* A partition that joined or left a stream's tree; see capture/delta_scan.h */
+typedef struct SxAttachMark
+{
+	Oid			leaf;
+	Oid			parent;
+	bool		attached;		/* false: detached */
+	SxPosition *snapshot;		/* taken when nobody could write to the leaf */
+	TransactionId xid;			/* who wrote it, maybe a sub-transaction; not normal: long ago */
+} SxAttachMark;
+
 extern List *sx_catalog_file_marks(Oid leaf);	/* of SxFileMark * */
 extern void sx_catalog_add_file_mark(const SxFileMark *mark);
 /* those for which drop() says so; NULL: all */
@@ -39,10 +49,8 @@ extern void sx_catalog_delete_file_marks(Oid leaf, bool (*drop) (const SxFileMar
 extern bool sx_file_mark_covers(const SxFileMark *mark, uint64 next, TransactionId xmin,
 								BlockNumber block, OffsetNumber off);
 
-/* why the view is stopped; NULL: it is not */
-extern char *sx_catalog_stop_reason(Oid viewid, TimestampTz *at);
-/* in a transaction that keeps the view from being dropped */
-extern void sx_catalog_stop_view(Oid viewid, const char *reason);
-extern void sx_catalog_end_stop(Oid viewid);
+extern List *sx_catalog_marks(Oid leaf);	/* of SxAttachMark * */
+extern void sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot);
+extern void sx_catalog_delete_marks(Oid leaf);
 
 #endif							/* SX_FILE_MARKS_H */

@@ -7,6 +7,7 @@
 
 #include "ddl/ddl.h"
 
+#include "catalog/definitions.h"
 #include "catalog/objectaddress.h"
 #include "tcop/utility.h"
 
@@ -54,18 +55,48 @@ extern void sx_messages_dropping(Oid viewid);
 
 /* view_ddl.c: commands on a view's relations; true: done */
 extern bool sx_ddl_on_view(SxUtility *u);
+/* the view that this name has something to do with, or NULL; *relid: which relation it is */
+extern SxViewDef *sx_find_view(const RangeVar *rv, Oid *relid);
+extern void sx_refuse_internal(const SxViewDef *def, Oid relid);
+extern RangeVar *sx_range_var_of(Oid relid);
+/* ERROR unless it only tunes storage */
+extern void sx_alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt);
+
+/* view_index_ddl.c; true: done */
+extern bool sx_on_create_index(SxUtility *u, IndexStmt *stmt);
+extern bool sx_on_alter_index(SxUtility *u, AlterTableStmt *stmt);
+extern bool sx_on_drop_index(SxUtility *u, DropStmt *stmt);
+extern bool sx_on_rename_index(SxUtility *u, RenameStmt *stmt);
+/* where a view's index of this name is; NULL: it is none */
+extern RangeVar *sx_hidden_index(const RangeVar *rv);
 
 /* stream_ddl.c: what must happen on streams before the command runs */
 extern void sx_ddl_on_stream(SxUtility *u);
+extern void sx_ddl_after_stream(SxUtility *u);
 /* the streams (with views) that this relation's rows belong to: itself and its ancestors */
 extern List *sx_streams_over(Oid relid);
-extern bool sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker);
+/* the relation, with its partitions */
+extern List *sx_stream_tree(Oid relid);
+/* its partitions */
+extern void sx_lock_tree(Oid relid, LOCKMODE lockmode);
 /* names of a stream's views, for messages */
 extern char *sx_view_names(Oid streamid);
 
-extern void sx_ddl_after_stream(SxUtility *u);
+/* partition_ddl.c */
+extern void sx_before_attach(Oid parent, PartitionCmd *cmd);
+extern void sx_before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd);
+extern void sx_before_create(CreateStmt *stmt, bool foreign);
+extern void sx_check_inherit(const RangeVar *parent);
+
+/* settle.c: until all that was committed to these streams is in their views' tables; noted in u */
+extern void sx_settle(SxUtility *u, List *streams, const char *command);
+/* the same before any lock is taken: a view may be waiting for a writer who would then wait for us */
+extern void sx_settle_unlocked(List *streams, const char *command);
+/* before a table gets a new file but keeps its rows: what is read now need not be found by a scan */
+extern void sx_spare_a_scan(List *streams, const char *command);
 /* a rewrite of this table is under way: ERROR unless its rows are known to be read */
 extern void sx_require_settled(Oid streamid, Oid relid);
+extern bool sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker);
 
 /*
  * stream_locks.c: runs lock(), which keeps writers out and waits for views, and locks the relations that it

@@ -1,12 +1,12 @@
 /*
  * stream_ddl.c
- *		Commands on streams and their partitions: what has to happen before they run.
+ *		Commands on streams: what has to happen before they run.
  *
  * Rows that are to vanish (TRUNCATE, DROP and DETACH of a partition) must be in the views'
  * tables first.  We lock the relations with ShareRowExclusiveLock, which keeps writers out
  * and lets the consumer read, and wait until everything committed by then is flushed; then
- * comes the command's AccessExclusiveLock, see stream_locks.c.  The wait is interruptible and
- * bounded by streamext.wait_timeout.
+ * comes the command's AccessExclusiveLock.  The wait is in settle.c, the locks in stream_locks.c,
+ * what comes and goes as a partition in partition_ddl.c.
  *
  * Lock order is core's: a parent before its partitions, those in the order of
  * find_all_inheritors().  Where the command locks a partition's parent (DROP, DETACH), we do
@@ -17,18 +17,13 @@
  * Commands that give all rows a new xmin (ALTER COLUMN TYPE ...) make every row look new, and wait
  * in the same way.  Commands that only move rows to a new file keep xmin and need not wait: a scan
  * of that file finds what is new.  What the new file contains is noted by file_changes.c.
- *
- * Attached and detached partitions are noted in streamext.attach_mark, with a snapshot taken
- * while nobody can write to them.
  */
 #include "postgres.h"
 
 #include "access/genam.h"
-#include "access/heapam.h"
 #include "access/htup_details.h"
-#include "access/relation.h"
 #include "access/table.h"
-#include "access/xact.h"
+#include "access/tableam.h"
 #include "catalog/heap.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
@@ -37,7 +32,6 @@
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_namespace.h"
 #include "commands/defrem.h"
-#include "commands/tablecmds.h"
 #include "commands/tablespace.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -45,25 +39,15 @@
 #include "parser/parse_coerce.h"
 #include "parser/parse_collate.h"
 #include "parser/parse_expr.h"
-#include "parser/parse_node.h"
 #include "parser/parse_type.h"
 #include "storage/lmgr.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-#include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
-#include "moment.h"
-#include "worker/worker.h"
-#include "testing/stop_points.h"
-
-/* how long a command that keeps rows waits for views that are up to date anyway */
-#define SPARE_A_SCAN_MS		2000
 
 /* A command that waits for views: what its lock_...() needs, and yields */
 typedef struct Settle
@@ -75,23 +59,12 @@ typedef struct Settle
 	List	   *relids;			/* of Oid */
 	List	   *streams;		/* of Oid */
 	Oid			relid;
-	PartitionCmd *cmd;			/* detached */
 } Settle;
 
 static List *watched_streams(void);
-static List *tree_of(Oid relid);
 static List *streams_of_tree(Oid relid);
 static bool is_table(Oid relid);
 static Oid	find_relation(const RangeVar *rv);
-static void lock_tree(Oid relid, LOCKMODE lockmode);
-static bool view_is_new(Oid viewid);
-static bool has_not_begun(Oid viewid);
-static bool needs_rows(Oid viewid);
-static bool is_live(Oid viewid);
-static void refuse_new_views(Oid streamid, const char *command);
-static void settle(SxUtility *u, List *streams, const char *command);
-static void wait_without_lock(List *streams, const char *command);
-static void spare_a_scan(List *streams, const char *command);
 
 static void before_truncate(SxUtility *u, TruncateStmt *stmt);
 static List *lock_truncated(void *arg);
@@ -108,17 +81,10 @@ static void before_alter(SxUtility *u, AlterTableStmt *stmt);
 static void refuse_change(Oid relid, List *streams, const char *command);
 static void before_rewrite(SxUtility *u, Oid relid, const char *command);
 static List *lock_rewritten(void *arg);
-static void before_attach(Oid parent, PartitionCmd *cmd);
-static void before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd);
-static List *lock_detached(void *arg);
-static void store_marks(Oid parent, List *leaves, bool attached);
-static void refuse_member(const char *name, const char *problem);
-static void check_inherit(const RangeVar *parent);
 static void check_event_time(List *tree, AlterTableCmd *cmd);
 static bool type_change_rewrites(Oid relid, AlterTableCmd *cmd);
 static bool new_column_rewrites(ColumnDef *column);
 static void before_rename_column(RenameStmt *stmt);
-static void before_create(CreateStmt *stmt, bool foreign);
 static void before_vacuum(VacuumStmt *stmt);
 static void before_move_all(AlterTableMoveAllStmt *stmt);
 
@@ -149,10 +115,10 @@ sx_ddl_on_stream(SxUtility *u)
 				before_rename_column((RenameStmt *) stmt);
 			break;
 		case T_CreateStmt:
-			before_create((CreateStmt *) stmt, false);
+			sx_before_create((CreateStmt *) stmt, false);
 			break;
 		case T_CreateForeignTableStmt:
-			before_create(&((CreateForeignTableStmt *) stmt)->base, true);
+			sx_before_create(&((CreateForeignTableStmt *) stmt)->base, true);
 			break;
 		case T_VacuumStmt:
 			before_vacuum((VacuumStmt *) stmt);
@@ -162,13 +128,13 @@ sx_ddl_on_stream(SxUtility *u)
 				RangeVar   *rv = ((ClusterStmt *) stmt)->relation;
 
 				if (rv == NULL)
-					spare_a_scan(watched_streams(), "CLUSTER");
+					sx_spare_a_scan(watched_streams(), "CLUSTER");
 				else
 				{
 					Oid			relid = find_relation(rv);
 
 					if (OidIsValid(relid))
-						spare_a_scan(streams_of_tree(relid), "CLUSTER");
+						sx_spare_a_scan(streams_of_tree(relid), "CLUSTER");
 				}
 			}
 			break;
@@ -216,8 +182,8 @@ sx_streams_over(Oid relid)
 	return streams;
 }
 
-static List *
-tree_of(Oid relid)
+List *
+sx_stream_tree(Oid relid)
 {
 	if (get_rel_relkind(relid) != RELKIND_PARTITIONED_TABLE)
 		return list_make1_oid(relid);
@@ -235,7 +201,7 @@ streams_of_tree(Oid relid)
 	if (watched == NIL)
 		return NIL;
 	streams = sx_streams_over(relid);
-	foreach(lc, tree_of(relid))
+	foreach(lc, sx_stream_tree(relid))
 	{
 		if (list_member_oid(watched, lfirst_oid(lc)))
 			streams = list_append_unique_oid(streams, lfirst_oid(lc));
@@ -260,8 +226,8 @@ find_relation(const RangeVar *rv)
 	return OidIsValid(relid) && is_table(relid) ? relid : InvalidOid;
 }
 
-static void
-lock_tree(Oid relid, LOCKMODE lockmode)
+void
+sx_lock_tree(Oid relid, LOCKMODE lockmode)
 {
 	if (get_rel_relkind(relid) == RELKIND_PARTITIONED_TABLE)
 		(void) find_all_inheritors(relid, lockmode, NULL);
@@ -282,198 +248,6 @@ sx_view_names(Oid streamid)
 						 get_rel_name(def->viewid));
 	}
 	return buf.data;
-}
-
-/* ---- waiting ---- */
-
-/*
- * A view made by the current transaction is unknown to the workers: it starts from what is there
- * at commit.
- */
-static bool
-view_is_new(Oid viewid)
-{
-	Relation	rel = try_relation_open(viewid, AccessShareLock);
-	bool		result;
-
-	if (rel == NULL)
-		return true;
-	result = rel->rd_createSubid != InvalidSubTransactionId;
-	relation_close(rel, NoLock);
-	return result;
-}
-
-/*
- * A view that has not begun to read, such as one that is being restored, starts from what is
- * there then.  Its builder says when it begins, before it takes its snapshot: if it has not by now,
- * while we keep writers out, it will find what we have found.
- */
-static bool
-has_not_begun(Oid viewid)
-{
-	SxStoredPosition *position = sx_catalog_position(viewid);
-	SxDb	   *db = sx_my_db();
-	SxView	   *v = db ? sx_view_by_id(db, viewid) : NULL;
-	bool		begun = false;
-
-	if (position != NULL && position->ours)
-		return false;
-	if (v == NULL)
-		return true;
-	SpinLockAcquire(&db->mutex);
-	if (v->viewid == viewid && v->state == SX_VIEW_BUILDING)
-		begun = v->history_begun;
-	SpinLockRelease(&db->mutex);
-	return !begun;
-}
-
-/* must its rows be read before they go?  One that is stopped reads no more. */
-static bool
-needs_rows(Oid viewid)
-{
-	return !view_is_new(viewid) && sx_catalog_stop_reason(viewid, NULL) == NULL && !has_not_begun(viewid);
-}
-
-/* not LIVE: may take long, and is not worth waiting for */
-static bool
-is_live(Oid viewid)
-{
-	SxDb	   *db = sx_my_db();
-	SxView	   *v = db ? sx_view_by_id(db, viewid) : NULL;
-
-	return v != NULL && v->state == SX_VIEW_LIVE && !view_is_new(viewid);
-}
-
-bool
-sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker)
-{
-	List	   *views = NIL;
-	ListCell   *lc;
-
-	foreach(lc, sx_catalog_views_of_stream(streamid))
-	{
-		SxViewDef  *def = lfirst(lc);
-
-		views = lappend_oid(views, def->viewid);
-		if (def->paused && needs_rows(def->viewid))
-		{
-			*blocker = psprintf("Continuous view \"%s\" is paused; continue with streamext.resume().",
-								get_rel_name(def->viewid));
-			return false;
-		}
-	}
-	return sx_wait_flushed(views, timeout_ms, needs_rows, blocker);
-}
-
-/* waits for each of the streams and notes that their rows may go */
-static void
-settle(SxUtility *u, List *streams, const char *command)
-{
-	ListCell   *lc;
-
-	foreach(lc, streams)
-	{
-		Oid			stream = lfirst_oid(lc);
-		TimestampTz started = sx_now();
-		char	   *blocker = NULL;
-
-		if (list_member_oid(u->settled, stream))
-			continue;
-		SX_STOP_POINT(settle_wait);
-		refuse_new_views(stream, command);
-		if (!sx_stream_is_flushed(stream, sx_wait_timeout, &blocker))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("cannot run %s: the rows of stream \"%s\" are not in all its continuous views yet",
-							command, get_rel_name(stream)),
-					 blocker ? errdetail("Waited %ld ms for: %s", TimestampDifferenceMilliseconds(started, sx_now()), blocker) :
-					 errdetail("Waited %d ms for %s.", sx_wait_timeout, sx_view_names(stream)),
-					 errhint("See reason in streamext.status, raise streamext.wait_timeout, or drop the views.")));
-		u->settled = lappend_oid(u->settled, stream);
-		SX_STOP_POINT(settled);
-	}
-}
-
-/* one that starts at a statement of this transaction would miss what was committed since */
-static void
-refuse_new_views(Oid streamid, const char *command)
-{
-	ListCell   *lc;
-
-	foreach(lc, sx_catalog_views_of_stream(streamid))
-	{
-		SxViewDef  *def = lfirst(lc);
-
-		if (sx_catalog_position(def->viewid) != NULL && view_is_new(def->viewid))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("cannot run %s in the transaction that has created continuous view \"%s\" WITH NO DATA",
-							command, get_rel_name(def->viewid)),
-					 errhint("Commit before you run the command.")));
-	}
-}
-
-/*
- * Before rows vanish, first without a lock: a view may be waiting for a writer who would then wait
- * for us.
- */
-static void
-wait_without_lock(List *streams, const char *command)
-{
-	SxUtility	scratch = {0};
-
-	settle(&scratch, streams, command);
-}
-
-/*
- * Before a table gets a new file but keeps its rows.  What is not read now is found by a scan of
- * that file: to wait a little for what is read in a moment only saves work.
- */
-static void
-spare_a_scan(List *streams, const char *command)
-{
-	ListCell   *lc;
-
-	foreach(lc, streams)
-	{
-		List	   *views = NIL;
-		ListCell   *lc2;
-
-		/* rows that a rewrite has moved must not be moved again before all know where it put them */
-		foreach(lc2, tree_of(lfirst_oid(lc)))
-		{
-			if (!sx_rewrite_is_unread(lfirst_oid(lc2)))
-				continue;
-			wait_without_lock(list_make1_oid(lfirst_oid(lc)), command);
-			break;
-		}
-		foreach(lc2, sx_catalog_views_of_stream(lfirst_oid(lc)))
-		{
-			Oid			viewid = ((SxViewDef *) lfirst(lc2))->viewid;
-			SxStoredPosition *pos = sx_catalog_position(viewid);
-
-			/* a scan through the old file, in parts, cannot go on in another */
-			if (pos != NULL && pos->ours && pos->scan != NULL)
-				wait_without_lock(list_make1_oid(lfirst_oid(lc)), command);
-			views = lappend_oid(views, viewid);
-		}
-		(void) sx_wait_flushed(views, Min(sx_wait_timeout, SPARE_A_SCAN_MS), is_live, NULL);
-	}
-}
-
-void
-sx_require_settled(Oid streamid, Oid relid)
-{
-	for (SxUtility *u = sx_current_utility; u != NULL; u = u->outer)
-	{
-		if (list_member_oid(u->settled, streamid))
-			return;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("cannot rewrite \"%s\" in this way while continuous views use it", get_rel_name(relid)),
-			 errdetail("Its rows would look newly inserted to %s.", sx_view_names(streamid)),
-			 errhint("Use ALTER TABLE on the table itself, or drop the views and create them again afterwards.")));
 }
 
 /* ---- TRUNCATE ---- */
@@ -511,13 +285,13 @@ lock_truncated(void *arg)
 		concerned = streams_of_tree(relid);
 		if (concerned != NIL)
 		{
-			wait_without_lock(concerned, s->command);
+			sx_settle_unlocked(concerned, s->command);
 			relid = RangeVarGetRelidExtended(rv, ShareRowExclusiveLock, 0, truncate_callback, NULL);
-			lock_tree(relid, ShareRowExclusiveLock);
-			locked = list_concat_unique_oid(locked, tree_of(relid));
+			sx_lock_tree(relid, ShareRowExclusiveLock);
+			locked = list_concat_unique_oid(locked, sx_stream_tree(relid));
 			streams = list_concat_unique_oid(streams, streams_of_tree(relid));
 		}
-		relids = list_concat_unique_oid(relids, tree_of(relid));
+		relids = list_concat_unique_oid(relids, sx_stream_tree(relid));
 	}
 
 	/* tables that reference these are truncated as well */
@@ -533,15 +307,15 @@ lock_truncated(void *arg)
 					pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) == ACLCHECK_OK)
 				{
 					LockRelationOid(relid, ShareRowExclusiveLock);
-					lock_tree(relid, ShareRowExclusiveLock);
-					locked = list_concat_unique_oid(locked, tree_of(relid));
+					sx_lock_tree(relid, ShareRowExclusiveLock);
+					locked = list_concat_unique_oid(locked, sx_stream_tree(relid));
 					streams = list_concat_unique_oid(streams, streams_of_tree(relid));
 				}
-				relids = list_concat_unique_oid(relids, tree_of(relid));
+				relids = list_concat_unique_oid(relids, sx_stream_tree(relid));
 			}
 		}
 	}
-	settle(s->u, streams, s->command);
+	sx_settle(s->u, streams, s->command);
 	s->relids = relids;
 	return locked;
 }
@@ -649,7 +423,7 @@ before_drop(SxUtility *u, List *relids, DropBehavior behavior, bool check_views,
 		return;
 
 	foreach(lc, relids)
-		gone = list_concat_unique_oid(gone, tree_of(lfirst_oid(lc)));
+		gone = list_concat_unique_oid(gone, sx_stream_tree(lfirst_oid(lc)));
 
 	foreach(lc, gone)
 	{
@@ -702,16 +476,16 @@ lock_dropped(void *arg)
 	List	   *locked = list_copy(s->parents);
 	ListCell   *lc;
 
-	wait_without_lock(s->streams, s->command);
+	sx_settle_unlocked(s->streams, s->command);
 	foreach(lc, s->parents)
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
 	foreach(lc, s->relids)
 	{
 		LockRelationOid(lfirst_oid(lc), ShareRowExclusiveLock);
-		lock_tree(lfirst_oid(lc), ShareRowExclusiveLock);
-		locked = list_concat_unique_oid(locked, tree_of(lfirst_oid(lc)));
+		sx_lock_tree(lfirst_oid(lc), ShareRowExclusiveLock);
+		locked = list_concat_unique_oid(locked, sx_stream_tree(lfirst_oid(lc)));
 	}
-	settle(s->u, s->streams, s->command);
+	sx_settle(s->u, s->streams, s->command);
 	return locked;
 }
 
@@ -759,12 +533,12 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
 
 		if (cmd->subtype == AT_AddInherit)
-			check_inherit((RangeVar *) cmd->def);
+			sx_check_inherit((RangeVar *) cmd->def);
 	}
 
 	if (!SxClassOwnerCheck(relid, GetUserId()))
 		return;
-	tree = tree_of(relid);
+	tree = sx_stream_tree(relid);
 	foreach(lc, stmt->cmds)
 		check_event_time(tree, lfirst_node(AlterTableCmd, lc));
 
@@ -779,10 +553,10 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 		switch (cmd->subtype)
 		{
 			case AT_AttachPartition:
-				before_attach(relid, castNode(PartitionCmd, cmd->def));
+				sx_before_attach(relid, castNode(PartitionCmd, cmd->def));
 				break;
 			case AT_DetachPartition:
-				before_detach(u, relid, castNode(PartitionCmd, cmd->def));
+				sx_before_detach(u, relid, castNode(PartitionCmd, cmd->def));
 				break;
 			case AT_SetTableSpace:
 				moves = true;
@@ -815,7 +589,7 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 		/* file_changes.c tells a copy from a rewrite by whose rows are in the new file */
 		if (list_length(stmt->cmds) > 1)
 			sx_check_own_rows(relid, "ALTER TABLE ... SET TABLESPACE with other changes");
-		spare_a_scan(sx_streams_over(relid), "ALTER TABLE ... SET TABLESPACE");
+		sx_spare_a_scan(sx_streams_over(relid), "ALTER TABLE ... SET TABLESPACE");
 	}
 }
 
@@ -838,7 +612,7 @@ before_rewrite(SxUtility *u, Oid relid, const char *command)
 	Settle		arg = {.u = u, .command = command, .relid = relid};
 	ListCell   *lc;
 
-	foreach(lc, tree_of(relid))
+	foreach(lc, sx_stream_tree(relid))
 		sx_check_own_rows(lfirst_oid(lc), command);
 	sx_lock_streams(u, lock_rewritten, &arg);
 }
@@ -848,153 +622,11 @@ lock_rewritten(void *arg)
 {
 	Settle	   *s = arg;
 
-	wait_without_lock(streams_of_tree(s->relid), s->command);
+	sx_settle_unlocked(streams_of_tree(s->relid), s->command);
 	LockRelationOid(s->relid, ShareRowExclusiveLock);
-	lock_tree(s->relid, ShareRowExclusiveLock);
-	settle(s->u, streams_of_tree(s->relid), s->command);
-	return tree_of(s->relid);
-}
-
-static void
-before_attach(Oid parent, PartitionCmd *cmd)
-{
-	List	   *leaves = NIL;
-	ListCell   *lc;
-	Oid			child;
-
-	if (get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE || sx_streams_over(parent) == NIL)
-		return;
-
-	LockRelationOid(parent, ShareUpdateExclusiveLock);
-	child = RangeVarGetRelidExtended(cmd->name, ShareRowExclusiveLock, 0,
-									 RangeVarCallbackOwnsRelation, NULL);
-	lock_tree(child, ShareRowExclusiveLock);
-
-	foreach(lc, tree_of(child))
-	{
-		Oid			relid = lfirst_oid(lc);
-		char		relkind = get_rel_relkind(relid);
-		Relation	rel;
-
-		if (relkind == RELKIND_FOREIGN_TABLE)
-			refuse_member(get_rel_name(relid), "a foreign table");
-		if (relkind == RELKIND_PARTITIONED_TABLE)
-			continue;
-		rel = relation_open(relid, NoLock);
-		if (rel->rd_rel->relpersistence == RELPERSISTENCE_UNLOGGED)
-			refuse_member(RelationGetRelationName(rel), "an unlogged table");
-		if (relkind == RELKIND_RELATION && rel->rd_rel->relam != HEAP_TABLE_AM_OID)
-			refuse_member(RelationGetRelationName(rel), "not a heap table");
-		relation_close(rel, NoLock);
-		sx_check_rewritten(relid);
-		leaves = lappend_oid(leaves, relid);
-	}
-	store_marks(parent, leaves, true);
-}
-
-static void
-before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
-{
-	Settle		arg = {.u = u, .command = "DETACH PARTITION", .parents = list_make1_oid(parent), .cmd = cmd};
-	List	   *leaves = NIL;
-	ListCell   *lc;
-	Oid			child;
-
-	if (sx_streams_over(parent) == NIL)
-		return;
-
-	/* it commits in between, where our lock would end and writers could go on */
-	if (cmd->concurrent)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot detach a partition of a stream concurrently"),
-				 errdetail("\"%s\" is a stream, or part of one, that continuous views use.",
-						   get_rel_name(parent)),
-				 errhint("Use ALTER TABLE ... DETACH PARTITION without CONCURRENTLY.")));
-
-	sx_lock_streams(u, lock_detached, &arg);
-	child = arg.relid;
-	if (!OidIsValid(child))
-		return;
-
-	foreach(lc, tree_of(child))
-	{
-		/* its rows, all ours now, are counted: if it came back they would look new */
-		if (sx_rewritten_by_us(lfirst_oid(lc)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("cannot detach partition \"%s\" in the transaction that has rewritten it",
-							get_rel_name(lfirst_oid(lc))),
-					 errhint("Commit before you detach it.")));
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
-			leaves = lappend_oid(leaves, lfirst_oid(lc));
-	}
-	store_marks(parent, leaves, false);
-}
-
-/* core refuses what is no partition of this one */
-static List *
-lock_detached(void *arg)
-{
-	Settle	   *s = arg;
-	Oid			parent = linitial_oid(s->parents);
-	Oid			child = RangeVarGetRelid(s->cmd->name, NoLock, true);
-
-	s->relid = InvalidOid;
-	if (!OidIsValid(child) || !get_rel_relispartition(child) || get_partition_parent(child, true) != parent)
-		return NIL;
-	wait_without_lock(sx_streams_over(parent), s->command);
-	LockRelationOid(parent, ShareRowExclusiveLock);
-	child = RangeVarGetRelid(s->cmd->name, ShareRowExclusiveLock, true);
-	if (!OidIsValid(child) || !get_rel_relispartition(child) || get_partition_parent(child, true) != parent)
-		return NIL;
-	lock_tree(child, ShareRowExclusiveLock);
-	settle(s->u, sx_streams_over(parent), s->command);
-	s->relid = child;
-	return list_make2_oid(parent, child);
-}
-
-/*
- * What we have done to a table before we attach it is in the mark, since nobody can read the rows by WAL.
- * What we have inserted into one that we detach is not: should it come back, those are new.
- */
-static void
-store_marks(Oid parent, List *leaves, bool attached)
-{
-	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	SxPosition *position = sx_position_from_snapshot(snapshot);
-	uint64		own = U64FromFullTransactionId(GetTopFullTransactionId());
-	ListCell   *lc;
-
-	position = attached ? sx_position_with_own(position) : sx_position_without(position, &own, 1);
-	foreach(lc, leaves)
-		sx_catalog_add_mark(lfirst_oid(lc), parent, attached, position);
-	UnregisterSnapshot(snapshot);
-	SX_STOP_POINT(mark_stored);
-}
-
-static void
-refuse_member(const char *name, const char *problem)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_WRONG_OBJECT_TYPE),
-			 errmsg("cannot make \"%s\" a partition of a stream", name),
-			 errdetail("It is %s: its inserts are not in the write-ahead log as those of heap tables are.",
-					   problem),
-			 errhint("Use an ordinary, logged table, or drop the continuous views on the stream.")));
-}
-
-static void
-check_inherit(const RangeVar *parent)
-{
-	Oid			relid = RangeVarGetRelid(parent, NoLock, true);
-
-	if (OidIsValid(relid) && sx_catalog_stream(relid) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot inherit from stream \"%s\"", parent->relname),
-				 errdetail("Rows of plain inheritance children would be missed."),
-				 errhint("Use a partitioned table.")));
+	sx_lock_tree(s->relid, ShareRowExclusiveLock);
+	sx_settle(s->u, streams_of_tree(s->relid), s->command);
+	return sx_stream_tree(s->relid);
 }
 
 /* the event time of a stream stays a NOT NULL column of its type */
@@ -1110,43 +742,12 @@ before_rename_column(RenameStmt *stmt)
 	relid = find_relation(stmt->relation);
 	if (!OidIsValid(relid) || !SxClassOwnerCheck(relid, GetUserId()))
 		return;
-	foreach(lc, tree_of(relid))
+	foreach(lc, sx_stream_tree(relid))
 	{
 		SxStreamDef *stream = sx_catalog_stream(lfirst_oid(lc));
 
 		if (stream != NULL && strcmp(NameStr(stream->event_time), stmt->subname) == 0)
 			sx_catalog_rename_event_time(stream->streamid, stmt->newname);
-	}
-}
-
-static void
-before_create(CreateStmt *stmt, bool foreign)
-{
-	Oid			parent;
-	ListCell   *lc;
-
-	if (stmt->inhRelations == NIL)
-		return;
-	if (stmt->partbound == NULL)
-	{
-		foreach(lc, stmt->inhRelations)
-			check_inherit(lfirst_node(RangeVar, lc));
-		return;
-	}
-
-	parent = RangeVarGetRelid(linitial_node(RangeVar, stmt->inhRelations), NoLock, true);
-	if (!OidIsValid(parent) || sx_streams_over(parent) == NIL)
-		return;
-	if (foreign)
-		refuse_member(stmt->relation->relname, "a foreign table");
-	if (stmt->relation->relpersistence == RELPERSISTENCE_UNLOGGED)
-		refuse_member(stmt->relation->relname, "an unlogged table");
-	if (stmt->partspec == NULL)
-	{
-		const char *method = stmt->accessMethod ? stmt->accessMethod : default_table_access_method;
-
-		if (get_am_oid(method, true) != HEAP_TABLE_AM_OID)
-			refuse_member(stmt->relation->relname, "not a heap table");
 	}
 }
 
@@ -1166,7 +767,7 @@ before_vacuum(VacuumStmt *stmt)
 	if (!full || !stmt->is_vacuumcmd)
 		return;
 	if (stmt->rels == NIL)
-		spare_a_scan(watched_streams(), "VACUUM FULL");
+		sx_spare_a_scan(watched_streams(), "VACUUM FULL");
 	foreach(lc, stmt->rels)
 	{
 		VacuumRelation *vrel = lfirst_node(VacuumRelation, lc);
@@ -1175,7 +776,7 @@ before_vacuum(VacuumStmt *stmt)
 		if (!OidIsValid(relid) && vrel->relation != NULL)
 			relid = find_relation(vrel->relation);
 		if (OidIsValid(relid))
-			spare_a_scan(streams_of_tree(relid), "VACUUM FULL");
+			sx_spare_a_scan(streams_of_tree(relid), "VACUUM FULL");
 	}
 }
 
@@ -1194,11 +795,11 @@ before_move_all(AlterTableMoveAllStmt *stmt)
 		Oid			stream = lfirst_oid(lc);
 		ListCell   *lc2;
 
-		foreach(lc2, tree_of(stream))
+		foreach(lc2, sx_stream_tree(stream))
 		{
 			if (get_rel_tablespace(lfirst_oid(lc2)) == tablespace)
 			{
-				spare_a_scan(list_make1_oid(stream), "ALTER TABLE ... SET TABLESPACE");
+				sx_spare_a_scan(list_make1_oid(stream), "ALTER TABLE ... SET TABLESPACE");
 				break;
 			}
 		}

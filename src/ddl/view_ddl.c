@@ -23,17 +23,12 @@
 #include "catalog/index.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
-#include "catalog/pg_index.h"
 #include "catalog/pg_namespace.h"
-#include "commands/defrem.h"
 #include "commands/tablecmds.h"
-#include "commands/tablespace.h"
 #include "executor/executor.h"
-#include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
-#include "optimizer/optimizer.h"
 #include "rewrite/rewriteDefine.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
@@ -62,38 +57,25 @@ typedef struct AlterView
 	int			flush_interval;
 } AlterView;
 
-static SxViewDef *find_view(const RangeVar *rv, Oid *relid);
-static SxViewDef *find_index_view(const RangeVar *rv, Oid *indexid);
-static bool is_key_index(Oid indexid);
-static RangeVar *hidden_index(const RangeVar *rv);
-static void refuse_internal(const SxViewDef *def, Oid relid);
 static void refuse_internal_name(const RangeVar *rv);
-static RangeVar *range_var_of(Oid relid);
 
 static bool on_drop(SxUtility *u, DropStmt *stmt);
-static bool on_drop_index(SxUtility *u, DropStmt *stmt);
 static ObjectAddress drop_run(SxUtility *u, void *arg);
 static void drop_callback(const RangeVar *rv, Oid relid, Oid old_relid, void *arg);
 static void add_if_there(ObjectAddresses *objects, Oid relid);
 
 static bool on_alter(SxUtility *u, AlterTableStmt *stmt);
-static void alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt);
 static void alter_view_options(AlterView *alter, AlterTableCmd *cmd);
 static void alter_view_run(SxUtility *u, AlterView *alter);
 static void check_new_owner(const SxViewDef *def, Oid new_owner);
 static bool check_query_walker(Node *node, Oid *new_owner);
 
 static bool on_rename(SxUtility *u, RenameStmt *stmt);
-static bool on_rename_index(SxUtility *u, RenameStmt *stmt);
-static ObjectAddress rename_index_run(SxUtility *u, void *arg);
 static char *query_column_of(const SxViewDef *def, const char *colname);
 static void rename_query_column(const SxViewDef *def, const char *colname, const char *newname);
 static bool on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt);
 static void on_create_table(CreateStmt *stmt);
 static void on_create_view(ViewStmt *stmt);
-static bool on_create_index(SxUtility *u, IndexStmt *stmt);
-static ObjectAddress create_index_run(SxUtility *u, void *arg);
-static void map_index_column(const SxViewDef *def, IndexElem *elem, bool included);
 static bool on_reindex(SxUtility *u, ReindexStmt *stmt);
 static bool on_comment(SxUtility *u, CommentStmt *stmt);
 static bool on_security_label(SxUtility *u, SecLabelStmt *stmt);
@@ -116,7 +98,7 @@ sx_ddl_on_view(SxUtility *u)
 		case T_AlterObjectSchemaStmt:
 			return on_set_schema(u, (AlterObjectSchemaStmt *) stmt);
 		case T_IndexStmt:
-			return on_create_index(u, (IndexStmt *) stmt);
+			return sx_on_create_index(u, (IndexStmt *) stmt);
 		case T_ReindexStmt:
 			return on_reindex(u, (ReindexStmt *) stmt);
 		case T_CommentStmt:
@@ -127,7 +109,7 @@ sx_ddl_on_view(SxUtility *u)
 		case T_RefreshMatViewStmt:
 			{
 				RangeVar   *rv = ((RefreshMatViewStmt *) stmt)->relation;
-				SxViewDef  *def = find_view(rv, NULL);
+				SxViewDef  *def = sx_find_view(rv, NULL);
 
 				if (def != NULL)
 					ereport(ERROR,
@@ -157,7 +139,7 @@ sx_ddl_on_view(SxUtility *u)
 			return false;
 		case T_RuleStmt:
 			{
-				SxViewDef  *def = find_view(((RuleStmt *) stmt)->relation, NULL);
+				SxViewDef  *def = sx_find_view(((RuleStmt *) stmt)->relation, NULL);
 
 				if (def != NULL)
 					ereport(ERROR,
@@ -174,8 +156,8 @@ sx_ddl_on_view(SxUtility *u)
 /* ---- finding ---- */
 
 /* the view that this name has something to do with; *relid: which relation it is */
-static SxViewDef *
-find_view(const RangeVar *rv, Oid *relid)
+SxViewDef *
+sx_find_view(const RangeVar *rv, Oid *relid)
 {
 	Oid			found;
 
@@ -187,60 +169,8 @@ find_view(const RangeVar *rv, Oid *relid)
 	return OidIsValid(found) ? sx_catalog_view_by_any(found) : NULL;
 }
 
-/* the view on whose materialized table this is an index */
-static SxViewDef *
-find_index_view(const RangeVar *rv, Oid *indexid)
-{
-	Oid			found = rv ? RangeVarGetRelid(rv, NoLock, true) : InvalidOid;
-
-	if (!OidIsValid(found) || get_rel_relkind(found) != RELKIND_INDEX)
-		return NULL;
-	*indexid = found;
-	return sx_catalog_view_by_mat(IndexGetRelation(found, true));
-}
-
-/* users cannot make unique ones, so this is ours */
-static bool
-is_key_index(Oid indexid)
-{
-	HeapTuple	tup = SearchSysCache1(INDEXRELID, ObjectIdGetDatum(indexid));
-	bool		unique = false;
-
-	if (HeapTupleIsValid(tup))
-	{
-		unique = ((Form_pg_index) GETSTRUCT(tup))->indisunique;
-		ReleaseSysCache(tup);
-	}
-	return unique;
-}
-
-/*
- * An index that was made by CREATE INDEX on a view is in our schema.  Its name alone, or with the
- * view's schema, means it if nothing else has that name; NULL: this one does not.
- */
-static RangeVar *
-hidden_index(const RangeVar *rv)
-{
-	Oid			indexid;
-	SxViewDef  *def;
-
-	if (rv == NULL || OidIsValid(RangeVarGetRelid(rv, NoLock, true)))
-		return NULL;
-	indexid = get_relname_relid(rv->relname, sx_catalog_schema_oid());
-	if (!OidIsValid(indexid) || get_rel_relkind(indexid) != RELKIND_INDEX)
-		return NULL;
-	def = sx_catalog_view_by_mat(IndexGetRelation(indexid, true));
-	if (def == NULL ||
-		(rv->schemaname != NULL &&
-		 get_namespace_oid(rv->schemaname, true) != get_rel_namespace(def->viewid)))
-		return NULL;
-	if (is_key_index(indexid))
-		refuse_internal(def, indexid);
-	return makeRangeVar(SX_SCHEMA, rv->relname, rv->location);
-}
-
-static void
-refuse_internal(const SxViewDef *def, Oid relid)
+void
+sx_refuse_internal(const SxViewDef *def, Oid relid)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
@@ -253,14 +183,14 @@ static void
 refuse_internal_name(const RangeVar *rv)
 {
 	Oid			relid;
-	SxViewDef  *def = find_view(rv, &relid);
+	SxViewDef  *def = sx_find_view(rv, &relid);
 
 	if (def != NULL && relid != def->viewid)
-		refuse_internal(def, relid);
+		sx_refuse_internal(def, relid);
 }
 
-static RangeVar *
-range_var_of(Oid relid)
+RangeVar *
+sx_range_var_of(Oid relid)
 {
 	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 }
@@ -274,7 +204,7 @@ on_drop(SxUtility *u, DropStmt *stmt)
 	ListCell   *lc;
 
 	if (stmt->removeType == OBJECT_INDEX)
-		return on_drop_index(u, stmt);
+		return sx_on_drop_index(u, stmt);
 	if (stmt->removeType != OBJECT_MATVIEW && stmt->removeType != OBJECT_VIEW &&
 		stmt->removeType != OBJECT_TABLE)
 		return false;
@@ -282,12 +212,12 @@ on_drop(SxUtility *u, DropStmt *stmt)
 	foreach(lc, stmt->objects)
 	{
 		Oid			relid;
-		SxViewDef  *def = find_view(makeRangeVarFromNameList((List *) lfirst(lc)), &relid);
+		SxViewDef  *def = sx_find_view(makeRangeVarFromNameList((List *) lfirst(lc)), &relid);
 
 		if (def == NULL)
 			continue;
 		if (relid != def->viewid)
-			refuse_internal(def, relid);
+			sx_refuse_internal(def, relid);
 		any = true;
 	}
 	if (!any || stmt->removeType == OBJECT_TABLE)
@@ -295,32 +225,6 @@ on_drop(SxUtility *u, DropStmt *stmt)
 	sx_utility_run(u, stmt->removeType == OBJECT_VIEW ? CMDTAG_DROP_VIEW : CMDTAG_DROP_MATERIALIZED_VIEW,
 				   drop_run, stmt);
 	return true;
-}
-
-static bool
-on_drop_index(SxUtility *u, DropStmt *stmt)
-{
-	DropStmt   *copy = copyObject(stmt);
-	bool		any = false;
-	ListCell   *lc;
-
-	foreach(lc, copy->objects)
-	{
-		RangeVar   *rv = makeRangeVarFromNameList((List *) lfirst(lc));
-		Oid			indexid;
-		SxViewDef  *def = find_index_view(rv, &indexid);
-
-		if (def != NULL && is_key_index(indexid))
-			refuse_internal(def, indexid);
-		rv = hidden_index(rv);
-		if (rv == NULL)
-			continue;
-		lfirst(lc) = list_make2(makeString(rv->schemaname), makeString(rv->relname));
-		any = true;
-	}
-	if (any)
-		sx_utility_next(u, (Node *) copy);
-	return any;
 }
 
 /*
@@ -417,7 +321,7 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 {
 	AlterView	alter = {0};
 	Oid			relid;
-	SxViewDef  *def = find_view(stmt->relation, &relid);
+	SxViewDef  *def = sx_find_view(stmt->relation, &relid);
 	ListCell   *lc;
 
 	/* the parent, or the partition, stands in the command */
@@ -432,27 +336,10 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 	}
 
 	if (def == NULL)
-	{
-		Oid			indexid;
-
-		RangeVar   *index = stmt->objtype == OBJECT_INDEX ? hidden_index(stmt->relation) : NULL;
-
-		if (index != NULL)
-		{
-			AlterTableStmt *copy = copyObject(stmt);
-
-			copy->relation = index;
-			sx_utility_next(u, (Node *) copy);
-			return true;
-		}
-		def = find_index_view(stmt->relation, &indexid);
-		if (def != NULL && is_key_index(indexid))
-			alter_internal(def, indexid, stmt);
-		return false;
-	}
+		return sx_on_alter_index(u, stmt);
 	if (relid != def->viewid)
 	{
-		alter_internal(def, relid, stmt);
+		sx_alter_internal(def, relid, stmt);
 		return false;
 	}
 
@@ -496,8 +383,8 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 }
 
 /* what tunes storage is the owner's business */
-static void
-alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt)
+void
+sx_alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt)
 {
 	ListCell   *lc;
 
@@ -518,12 +405,12 @@ alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt)
 			case AT_ReplicaIdentity:
 				break;
 			default:
-				refuse_internal(def, relid);
+				sx_refuse_internal(def, relid);
 		}
 	}
 	/* a query view has no storage, and its options change what it means */
 	if (relid == def->queryid)
-		refuse_internal(def, relid);
+		sx_refuse_internal(def, relid);
 }
 
 /*
@@ -627,7 +514,7 @@ alter_view_run(SxUtility *u, AlterView *alter)
 	{
 		AlterTableStmt *stmt = makeNode(AlterTableStmt);
 
-		stmt->relation = range_var_of(alter->def->matid);
+		stmt->relation = sx_range_var_of(alter->def->matid);
 		stmt->objtype = OBJECT_TABLE;
 		stmt->cmds = copyObject(alter->mat_cmds);
 		sx_utility_next(u, (Node *) stmt);
@@ -703,7 +590,7 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 								SX_SCHEMA, SX_EXTENSION)));
 			return false;
 		case OBJECT_INDEX:
-			if (on_rename_index(u, stmt))
+			if (sx_on_rename_index(u, stmt))
 				return true;
 			break;				/* core takes the name of any relation here */
 		case OBJECT_TABLE:
@@ -719,11 +606,11 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 			return false;
 	}
 
-	def = find_view(stmt->relation, &relid);
+	def = sx_find_view(stmt->relation, &relid);
 	if (def == NULL)
 		return false;
 	if (relid != def->viewid)
-		refuse_internal(def, relid);
+		sx_refuse_internal(def, relid);
 	if (stmt->renameType == OBJECT_RULE)
 		return false;			/* core refuses it: there is but "_RETURN" */
 
@@ -743,46 +630,6 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 	else
 		sx_utility_next(u, (Node *) copy);
 	return true;
-}
-
-/* core asks for CREATE on our schema, which the owner does not have */
-static bool
-on_rename_index(SxUtility *u, RenameStmt *stmt)
-{
-	Oid			indexid;
-	SxViewDef  *def = find_index_view(stmt->relation, &indexid);
-	RangeVar   *index;
-
-	if (def != NULL && is_key_index(indexid))
-		refuse_internal(def, indexid);
-	index = def != NULL ? stmt->relation : hidden_index(stmt->relation);
-	if (index == NULL)
-		return false;
-	stmt = copyObject(stmt);
-	stmt->relation = index;
-	sx_utility_run(u, CMDTAG_ALTER_INDEX, rename_index_run, stmt);
-	return true;
-}
-
-static ObjectAddress
-rename_index_run(SxUtility *u, void *arg)
-{
-	RenameStmt *stmt = arg;
-	ObjectAddress address = InvalidObjectAddress;
-	Oid			indexid = RangeVarGetRelidExtended(stmt->relation, ShareUpdateExclusiveLock,
-												   stmt->missing_ok ? RVR_MISSING_OK : 0,
-												   RangeVarCallbackOwnsRelation, NULL);
-
-	/* dropped meanwhile */
-	if (!OidIsValid(indexid))
-	{
-		ereport(NOTICE,
-				(errmsg("relation \"%s\" does not exist, skipping", stmt->relation->relname)));
-		return address;
-	}
-	RenameRelationInternal(indexid, stmt->newname, false, true);
-	ObjectAddressSet(address, RelationRelationId, indexid);
-	return address;
 }
 
 /*
@@ -808,7 +655,7 @@ rename_query_column(const SxViewDef *def, const char *colname, const char *newna
 	stmt = makeNode(RenameStmt);
 	stmt->renameType = OBJECT_COLUMN;
 	stmt->relationType = OBJECT_VIEW;
-	stmt->relation = range_var_of(def->queryid);
+	stmt->relation = sx_range_var_of(def->queryid);
 	stmt->relation->inh = false;
 	stmt->subname = pstrdup(colname);
 	stmt->newname = pstrdup(newname);
@@ -827,11 +674,11 @@ on_set_schema(SxUtility *u, AlterObjectSchemaStmt *stmt)
 	if (stmt->objectType != OBJECT_MATVIEW && stmt->objectType != OBJECT_VIEW &&
 		stmt->objectType != OBJECT_TABLE)
 		return false;
-	def = find_view(stmt->relation, &relid);
+	def = sx_find_view(stmt->relation, &relid);
 	if (def == NULL)
 		return false;
 	if (relid != def->viewid)
-		refuse_internal(def, relid);
+		sx_refuse_internal(def, relid);
 	copy = copyObject(stmt);
 	copy->objectType = OBJECT_VIEW;
 	sx_utility_next(u, (Node *) copy);
@@ -881,130 +728,6 @@ on_create_view(ViewStmt *stmt)
 													get_rel_name(def->viewid)))));
 }
 
-static bool
-on_create_index(SxUtility *u, IndexStmt *stmt)
-{
-	Oid			relid;
-	SxViewDef  *def = find_view(stmt->relation, &relid);
-	const char *name = stmt->relation->relname;
-
-	if (def == NULL)
-		return false;
-	/* core asks for CREATE on our schema, which only the restore of a dump has */
-	if (relid == def->matid)
-		return false;
-	if (relid != def->viewid)
-		refuse_internal(def, relid);
-	if (stmt->unique)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot create a unique index on continuous view \"%s\"", name),
-				 errdetail("Its group keys are unique already; anything else may not stay so."),
-				 errhint("Create the index without UNIQUE.")));
-	if (stmt->whereClause != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot create a partial index on continuous view \"%s\"", name),
-				 errhint("Create the index without WHERE.")));
-	if (stmt->concurrent)
-		PreventInTransactionBlock(u->context == PROCESS_UTILITY_TOPLEVEL,
-								  "CREATE INDEX CONCURRENTLY");
-	sx_utility_run(u, CMDTAG_CREATE_INDEX, create_index_run, stmt);
-	return true;
-}
-
-/*
- * The index is the view owner's, in our schema, where the owner may not create things: core's
- * function is called without that check and the others made here.
- */
-static ObjectAddress
-create_index_run(SxUtility *u, void *arg)
-{
-	IndexStmt  *stmt = copyObject((IndexStmt *) arg);
-	Oid			viewid;
-	SxViewDef  *def;
-	Relation	mat;
-	StringInfoData columns;
-	ListCell   *lc;
-
-	viewid = RangeVarGetRelidExtended(stmt->relation, AccessShareLock, 0,
-									  RangeVarCallbackOwnsRelation, NULL);
-	def = sx_catalog_view(viewid);
-	if (def == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("\"%s\" is not a continuous view", stmt->relation->relname)));
-	if (stmt->tableSpace != NULL)
-	{
-		Oid			tablespace = get_tablespace_oid(stmt->tableSpace, false);
-		AclResult	result = SxTablespaceAclCheck(tablespace, GetUserId());
-
-		if (tablespace != MyDatabaseTableSpace && result != ACLCHECK_OK)
-			aclcheck_error(result, OBJECT_TABLESPACE, stmt->tableSpace);
-	}
-
-	/* the name that core would choose, from what the user wrote */
-	initStringInfo(&columns);
-	foreach(lc, stmt->indexParams)
-	{
-		IndexElem  *elem = lfirst_node(IndexElem, lc);
-
-		if (columns.len < NAMEDATALEN)
-			appendStringInfo(&columns, "%s%s", columns.len > 0 ? "_" : "",
-							 elem->name ? elem->name : "expr");
-		map_index_column(def, elem, false);
-	}
-	foreach(lc, stmt->indexIncludingParams)
-		map_index_column(def, lfirst_node(IndexElem, lc), true);
-	if (stmt->idxname == NULL)
-		stmt->idxname = ChooseRelationName(get_rel_name(viewid), columns.data, "idx",
-										   get_rel_namespace(def->matid), false);
-
-	mat = table_open(def->matid, stmt->concurrent ? ShareUpdateExclusiveLock : ShareLock);
-	CheckTableNotInUse(mat, "CREATE INDEX");
-	table_close(mat, NoLock);
-
-	stmt->relation = range_var_of(def->matid);
-	stmt->transformed = true;	/* columns and expressions are ours, not the parser's */
-	return SxDefineIndex(def->matid, stmt);
-}
-
-/* a column of the view as a column, or an expression, of the materialized table */
-static void
-map_index_column(const SxViewDef *def, IndexElem *elem, bool included)
-{
-	Node	   *expr;
-
-	if (elem->name == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot create an index on an expression over continuous view \"%s\"",
-						get_rel_name(def->viewid)),
-				 errhint("Add the expression to the view's query as a column, and index that.")));
-	if (get_attnum(def->viewid, elem->name) == InvalidAttrNumber ||
-		(expr = sx_view_column_expr(def, elem->name)) == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" does not exist", elem->name)));
-	if (IsA(expr, Var))
-	{
-		if (elem->indexcolname == NULL)
-			elem->indexcolname = elem->name;
-		elem->name = get_attname(def->matid, ((Var *) expr)->varattno, false);
-		return;
-	}
-	if (included || contain_mutable_functions(expr))
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("cannot create an index on column \"%s\" of continuous view \"%s\"",
-						elem->name, get_rel_name(def->viewid)),
-				 errdetail("It is computed when the view is read.")));
-	if (elem->indexcolname == NULL)
-		elem->indexcolname = elem->name;
-	elem->name = NULL;
-	elem->expr = expr;
-}
-
 /* ---- others ---- */
 
 /* of the view's materialized table, or of one index of it */
@@ -1015,17 +738,17 @@ on_reindex(SxUtility *u, ReindexStmt *stmt)
 	ReindexStmt *copy;
 
 	if (stmt->kind == REINDEX_OBJECT_INDEX)
-		target = hidden_index(stmt->relation);
+		target = sx_hidden_index(stmt->relation);
 	else if (stmt->kind == REINDEX_OBJECT_TABLE)
 	{
 		Oid			relid;
-		SxViewDef  *def = find_view(stmt->relation, &relid);
+		SxViewDef  *def = sx_find_view(stmt->relation, &relid);
 
 		if (def != NULL && relid == def->viewid)
 		{
 			if (!SxClassOwnerCheck(relid, GetUserId()))
 				aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, stmt->relation->relname);
-			target = range_var_of(def->matid);
+			target = sx_range_var_of(def->matid);
 		}
 	}
 	if (target == NULL)
@@ -1045,7 +768,7 @@ on_comment(SxUtility *u, CommentStmt *stmt)
 
 	if (stmt->objtype == OBJECT_INDEX)
 	{
-		RangeVar   *index = hidden_index(makeRangeVarFromNameList(castNode(List, stmt->object)));
+		RangeVar   *index = sx_hidden_index(makeRangeVarFromNameList(castNode(List, stmt->object)));
 
 		if (index == NULL)
 			return false;
@@ -1056,7 +779,7 @@ on_comment(SxUtility *u, CommentStmt *stmt)
 	}
 	if (stmt->objtype != OBJECT_MATVIEW)
 		return false;
-	def = find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
+	def = sx_find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
 	if (def == NULL || relid != def->viewid)
 		return false;
 	copy = copyObject(stmt);
@@ -1074,7 +797,7 @@ on_security_label(SxUtility *u, SecLabelStmt *stmt)
 
 	if (stmt->objtype != OBJECT_MATVIEW)
 		return false;
-	def = find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
+	def = sx_find_view(makeRangeVarFromNameList(castNode(List, stmt->object)), &relid);
 	if (def == NULL || relid != def->viewid)
 		return false;
 	copy = copyObject(stmt);
@@ -1104,9 +827,9 @@ on_truncate(TruncateStmt *stmt)
 	foreach(lc, stmt->relations)
 	{
 		Oid			relid;
-		SxViewDef  *def = find_view(lfirst_node(RangeVar, lc), &relid);
+		SxViewDef  *def = sx_find_view(lfirst_node(RangeVar, lc), &relid);
 
 		if (def != NULL && relid == def->matid && sx_catalog_position(def->viewid) != NULL)
-			refuse_internal(def, relid);
+			sx_refuse_internal(def, relid);
 	}
 }

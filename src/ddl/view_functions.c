@@ -27,7 +27,7 @@
 #include "utils/varlena.h"
 
 #include "capture/file_map.h"
-#include "catalog/file_marks.h"
+#include "catalog/definitions.h"
 #include "ddl/ddl.h"
 #include "worker/worker.h"
 #include "testing/stop_points.h"

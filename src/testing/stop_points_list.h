@@ -64,7 +64,7 @@ SX_POINT(detached, SX_ANY)				/* a live view has left the shared position */
 SX_POINT(detached_dropped, SX_ANY)		/* its live state is freed */
 SX_POINT(views_loaded, SX_ANY)			/* the catalog was read */
 
-/* builders: worker/builder.c, full_scan.c */
+/* builders: worker/builder*.c, full_scan.c */
 SX_POINT(builder_started, SX_ANY)
 SX_POINT(history_begin, SX_ANY)			/* L0 is noted, open writers are not awaited */
 SX_POINT(history_snapshot, SX_ANY)		/* S is taken */

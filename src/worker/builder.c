@@ -1,17 +1,10 @@
 /*
  * builder.c
- *		Brings one view up: history, then WAL, written directly into its table, until it
- *		stands close enough behind the consumer to join.
- *
- * Start of capture.  Transactions that are already open wrote rows before anyone listened.
- * So: note the end of WAL, L0; wait, blocking nobody, until every transaction that held a
- * writer's lock on the stream then has ended; take the snapshot S.  History is what S sees;
- * WAL from L0 gives the rest, because a transaction that S does not see took its lock after
- * L0.  History and position commit together: a crash before that starts over, one after it
- * goes on with WAL.
+ *		Brings one view up: history (builder_history.c), then WAL, written directly into its table
+ *		(builder_results.c), until it stands close enough behind the consumer to join.
  *
  * A view WITH NO DATA begins with the CREATE statement's snapshot as its position.  Rows
- * committed between that and S are found by a full scan (full_scan.c).
+ * committed between that and the builder's first snapshot are found by a full scan (full_scan.c).
  *
  * The same process catches up views that fell back (trouble, pause, a batch larger than the
  * memory): there is a stored position already, so only WAL is read, if it is still there.  If
@@ -23,98 +16,37 @@
 #include "worker/builder_internal.h"
 
 #include "access/timeline.h"
-#include "access/relation.h"
-#include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
-#include "capture/delta_scan.h"
 #include "capture/open_rows.h"
-#include "catalog/pg_class.h"
-#include "catalog/pg_inherits.h"
-#include "catalog/pg_type.h"
-#include "executor/spi.h"
 #include "live/live_read.h"
-#include "live/merge.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/ipc.h"
-#include "storage/lmgr.h"
-#include "storage/lwlock.h"
-#include "storage/proc.h"
-#include "utils/builtins.h"
-#include "utils/inval.h"
-#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "testing/stop_points.h"
 
-/* rows of a part of history, when it is computed by rows */
-#define HISTORY_ROWS	200000
 /* this close to the consumer the view may join */
 #define CLOSE_BYTES		(UINT64CONST(2) * 1024 * 1024)
 /* addresses of open transactions that are stored */
 #define OPEN_ROWS_BYTES	(8 * 1024 * 1024)
 /* a slow view's position without rows is written after this much WAL */
 #define FOLLOW_BYTES	(UINT64CONST(16) * 1024 * 1024)
-/* looks for a lock that is not free, and the pause between them */
-#define LOCK_TRIES		300
-#define LOCK_POLL_MS	100
-/* pause between looks at open transactions */
-#define WRITER_POLL_MS	20
-
-/* Columns of a dead letter on its way, all text */
-enum
-{
-	LETTER_SQLSTATE,
-	LETTER_ROW,
-	LETTER_MESSAGE,
-	LETTER_NATTS
-};
-
-/* History by addresses, on its way */
-typedef struct HistoryRows
-{
-	SxFileMap  *map;
-	uint32		file;			/* at which the scan is */
-	BlockNumber block;
-	SxPending  *pending;
-	SxReady    *ready;
-	Tuplestorestate *rows;		/* the results so far */
-	Tuplestorestate *letters;
-	int64		nrows;
-} HistoryRows;
 
 SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
 static bool view_is_gone(Oid viewid);
-static void pause_building(long ms);
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
-static void build_history(void);
-static void begin_history(void);
-static void check_members(void *arg);
-static bool has_not_written(VirtualTransactionId vxid);
 static void stop_view(void);
-static bool is_outdated(SxBatch *batch);
-static bool history_by_plan(SxStoredPosition *pos);
-static void history_by_rows(SxStoredPosition *pos);
-static bool find_history(HistoryRows *h, Snapshot s, uint64 nrows);
-static void move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc);
-static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
-static void store_row(void *arg, TupleTableSlot *row);
 static void catch_up(SxStoredPosition *stored);
 static bool consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn);
 static void catalog_changed(void);
 static int	choose(SxReady **ready, int n, uint64 total, uint64 *cut, uint64 *nrows);
 static int	compare_ready(const void *a, const void *b);
-static bool apply_row(void *arg, TupleTableSlot *row);
-static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
-static TupleDesc letter_desc(void);
-static void write_letters(void);
-static void files_of(SxFileMap *map, SxStoredPosition *pos);
 static SxStoredPosition *load_position(void);
 
 void
@@ -159,7 +91,7 @@ sx_builder_main(Datum arg)
 		if (stored == NULL || !stored->ours)
 		{
 			sx_builder.seq = stored ? stored->seq : 0;
-			build_history();
+			sx_builder_history();
 			SX_STOP_POINT_OF(history_committed, wa.viewid);
 			stored = load_position();
 		}
@@ -236,8 +168,8 @@ sx_builder_main(Datum arg)
 }
 
 /* between two looks at what we wait for; nobody waits for a view that was dropped, and others may need our place */
-static void
-pause_building(long ms)
+void
+sx_builder_pause(long ms)
 {
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
@@ -386,375 +318,6 @@ load_position(void)
 	return stored;
 }
 
-/* ---- history ---- */
-
-static void
-build_history(void)
-{
-	SxStoredPosition pos;
-	XLogRecPtr	l0;
-
-	memset(&pos, 0, sizeof(pos));
-	pos.viewid = sx_builder.def->viewid;
-	pos.seq = sx_builder.seq;
-	pos.new_open_rows = true;	/* none: what was open then has ended */
-
-	l0 = GetXLogInsertRecPtr();
-	SX_STOP_POINT_OF(history_begin, sx_builder.def->viewid);
-	sx_builder_wait_for_writers();
-	sx_builder_phase("reading the rows that are there");
-
-	pos.start_lsn = l0;
-	pos.complete_at = GetCurrentTimestamp();
-	if (history_by_plan(&pos))
-		return;
-	/* some row fails: one by one */
-	history_by_rows(&pos);
-}
-
-/*
- * The stream with its partitions, in a transaction.  With lock they cannot be rewritten, truncated,
- * dropped or detached until its end.  Partitions may be attached: ATTACH would have to wait for all of
- * history otherwise.
- */
-List *
-sx_builder_members(bool lock)
-{
-	if (lock)
-		LockRelationOid(sx_builder.def->streamid, AccessShareLock);
-	return find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
-}
-
-/* from here on rows that vanish are missed: see has_not_begun() in ddl/stream_ddl.c */
-static void
-begin_history(void)
-{
-	SpinLockAcquire(&sx_builder.db->mutex);
-	sx_builder.v->history_begun = true;
-	SpinLockRelease(&sx_builder.db->mutex);
-}
-
-/*
- * The plan has opened what it reads.  A partition attached since the files were looked at must not be
- * among it: it is new to the capture, which would count it again.
- */
-static void
-check_members(void *arg)
-{
-	SxFileMap  *map = arg;
-	List	   *leaves = NIL;
-	ListCell   *lc;
-
-	for (uint32 i = 0; i < sx_file_map_count(map); i++)
-		leaves = lappend_oid(leaves, sx_file_map_entry(map, i)->leaf);
-	AcceptInvalidationMessages();
-	foreach(lc, find_all_inheritors(sx_builder.def->streamid, NoLock, NULL))
-	{
-		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
-			!list_member_oid(leaves, lfirst_oid(lc)))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("table \"%s\" has just become a partition of the stream",
-							get_rel_name(lfirst_oid(lc)))));
-	}
-}
-
-void
-sx_builder_wait_for_writers(void)
-{
-	List	   *members;
-	ListCell   *lc;
-	VirtualTransactionId *writers = NULL;
-	int			nwriters = 0;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	members = sx_builder_members(false);
-	foreach(lc, members)
-	{
-		LOCKTAG		tag;
-		VirtualTransactionId *found;
-		int			n;
-
-		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
-		found = GetLockConflicts(&tag, ShareLock, &n);
-		if (n == 0)
-			continue;
-		if (writers == NULL)
-			writers = MemoryContextAlloc(sx_builder.work, sizeof(*writers) * n);
-		else
-			writers = repalloc(writers, sizeof(*writers) * (nwriters + n));
-		memcpy(writers + nwriters, found, sizeof(*writers) * n);
-		nwriters += n;
-	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-
-	for (int i = 0; i < nwriters; i++)
-	{
-		bool		named = false;
-
-		for (;;)
-		{
-			bool		ended;
-
-			sx_worker_check();
-			StartTransactionCommand();
-			ended = has_not_written(writers[i]) || VirtualXactLock(writers[i], false);
-			if (!ended && !named)
-			{
-				if (VirtualTransactionIdIsRecoveredPreparedXact(writers[i]))
-					sx_builder_phase("waits for prepared transaction with id %u", writers[i].localTransactionId);
-				else
-				{
-					PGPROC	   *proc = SxVirtualXidProc(writers[i]);
-
-					SpinLockAcquire(&sx_builder.db->mutex);
-					sx_builder.v->waits_for_pid =
-						proc && SxProcLocalXid(proc) == writers[i].localTransactionId ? proc->pid : 0;
-					sx_builder.v->waits_for_lxid = writers[i].localTransactionId;
-					SpinLockRelease(&sx_builder.db->mutex);
-					sx_builder_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
-				}
-				named = true;
-			}
-			CommitTransactionCommand();
-			if (ended)
-				break;
-			pause_building(WRITER_POLL_MS);
-		}
-	}
-	SpinLockAcquire(&sx_builder.db->mutex);
-	sx_builder.v->waits_for_pid = 0;
-	SpinLockRelease(&sx_builder.db->mutex);
-	if (writers)
-		pfree(writers);
-}
-
-/*
- * A transaction without an id has written nothing before now, so before L0: it may be a VACUUM, or a
- * command that waits for this view.  (It gets its id while it runs, and loses it when it ends or is
- * prepared, together with its local id.)
- */
-static bool
-has_not_written(VirtualTransactionId vxid)
-{
-	PGPROC	   *proc;
-	bool		result;
-
-	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
-		return false;
-	proc = SxVirtualXidProc(vxid);
-	LWLockAcquire(ProcArrayLock, LW_SHARED);
-	result = proc != NULL && !TransactionIdIsValid(proc->xid) &&
-		SxProcLocalXid(proc) == vxid.localTransactionId;
-	LWLockRelease(ProcArrayLock);
-	return result;
-}
-
-/* the files as they are under our locks: later ones are new to the capture that starts at L0 */
-static void
-files_of(SxFileMap *map, SxStoredPosition *pos)
-{
-	pos->nfiles = sx_file_map_files_of(map, sx_builder.def->streamid, &pos->file_rels, &pos->file_nodes);
-}
-
-/*
- * One plan over all that S sees, results and position in the same transaction.  Returns false
- * if a row failed.
- */
-static bool
-history_by_plan(SxStoredPosition *pos)
-{
-	volatile bool ok = true;
-	MemoryContext caller = CurrentMemoryContext;
-
-	PG_TRY();
-	{
-		SxRunAs		as;
-		SxFileMap  *map;
-
-		StartTransactionCommand();
-		begin_history();
-		(void) sx_builder_members(true);
-		/* the files, before S: a partition that comes later is new to the capture that starts at L0 */
-		map = sx_file_map_create(CurrentMemoryContext);
-		sx_file_map_refresh(map, list_make1_oid(sx_builder.def->streamid), false);
-		files_of(map, pos);
-		/* S must be younger than the waits for locks and writers */
-		PushActiveSnapshot(GetTransactionSnapshot());
-		pos->position = sx_position_from_snapshot(GetActiveSnapshot());
-
-		SX_STOP_POINT_OF(history_snapshot, sx_builder.def->viewid);
-		sx_builder_begin_results();
-		sx_builder_begin_work(0);
-		sx_run_as_begin(&as, sx_builder.def);
-		(void) sx_plan_lock(sx_builder.plan, true, NULL);
-		sx_plan_run_history(sx_builder.plan, check_members, store_row, map);
-		sx_run_as_end(&as);
-		SX_STOP_POINT_OF(history_computed, sx_builder.def->viewid);
-		sx_builder_write(pos, true);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		sx_builder_protect(pos->position->xmin, pos->start_lsn);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (!sx_is_row_error(error->sqlerrcode))
-			PG_RE_THROW();
-		FreeErrorData(error);
-		(void) sx_worker_recover(sx_builder.work);
-		ok = false;
-	}
-	PG_END_TRY();
-	(void) sx_builder_end_work();
-	MemoryContextSwitchTo(caller);
-	return ok;
-}
-
-static void
-store_row(void *arg, TupleTableSlot *row)
-{
-	if (sx_builder.info->nkeys > 0 && !sx_key_fits(sx_builder.info, row))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_EXCEPTION),
-				 errmsg("group key is too large for the index of the materialized table")));
-	tuplestore_puttupleslot(sx_builder.rows, row);
-}
-
-/*
- * History by addresses, through the same path as new rows, so that a row that fails becomes a dead
- * letter.  In parts, whose addresses fit memory; the slot keeps what S sees until they are read.  The
- * results of all parts are written together.
- */
-static void
-history_by_rows(SxStoredPosition *pos)
-{
-	HistoryRows h = {0};
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext part = AllocSetContextCreate(context, "streamext part of history", ALLOCSET_DEFAULT_SIZES);
-	bool		more;
-
-	/* written, and ended, like any other results */
-	MemoryContextSwitchTo(TopMemoryContext);
-	h.rows = tuplestore_begin_heap(false, true, work_mem);
-	h.letters = tuplestore_begin_heap(false, true, work_mem);
-	do
-	{
-		Snapshot	s;
-
-		StartTransactionCommand();
-		if (h.map == NULL)
-		{
-			begin_history();
-			(void) sx_builder_members(true);
-			MemoryContextSwitchTo(context);
-			/* the files before S, as above */
-			h.map = sx_file_map_create(context);
-			sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
-			files_of(h.map, pos);
-			PushActiveSnapshot(GetTransactionSnapshot());
-			pos->seq = sx_builder.seq;
-			pos->position = sx_position_from_snapshot(GetActiveSnapshot());
-			s = GetActiveSnapshot();
-		}
-		else
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			MemoryContextReset(part);
-			MemoryContextSwitchTo(part);
-			s = sx_position_to_snapshot(pos->position);
-		}
-		MemoryContextSwitchTo(part);
-		h.pending = sx_pending_create(part);
-		h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
-		/* a position that does not list all ids can stand for S only while this has it */
-		more = find_history(&h, s, pos->position->wal_only ? PG_UINT64_MAX : HISTORY_ROWS);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(part);
-		SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
-
-		sx_builder_begin_results();
-		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
-		move_rows(h.rows, sx_builder.rows, sx_builder.info->desc);
-		move_rows(h.letters, sx_builder.letters, letter_desc());
-		h.nrows += sx_builder.nrows;
-	} while (more);
-
-	sx_builder_begin_results();
-	tuplestore_end(sx_builder.rows);
-	tuplestore_end(sx_builder.letters);
-	sx_builder.rows = h.rows;
-	sx_builder.letters = h.letters;
-	sx_builder.nrows = h.nrows;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	sx_builder_write(pos, true);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	sx_builder_protect(pos->position->xmin, pos->start_lsn);
-	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextDelete(context);
-}
-
-/* the next rows that s sees, about so many; false: those were all */
-static bool
-find_history(HistoryRows *h, Snapshot s, uint64 nrows)
-{
-	for (; h->file < sx_file_map_count(h->map); h->file++)
-	{
-		SxFileEntry *e = sx_file_map_entry(h->map, h->file);
-		Relation	rel;
-
-		if (e->dead)
-			continue;
-		/* between two parts nobody keeps it as it is: then all is done again */
-		rel = try_relation_open(e->leaf, AccessShareLock);
-		if (rel == NULL || !SxFileEquals(SxRelationFile(rel), e->file))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("a file of the stream has just been replaced")));
-		relation_close(rel, NoLock);
-		h->block = sx_file_scan_visible(e->leaf, h->block, nrows - h->ready->nrows, s, add_found_row, h);
-		if (h->block != InvalidBlockNumber)
-			return true;
-		h->block = 0;
-		if (h->ready->nrows >= nrows)
-		{
-			h->file++;
-			return true;
-		}
-	}
-	return false;
-}
-
-static void
-add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
-{
-	HistoryRows *h = arg;
-
-	sx_pending_ready_add_run(h->pending, h->ready, h->file, block, off, xid);
-}
-
-static void
-move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
-{
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-
-	tuplestore_rescan(from);
-	while (tuplestore_gettupleslot(from, true, false, slot))
-		tuplestore_puttupleslot(to, slot);
-	ExecDropSingleTupleTableSlot(slot);
-}
-
-/* ---- catching up ---- */
-
 static void
 catch_up(SxStoredPosition *stored)
 {
@@ -864,7 +427,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	if (!sx_tail_cycle(tail, stored->position, turn, &snapshot))
 	{
 		sx_builder_phase("waits for a lock on a table of the stream");
-		pause_building(LOCK_POLL_MS);
+		sx_builder_pause(SX_LOCK_POLL_MS);
 		return false;
 	}
 	/* what was waited for is over */
@@ -938,7 +501,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	first = sx_pending_first_lsn(pending);
 	stored->start_lsn = (first != InvalidXLogRecPtr && first < tail->capture->read_lsn) ?
 		first : tail->capture->read_lsn;
-	files_of(tail->capture->map, stored);
+	sx_builder_files(tail->capture->map, stored);
 	if (taken == n && !tail->behind && !tail->more)
 		stored->complete_at = at;
 	SX_STOP_POINT_OF(catch_up_computed, sx_builder.def->viewid);
@@ -998,312 +561,4 @@ compare_ready(const void *a, const void *b)
 	if (ra->fxid != rb->fxid)
 		return ra->fxid < rb->fxid ? -1 : 1;
 	return 0;
-}
-
-/* rows that VACUUM has taken, while nothing protected them */
-void
-sx_builder_drop_missing(SxBatch *batch)
-{
-	for (int tries = 0;; tries++)
-	{
-		bool		locked;
-
-		StartTransactionCommand();
-		PushActiveSnapshot(GetTransactionSnapshot());
-		locked = sx_batch_lock(batch);
-		if (locked)
-		{
-			uint64		lost = sx_batch_drop_missing(batch);
-
-			if (lost > 0 && sx_builder.nlost >= 0)
-				sx_builder.nlost += lost;
-		}
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		if (locked)
-			return;
-		if (tries >= LOCK_TRIES)
-			ereport(ERROR,
-					(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-					 errmsg("a table of the stream is locked")));
-		sx_builder_phase("waits for a lock on a table of the stream");
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
-						 PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		sx_worker_check();
-	}
-}
-
-/* does the batch name a file that its table does not have any more? */
-static bool
-is_outdated(SxBatch *batch)
-{
-	bool		outdated = false;
-	uint32		last = PG_UINT32_MAX;
-
-	StartTransactionCommand();
-	for (int i = 0; i < batch->nruns && !outdated; i++)
-	{
-		SxFileEntry *entry;
-		Relation	rel;
-
-		if (batch->runs[i].file == last)
-			continue;
-		last = batch->runs[i].file;
-		entry = sx_file_map_entry(batch->map, last);
-		if (entry->dead || !ConditionalLockRelationOid(entry->leaf, AccessShareLock))
-			continue;
-		rel = try_relation_open(entry->leaf, NoLock);
-		outdated = rel == NULL || !SxFileEquals(SxRelationFile(rel), entry->file);
-		if (rel)
-			relation_close(rel, NoLock);
-	}
-	CommitTransactionCommand();
-	return outdated;
-}
-
-/* runs a batch into the results; waits for locks: nobody else waits for us */
-int64
-sx_builder_compute(SxBatch *batch)
-{
-	SxProcess	p;
-
-	memset(&p, 0, sizeof(p));
-	p.info = sx_builder.info;
-	p.plan = sx_builder.plan;
-	p.apply = apply_row;
-	p.reject = apply_reject;
-	p.context = sx_builder.work;
-	for (int tries = 0;; tries++)
-	{
-		SxProcessResult result;
-		int64		us;
-
-		sx_builder_begin_work(batch->nrows);
-		result = sx_process_batch(&p, batch);
-		us = sx_builder_end_work();
-		switch (result)
-		{
-			case SX_PROCESS_OK:
-				sx_builder.nrows += batch->nrows;
-				return us;
-			case SX_PROCESS_FAILED:
-				ereport(ERROR,
-						(errcode(p.error->sqlerrcode),
-						 errmsg("%s", p.error->message),
-						 p.error->detail ? errdetail_internal("%s", p.error->detail) : 0));
-				break;
-			default:
-				/*
-				 * Nothing of the batch has been kept by a slice that could not lock.  If a file was
-				 * replaced since the batch was made, no waiting helps: begin at the stored position.
-				 */
-				if (is_outdated(batch))
-					ereport(ERROR,
-							(errcode(ERRCODE_OBJECT_IN_USE),
-							 errmsg("a file of the stream has just been replaced")));
-				if (tries >= LOCK_TRIES)
-					ereport(ERROR,
-							(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-							 errmsg("a table of the stream is locked")));
-				if (p.blocked_by)
-					sx_builder_phase("waits for a lock on table \"%s\"", p.blocked_by);
-				else
-					sx_builder_phase("waits for a lock on a table of the stream");
-				p.blocked_by = NULL;
-				sx_builder_begin_results();
-				pause_building(LOCK_POLL_MS);
-				break;
-		}
-	}
-}
-
-static bool
-apply_row(void *arg, TupleTableSlot *row)
-{
-	tuplestore_puttupleslot(sx_builder.rows, row);
-	return true;
-}
-
-static bool
-apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
-{
-	Datum		values[LETTER_NATTS] = {0};
-	bool		isnull[LETTER_NATTS] = {0};
-
-	values[LETTER_SQLSTATE] = CStringGetTextDatum(sqlstate);
-	isnull[LETTER_ROW] = row_json == NULL;
-	if (row_json)
-		values[LETTER_ROW] = CStringGetTextDatum(row_json);
-	values[LETTER_MESSAGE] = CStringGetTextDatum(message);
-	tuplestore_putvalues(sx_builder.letters, letter_desc(), values, isnull);
-	for (int i = 0; i < LETTER_NATTS; i++)
-		if (!isnull[i])
-			pfree(DatumGetPointer(values[i]));
-	return true;
-}
-
-/* made without a look at the catalog: rows are rejected between transactions */
-static TupleDesc
-letter_desc(void)
-{
-	static TupleDesc desc = NULL;
-
-	if (desc == NULL)
-	{
-		MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
-		TupleDesc	made = CreateTemplateTupleDesc(LETTER_NATTS);
-
-		for (int i = 0; i < LETTER_NATTS; i++)
-			TupleDescInitBuiltinEntry(made, i + 1, "", TEXTOID, -1, 0);
-		desc = made;
-		MemoryContextSwitchTo(old);
-	}
-	return desc;
-}
-
-/* results outlive the transactions of the slices that made them; on disk beyond work_mem */
-void
-sx_builder_begin_results(void)
-{
-	MemoryContext old;
-
-	if (sx_builder.rows)
-		tuplestore_end(sx_builder.rows);
-	sx_builder.rows = NULL;
-	if (sx_builder.letters)
-		tuplestore_end(sx_builder.letters);
-	sx_builder.letters = NULL;
-	MemoryContextReset(sx_builder.work);
-	sx_builder.nrows = 0;
-	old = MemoryContextSwitchTo(sx_builder.work);
-	sx_builder.rows = tuplestore_begin_heap(false, true, work_mem);
-	sx_builder.letters = tuplestore_begin_heap(false, true, work_mem);
-	MemoryContextSwitchTo(old);
-}
-
-static void
-write_letters(void)
-{
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(letter_desc(), &TTSOpsMinimalTuple);
-
-	tuplestore_rescan(sx_builder.letters);
-	while (tuplestore_gettupleslot(sx_builder.letters, true, false, slot))
-	{
-		char	   *field[LETTER_NATTS];
-
-		CHECK_FOR_INTERRUPTS();
-		slot_getallattrs(slot);
-		for (int i = 0; i < LETTER_NATTS; i++)
-			field[i] = slot->tts_isnull[i] ? NULL : TextDatumGetCString(slot->tts_values[i]);
-		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, field[LETTER_SQLSTATE], "error",
-							  field[LETTER_ROW], field[LETTER_MESSAGE], GetCurrentTimestamp());
-		for (int i = 0; i < LETTER_NATTS; i++)
-			if (field[i])
-				pfree(field[i]);
-	}
-	ExecDropSingleTupleTableSlot(slot);
-}
-
-/* results, dead letters and position, in the caller's transaction */
-void
-sx_builder_write(SxStoredPosition *pos, bool replace)
-{
-	SxRunAs		as;
-
-	/* so that a DROP waits until the position is stored, also when nothing is written */
-	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sx_builder.def->matid)))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the continuous view is gone")));
-	if (replace)
-		sx_catalog_repair_dependencies(sx_builder.def);
-
-	sx_run_as_begin(&as, sx_builder.def);
-	if (replace)
-	{
-		char	   *sql = psprintf("DELETE FROM ONLY %s",
-								   quote_qualified_identifier(SX_SCHEMA, get_rel_name(sx_builder.def->matid)));
-
-		SPI_connect();
-		if (SPI_execute(sql, false, 0) != SPI_OK_DELETE)
-			elog(ERROR, "could not empty the materialized table");
-		SPI_finish();
-		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
-	}
-	sx_merge_into_table(sx_builder.info, sx_builder.rows);
-	sx_run_as_end(&as);
-	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
-
-	write_letters();
-	if (sx_builder.nlost != 0)
-		sx_builder_report_lost(sx_builder.nlost);
-	sx_builder.nlost = 0;
-
-	pos->seq++;
-	pos->rows_consumed += sx_builder.nrows;
-	sx_catalog_store_position(pos);
-	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
-}
-
-/* a lock on the table is waited for outside of a transaction, which would hold up others */
-void
-sx_builder_commit(SxStoredPosition *pos)
-{
-	SxView	   *v = sx_builder.v;
-	int64		entries = tuplestore_tuple_count(sx_builder.rows) + tuplestore_tuple_count(sx_builder.letters);
-	TimestampTz since = sx_now();
-	bool		waited = false;
-	int64		us;
-	int64		limit = sx_budget_of_flush(entries);
-
-	for (;;)
-	{
-		StartTransactionCommand();
-		if (ConditionalLockRelationOid(sx_builder.def->matid, RowExclusiveLock))
-			break;
-		CommitTransactionCommand();
-		if (!waited && TimestampDifferenceExceeds(since, sx_now(), 100))
-		{
-			sx_builder_phase("waits for its table's lock");
-			waited = true;
-		}
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 20, PG_WAIT_EXTENSION);
-		ResetLatch(MyLatch);
-		sx_worker_check();
-	}
-	if (waited)
-		sx_builder_phase("%s", v->slow ? "follows" : "catching up");
-
-	sx_builder_begin_work(sx_builder.nrows);
-	PushActiveSnapshot(GetTransactionSnapshot());
-	sx_builder_write(pos, false);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	us = sx_builder_end_work();
-
-	sx_builder.written_lsn = pos->start_lsn;
-	SpinLockAcquire(&sx_builder.db->mutex);
-	v->rows_consumed = pos->rows_consumed;
-	v->flushes++;
-	v->last_flush = GetCurrentTimestamp();
-	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
-	SpinLockRelease(&sx_builder.db->mutex);
-	if (limit > 0 && us > limit)
-		sx_builder_too_slow("writing", us, entries);
-}
-
-/* rows: -1, not known */
-void
-sx_builder_report_lost(int64 rows)
-{
-	SxDb	   *db = sx_builder.db;
-	char		why[sizeof(db->exposed_why)];
-
-	SpinLockAcquire(&db->mutex);
-	memcpy(why, db->exposed_why, sizeof(why));
-	SpinLockRelease(&db->mutex);
-	sx_catalog_add_lost_interval(sx_builder.def, sx_builder.lost_from, sx_builder.v->protected_since,
-								 rows, why[0] != '\0' ? why : "Nothing is known of why they were not protected.");
 }

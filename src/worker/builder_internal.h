@@ -1,7 +1,8 @@
 /*
  * builder_internal.h
- *		The parts of a builder: history and WAL (builder.c), slow views (builder_follow.c), the
- *		full scan (full_scan.c).
+ *		The parts of a builder: its life and WAL (builder.c), history (builder_history.c), the full
+ *		scan (full_scan.c), slow views (builder_follow.c), and what all of them write
+ *		(builder_results.c).
  *
  * A builder is a process of its own and brings up one view, so what it works on is one struct.
  */
@@ -39,20 +40,34 @@ typedef struct SxBuilder
 
 extern SxBuilder sx_builder;
 
+/* how often it looks whether a lock is free */
+#define SX_LOCK_POLL_MS	100
+
 /* builder.c */
 extern void sx_builder_phase(const char *fmt,...) pg_attribute_printf(1, 2);
+/* between two looks at what it waits for; ends the process if the view was dropped */
+extern void sx_builder_pause(long ms);
+/* what the slot must hold for the view from now on */
+extern void sx_builder_protect(uint64 xmin, XLogRecPtr lsn);
+
+/* builder_history.c */
+extern void sx_builder_history(void);
 /* the stream with its partitions, in a transaction; with lock they cannot be replaced until its end */
 extern List *sx_builder_members(bool lock);
 /* until every transaction that holds a writer's lock on the stream now has ended */
 extern void sx_builder_wait_for_writers(void);
-/* what the slot must hold for the view from now on */
-extern void sx_builder_protect(uint64 xmin, XLogRecPtr lsn);
+/* the files of the stream that the map knows, for the stored position */
+extern void sx_builder_files(SxFileMap *map, SxStoredPosition *pos);
+
+/* builder_results.c */
 /* forgets results that are not written */
 extern void sx_builder_begin_results(void);
 /* takes out of a batch, and counts in nlost, rows that are gone because nothing protected them */
 extern void sx_builder_drop_missing(SxBatch *batch);
 /* runs a batch into the results; what it took, microseconds */
 extern int64 sx_builder_compute(SxBatch *batch);
+/* appends the results to these */
+extern void sx_builder_move_results(Tuplestorestate *rows, Tuplestorestate *letters);
 /*
  * Results, dead letters and position, in the caller's transaction.  replace: instead of what the
  * table holds.

@@ -7,7 +7,6 @@
 #include <signal.h>
 
 #include "access/xact.h"
-#include "catalog/file_marks.h"
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"

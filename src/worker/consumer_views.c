@@ -19,7 +19,6 @@
 
 #include "access/xact.h"
 #include "catalog/definitions.h"
-#include "catalog/file_marks.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"

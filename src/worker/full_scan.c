@@ -20,7 +20,7 @@
  * can say how many: the interval is reported when the scan begins.
  *
  * Locks: AccessShareLock on the leaf that is scanned, for one part.  A command that replaces a
- * file waits until the views have read the stream (ddl/stream_ddl.c), so it cannot come between
+ * file waits until the views have read the stream (ddl/settle.c), so it cannot come between
  * two parts; if a file was replaced all the same, in the middle, what was counted
  * of it cannot be known any more, and the view stops, visibly.
  */
@@ -29,9 +29,9 @@
 #include "access/xact.h"
 #include "access/xlog.h"
 #include "capture/delta_scan.h"
+#include "catalog/file_marks.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "testing/stop_points.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"

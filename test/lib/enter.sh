@@ -96,7 +96,7 @@ fi
 environment=(HOME="$temp/home" TMPDIR="$temp/tmp" SHELL=/bin/sh LC_ALL=C.UTF-8 TZ=UTC
 	PATH="$PATH:/usr/bin:/bin" TERM="${TERM:-dumb}" COLUMNS="${COLUMNS:-$( (tput cols) 2>/dev/null || echo 80)}"
 	SX_TEMP="$temp" SX_TOP="$temp/src" SX_PG_CONFIG="$pg_config" SX_WERROR="$([ "$what" = test ] && echo 1)")
-for name in CC LONG SANITIZE VALGRIND SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY TIME RATE; do
+for name in CC JOBS LONG SANITIZE VALGRIND SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY TIME RATE; do
 	[ -n "${!name:-}" ] && environment+=("$name=${!name}")
 done
 

@@ -1,0 +1,413 @@
+/*
+ * builder_history.c
+ *		What a new view begins with: the rows that are there.
+ *
+ * Start of capture.  Transactions that are already open wrote rows before anyone listened.
+ * So: note the end of WAL, L0; wait, blocking nobody, until every transaction that held a
+ * writer's lock on the stream then has ended; take the snapshot S.  History is what S sees;
+ * WAL from L0 gives the rest, because a transaction that S does not see took its lock after
+ * L0.  History and position commit together: a crash before that starts over, one after it
+ * goes on with WAL.
+ *
+ * One plan computes it, as the query would.  If a row fails, all is computed once more by rows,
+ * so that this one becomes a dead letter.
+ */
+#include "worker/builder_internal.h"
+
+#include "access/relation.h"
+#include "access/transam.h"
+#include "access/xact.h"
+#include "access/xlog.h"
+#include "capture/delta_scan.h"
+#include "catalog/pg_class.h"
+#include "catalog/pg_inherits.h"
+#include "executor/tuptable.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "utils/inval.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "testing/stop_points.h"
+
+/* rows of a part of history, when it is computed by rows */
+#define HISTORY_ROWS	200000
+/* pause between looks at open transactions */
+#define WRITER_POLL_MS	20
+
+/* History by addresses, on its way */
+typedef struct HistoryRows
+{
+	SxFileMap  *map;
+	uint32		file;			/* at which the scan is */
+	BlockNumber block;
+	SxPending  *pending;
+	SxReady    *ready;
+	Tuplestorestate *rows;		/* the results so far */
+	Tuplestorestate *letters;
+	int64		nrows;
+} HistoryRows;
+
+static void begin_history(void);
+static void check_members(void *arg);
+static bool has_not_written(VirtualTransactionId vxid);
+static bool history_by_plan(SxStoredPosition *pos);
+static void store_row(void *arg, TupleTableSlot *row);
+static void history_by_rows(SxStoredPosition *pos);
+static bool find_history(HistoryRows *h, Snapshot s, uint64 nrows);
+static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
+
+void
+sx_builder_history(void)
+{
+	SxStoredPosition pos;
+	XLogRecPtr	l0;
+
+	memset(&pos, 0, sizeof(pos));
+	pos.viewid = sx_builder.def->viewid;
+	pos.seq = sx_builder.seq;
+	pos.new_open_rows = true;	/* none: what was open then has ended */
+
+	l0 = GetXLogInsertRecPtr();
+	SX_STOP_POINT_OF(history_begin, sx_builder.def->viewid);
+	sx_builder_wait_for_writers();
+	sx_builder_phase("reading the rows that are there");
+
+	pos.start_lsn = l0;
+	pos.complete_at = GetCurrentTimestamp();
+	if (history_by_plan(&pos))
+		return;
+	/* some row fails: one by one */
+	history_by_rows(&pos);
+}
+
+/*
+ * The stream with its partitions, in a transaction.  With lock they cannot be rewritten, truncated,
+ * dropped or detached until its end.  Partitions may be attached: ATTACH would have to wait for all of
+ * history otherwise.
+ */
+List *
+sx_builder_members(bool lock)
+{
+	if (lock)
+		LockRelationOid(sx_builder.def->streamid, AccessShareLock);
+	return find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
+}
+
+/* from here on rows that vanish are missed: see has_not_begun() in ddl/settle.c */
+static void
+begin_history(void)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history_begun = true;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/*
+ * The plan has opened what it reads.  A partition attached since the files were looked at must not be
+ * among it: it is new to the capture, which would count it again.
+ */
+static void
+check_members(void *arg)
+{
+	SxFileMap  *map = arg;
+	List	   *leaves = NIL;
+	ListCell   *lc;
+
+	for (uint32 i = 0; i < sx_file_map_count(map); i++)
+		leaves = lappend_oid(leaves, sx_file_map_entry(map, i)->leaf);
+	AcceptInvalidationMessages();
+	foreach(lc, find_all_inheritors(sx_builder.def->streamid, NoLock, NULL))
+	{
+		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION &&
+			!list_member_oid(leaves, lfirst_oid(lc)))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("table \"%s\" has just become a partition of the stream",
+							get_rel_name(lfirst_oid(lc)))));
+	}
+}
+
+void
+sx_builder_wait_for_writers(void)
+{
+	List	   *members;
+	ListCell   *lc;
+	VirtualTransactionId *writers = NULL;
+	int			nwriters = 0;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	members = sx_builder_members(false);
+	foreach(lc, members)
+	{
+		LOCKTAG		tag;
+		VirtualTransactionId *found;
+		int			n;
+
+		SET_LOCKTAG_RELATION(tag, MyDatabaseId, lfirst_oid(lc));
+		found = GetLockConflicts(&tag, ShareLock, &n);
+		if (n == 0)
+			continue;
+		if (writers == NULL)
+			writers = MemoryContextAlloc(sx_builder.work, sizeof(*writers) * n);
+		else
+			writers = repalloc(writers, sizeof(*writers) * (nwriters + n));
+		memcpy(writers + nwriters, found, sizeof(*writers) * n);
+		nwriters += n;
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+
+	for (int i = 0; i < nwriters; i++)
+	{
+		bool		named = false;
+
+		for (;;)
+		{
+			bool		ended;
+
+			sx_worker_check();
+			StartTransactionCommand();
+			ended = has_not_written(writers[i]) || VirtualXactLock(writers[i], false);
+			if (!ended && !named)
+			{
+				if (VirtualTransactionIdIsRecoveredPreparedXact(writers[i]))
+					sx_builder_phase("waits for prepared transaction with id %u", writers[i].localTransactionId);
+				else
+				{
+					PGPROC	   *proc = SxVirtualXidProc(writers[i]);
+
+					SpinLockAcquire(&sx_builder.db->mutex);
+					sx_builder.v->waits_for_pid =
+						proc && SxProcLocalXid(proc) == writers[i].localTransactionId ? proc->pid : 0;
+					sx_builder.v->waits_for_lxid = writers[i].localTransactionId;
+					SpinLockRelease(&sx_builder.db->mutex);
+					sx_builder_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
+				}
+				named = true;
+			}
+			CommitTransactionCommand();
+			if (ended)
+				break;
+			sx_builder_pause(WRITER_POLL_MS);
+		}
+	}
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->waits_for_pid = 0;
+	SpinLockRelease(&sx_builder.db->mutex);
+	if (writers)
+		pfree(writers);
+}
+
+/*
+ * A transaction without an id has written nothing before now, so before L0: it may be a VACUUM, or a
+ * command that waits for this view.  (It gets its id while it runs, and loses it when it ends or is
+ * prepared, together with its local id.)
+ */
+static bool
+has_not_written(VirtualTransactionId vxid)
+{
+	PGPROC	   *proc;
+	bool		result;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(vxid))
+		return false;
+	proc = SxVirtualXidProc(vxid);
+	LWLockAcquire(ProcArrayLock, LW_SHARED);
+	result = proc != NULL && !TransactionIdIsValid(proc->xid) &&
+		SxProcLocalXid(proc) == vxid.localTransactionId;
+	LWLockRelease(ProcArrayLock);
+	return result;
+}
+
+/* the files as they are under our locks: later ones are new to the capture that starts at L0 */
+void
+sx_builder_files(SxFileMap *map, SxStoredPosition *pos)
+{
+	pos->nfiles = sx_file_map_files_of(map, sx_builder.def->streamid, &pos->file_rels, &pos->file_nodes);
+}
+
+/*
+ * One plan over all that S sees, results and position in the same transaction.  Returns false
+ * if a row failed.
+ */
+static bool
+history_by_plan(SxStoredPosition *pos)
+{
+	volatile bool ok = true;
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		SxRunAs		as;
+		SxFileMap  *map;
+
+		StartTransactionCommand();
+		begin_history();
+		(void) sx_builder_members(true);
+		/* the files, before S: a partition that comes later is new to the capture that starts at L0 */
+		map = sx_file_map_create(CurrentMemoryContext);
+		sx_file_map_refresh(map, list_make1_oid(sx_builder.def->streamid), false);
+		sx_builder_files(map, pos);
+		/* S must be younger than the waits for locks and writers */
+		PushActiveSnapshot(GetTransactionSnapshot());
+		pos->position = sx_position_from_snapshot(GetActiveSnapshot());
+
+		SX_STOP_POINT_OF(history_snapshot, sx_builder.def->viewid);
+		sx_builder_begin_results();
+		sx_builder_begin_work(0);
+		sx_run_as_begin(&as, sx_builder.def);
+		(void) sx_plan_lock(sx_builder.plan, true, NULL);
+		sx_plan_run_history(sx_builder.plan, check_members, store_row, map);
+		sx_run_as_end(&as);
+		SX_STOP_POINT_OF(history_computed, sx_builder.def->viewid);
+		sx_builder_write(pos, true);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		sx_builder_protect(pos->position->xmin, pos->start_lsn);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (!sx_is_row_error(error->sqlerrcode))
+			PG_RE_THROW();
+		FreeErrorData(error);
+		(void) sx_worker_recover(sx_builder.work);
+		ok = false;
+	}
+	PG_END_TRY();
+	(void) sx_builder_end_work();
+	MemoryContextSwitchTo(caller);
+	return ok;
+}
+
+static void
+store_row(void *arg, TupleTableSlot *row)
+{
+	if (sx_builder.info->nkeys > 0 && !sx_key_fits(sx_builder.info, row))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("group key is too large for the index of the materialized table")));
+	tuplestore_puttupleslot(sx_builder.rows, row);
+}
+
+/*
+ * History by addresses, through the same path as new rows, so that a row that fails becomes a dead
+ * letter.  In parts, whose addresses fit memory; the slot keeps what S sees until they are read.  The
+ * results of all parts are written together.
+ */
+static void
+history_by_rows(SxStoredPosition *pos)
+{
+	HistoryRows h = {0};
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext part = AllocSetContextCreate(context, "streamext part of history", ALLOCSET_DEFAULT_SIZES);
+	bool		more;
+
+	/* written, and ended, like any other results */
+	MemoryContextSwitchTo(TopMemoryContext);
+	h.rows = tuplestore_begin_heap(false, true, work_mem);
+	h.letters = tuplestore_begin_heap(false, true, work_mem);
+	do
+	{
+		Snapshot	s;
+
+		StartTransactionCommand();
+		if (h.map == NULL)
+		{
+			begin_history();
+			(void) sx_builder_members(true);
+			MemoryContextSwitchTo(context);
+			/* the files before S, as above */
+			h.map = sx_file_map_create(context);
+			sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
+			sx_builder_files(h.map, pos);
+			PushActiveSnapshot(GetTransactionSnapshot());
+			pos->seq = sx_builder.seq;
+			pos->position = sx_position_from_snapshot(GetActiveSnapshot());
+			s = GetActiveSnapshot();
+		}
+		else
+		{
+			PushActiveSnapshot(GetTransactionSnapshot());
+			MemoryContextReset(part);
+			MemoryContextSwitchTo(part);
+			s = sx_position_to_snapshot(pos->position);
+		}
+		MemoryContextSwitchTo(part);
+		h.pending = sx_pending_create(part);
+		h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
+		/* a position that does not list all ids can stand for S only while this has it */
+		more = find_history(&h, s, pos->position->wal_only ? PG_UINT64_MAX : HISTORY_ROWS);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(part);
+		SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
+
+		sx_builder_begin_results();
+		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
+		sx_builder_move_results(h.rows, h.letters);
+		h.nrows += sx_builder.nrows;
+	} while (more);
+
+	sx_builder_begin_results();
+	tuplestore_end(sx_builder.rows);
+	tuplestore_end(sx_builder.letters);
+	sx_builder.rows = h.rows;
+	sx_builder.letters = h.letters;
+	sx_builder.nrows = h.nrows;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	sx_builder_write(pos, true);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	sx_builder_protect(pos->position->xmin, pos->start_lsn);
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(context);
+}
+
+/* the next rows that s sees, about so many; false: those were all */
+static bool
+find_history(HistoryRows *h, Snapshot s, uint64 nrows)
+{
+	for (; h->file < sx_file_map_count(h->map); h->file++)
+	{
+		SxFileEntry *e = sx_file_map_entry(h->map, h->file);
+		Relation	rel;
+
+		if (e->dead)
+			continue;
+		/* between two parts nobody keeps it as it is: then all is done again */
+		rel = try_relation_open(e->leaf, AccessShareLock);
+		if (rel == NULL || !SxFileEquals(SxRelationFile(rel), e->file))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_IN_USE),
+					 errmsg("a file of the stream has just been replaced")));
+		relation_close(rel, NoLock);
+		h->block = sx_file_scan_visible(e->leaf, h->block, nrows - h->ready->nrows, s, add_found_row, h);
+		if (h->block != InvalidBlockNumber)
+			return true;
+		h->block = 0;
+		if (h->ready->nrows >= nrows)
+		{
+			h->file++;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void
+add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
+{
+	HistoryRows *h = arg;
+
+	sx_pending_ready_add_run(h->pending, h->ready, h->file, block, off, xid);
+}
