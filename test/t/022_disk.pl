@@ -189,7 +189,7 @@ sub load_until_panic
 	my $failed = 0;
 	for my $i (1 .. 60)
 	{
-		my ($status) = $node->psql('app', "INSERT INTO ev SELECT 7, i FROM generate_series(1, 20000) i");
+		my $status = psql_anyway($node, 'app', "INSERT INTO ev SELECT 7, i FROM generate_series(1, 20000) i");
 		if ($status != 0)
 		{
 			$failed = 1;

@@ -318,7 +318,7 @@ sub all_exact
 	while (1)
 	{
 		# no answer: the server may just have been started
-		my $status = $node->psql($database, <<'SQL', stdout => \$out, stderr => \$err, on_error_die => 0);
+		my $status = psql_anyway($node, $database, <<'SQL', stdout => \$out, stderr => \$err, on_error_die => 0);
 DO $$ BEGIN PERFORM streamext.resume('total'); END $$;
 SELECT streamext.wait_for(NULL, '60s');
 DO $$ BEGIN PERFORM streamext.flush(); END $$;

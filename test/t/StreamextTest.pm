@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node new_database oracle difference wait_ready wait_until query_until
-  worker_pids no_orphans allow_in_log seed pick chance elapsed source_dir
+  worker_pids no_orphans allow_in_log psql_anyway seed pick chance elapsed source_dir
   build_shim start_with_shim background statement load stop_load);
 
 my $random;
@@ -75,12 +75,23 @@ sub wait_until
 	return 0;
 }
 
+# psql(...) on a server that may be down: a psql that could not connect may be gone before it is given the
+# query.  Its status, as always 2 without a connection.
+sub psql_anyway
+{
+	my ($node, @arguments) = @_;
+	my $status = eval { $node->psql(@arguments) };
+	return $status unless $@;
+	return 2 if $@ =~ /Broken pipe/;
+	die $@;
+}
+
 # The last output of a query that may fail, undef if it does.
 sub try_query
 {
 	my ($node, $database, $query) = @_;
 	my ($out, $err) = ('', '');
-	my $status = $node->psql($database, $query, stdout => \$out, stderr => \$err,
+	my $status = psql_anyway($node, $database, $query, stdout => \$out, stderr => \$err,
 		on_error_die => 0, timeout => $PostgreSQL::Test::Utils::timeout_default);
 	return (defined $status && $status == 0) ? $out : undef;
 }

@@ -12,6 +12,7 @@ use Exporter 'import';
 use Chaos::Faults qw(children killed_pids);
 use Chaos::Schema qw(oracle_sql);
 use PostgreSQL::Test::Utils;
+use StreamextTest qw(psql_anyway);
 use Time::HiRes qw(sleep time);
 
 our @EXPORT_OK = qw(settle compare_views remains check_log check_reader check_errors run_sql);
@@ -21,7 +22,7 @@ sub run_sql
 {
 	my ($node, $database, $sql, $seconds) = @_;
 	my ($out, $err, $late) = ('', '', 0);
-	my $status = $node->psql($database, $sql, stdout => \$out, stderr => \$err, on_error_die => 0, on_error_stop => 1,
+	my $status = psql_anyway($node, $database, $sql, stdout => \$out, stderr => \$err, on_error_die => 0, on_error_stop => 1,
 		timeout => $seconds // 60, timed_out => \$late);
 	return ($out, 'timed out: ' . substr($sql, 0, 200)) if $late;
 	return ($out, (defined $status && $status == 0) ? '' : ($err || 'psql failed') . ' in: ' . substr($sql, 0, 200));

@@ -11,6 +11,7 @@ use warnings;
 use Exporter 'import';
 
 use PostgreSQL::Test::Utils;
+use StreamextTest qw(psql_anyway);
 use Test::More;
 use Time::HiRes qw(sleep time);
 
@@ -184,7 +185,7 @@ sub answers
 {
 	my ($node) = @_;
 	my ($out, $err) = ('', '');
-	my $status = $node->psql('postgres', 'SELECT NOT pg_is_in_recovery()', stdout => \$out, stderr => \$err,
+	my $status = psql_anyway($node, 'postgres', 'SELECT NOT pg_is_in_recovery()', stdout => \$out, stderr => \$err,
 		on_error_die => 0, timeout => 30);
 	return defined $status && $status == 0 && $out eq 't';
 }
