@@ -215,9 +215,9 @@ sub check_log
 		}
 		elsif ($line =~ /PANIC:|TRAP:|could not bring up continuous view|was stopped:|not served|could not start|segfault/)
 		{
-			# a view that is dropped while it is built
+			# a view that is dropped while it is built; a builder that begins again, as it should
 			push @complaints, $line
-			  unless $line =~ /the continuous view is gone|a table of the stream is locked|terminating connection|canceling statement due to user request/;
+			  unless $line =~ /the continuous view is gone|a table of the stream is locked|a file of the stream has just been replaced|has just become a partition|terminating connection|canceling statement due to user request/;
 		}
 		elsif ($line =~ /(invalid page|could not (open|read|access) file|unexpected data beyond|missing chunk|cache lookup failed|could not find tuple|attempted to (update|delete) invisible|out of (shared )?memory|flush request|not satisfied|snapshot too old.*\[streamext)/
 			&& $line !~ /postmaster\.pid/)
