@@ -459,6 +459,10 @@ subtest 'crashes' => sub {
 		[ 'another', "ALTER TABLE ev DROP COLUMN r, ALTER COLUMN spare TYPE numeric;\nALTER TABLE parts ALTER COLUMN spare TYPE numeric" ],
 		[ 'TRUNCATE and reload', "BEGIN;\nTRUNCATE parts;\nCOPY parts(id, k, v) FROM '$old_file';\nCOMMIT" ],
 		[ 'DETACH and ATTACH', "ALTER TABLE parts DETACH PARTITION parts_4;\n$attach_4" ],
+		[ 'CLUSTER', 'CLUSTER ev USING ev_k' ],
+		[ 'SET TABLESPACE', 'ALTER TABLE parts_2 SET TABLESPACE other_space' ],
+		[ 'COPY FREEZE', "BEGIN;\nTRUNCATE parts_3;\nCOPY parts_3(id, k, v) FROM '$frozen_file' WITH (FREEZE);\nCOMMIT" ],
+		[ 'DROP', 'DROP TABLE parts_4' ],
 		[ 'stopped', "VACUUM (FULL) parts;\nALTER TABLE ev ALTER COLUMN spare TYPE int" ])
 	{
 		my ($name, $command) = @$case;
