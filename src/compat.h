@@ -184,6 +184,13 @@ typedef const char *const SxOptionNamespace;
 typedef char *SxOptionNamespace;
 #endif
 
+/* 16: a place for soft errors was added */
+#if PG_VERSION_NUM >= 160000
+#define SxMakeRange(type, lower, upper)	make_range((type), (lower), (upper), false, NULL)
+#else
+#define SxMakeRange(type, lower, upper)	make_range((type), (lower), (upper), false)
+#endif
+
 /* 16: missing_ok was added */
 #if PG_VERSION_NUM >= 160000
 #define SxBuildAttrMapIfReq(in, out)	build_attrmap_by_name_if_req(in, out, false)

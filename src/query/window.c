@@ -1,6 +1,7 @@
 /*
  * window.c
- *		Windows of time as ordinary functions: tumble() and window_end().
+ *		Windows of time as ordinary functions: tumble() and window_end(); hop() and cumulate() are in
+ *		window_sets.c.
  *
  * A tumbling window is the stretch [start, start + size) of a grid through an origin
  * that holds a point.  tumble() returns its start, so GROUP BY tumble(ts, size) makes
@@ -17,15 +18,12 @@
  * The default origin is Monday, 3 January 2000, and 1 January 2000 for months.  All is
  * immutable: the time zone is an argument, never the session's.
  */
-#include "streamext.h"
+#include "query/window.h"
 
 #include "common/int.h"
 #include "fmgr.h"
-#include "pgtime.h"
 #include "utils/builtins.h"
-#include "utils/date.h"
 #include "utils/datetime.h"
-#include "utils/timestamp.h"
 
 /* 2000-01-03, in days and microseconds since 2000-01-01 */
 #define ORIGIN_DAYS		2
@@ -47,8 +45,6 @@ PG_FUNCTION_INFO_V1(sx_window_end_timestamp);
 PG_FUNCTION_INFO_V1(sx_window_end_date);
 PG_FUNCTION_INFO_V1(sx_window_end_bigint);
 
-static void check_size(Interval *size);
-static int64 fixed_size(Interval *size);
 static int	size_in_days(Interval *size);
 static int64 floor_to(int64 point, int64 size, int64 origin, const char *type);
 static int64 end_of(int64 start, int64 size, const char *type);
@@ -56,13 +52,7 @@ static void out_of_range(const char *type);
 static Timestamp tumble_local(Timestamp point, Interval *size, bool given, Timestamp origin);
 static Timestamp tumble_months(Timestamp point, int months, Timestamp origin);
 static TimestampTz tumble_zone(TimestampTz point, Interval *size, bool given, TimestampTz origin, pg_tz *zone);
-static Timestamp grid_point(Timestamp origin, Interval *size, int64 n);
 static void check_origin(Timestamp origin, Interval *size);
-static pg_tz *zone_from_text(text *name);
-static Timestamp to_local(TimestampTz instant, pg_tz *zone);
-static TimestampTz to_instant(Timestamp local, pg_tz *zone);
-static Timestamp date_to_local(DateADT date);
-static DateADT local_to_date(Timestamp local);
 static TimestampTz tumble_fixed(TimestampTz point, Interval *size, TimestampTz origin);
 
 /* ---- timestamptz ---- */
@@ -84,7 +74,7 @@ Datum
 sx_tumble_timestamptz_zone(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(tumble_zone(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1), false, 0,
-									  zone_from_text(PG_GETARG_TEXT_PP(2))));
+									  sx_window_zone(PG_GETARG_TEXT_PP(2))));
 }
 
 Datum
@@ -92,13 +82,13 @@ sx_tumble_timestamptz_origin_zone(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_TIMESTAMPTZ(tumble_zone(PG_GETARG_TIMESTAMPTZ(0), PG_GETARG_INTERVAL_P(1), true,
 									  PG_GETARG_TIMESTAMPTZ(2),
-									  zone_from_text(PG_GETARG_TEXT_PP(3))));
+									  sx_window_zone(PG_GETARG_TEXT_PP(3))));
 }
 
 static TimestampTz
 tumble_fixed(TimestampTz point, Interval *size, TimestampTz origin)
 {
-	int64		fixed = fixed_size(size);
+	int64		fixed = sx_fixed_window_size(size);
 
 	check_origin(origin, size);
 	if (TIMESTAMP_NOT_FINITE(point))
@@ -113,13 +103,13 @@ tumble_zone(TimestampTz point, Interval *size, bool given, TimestampTz origin, p
 	Timestamp	local;
 	TimestampTz start;
 
-	check_size(size);
+	sx_check_window_size(size);
 	if (given && TIMESTAMP_NOT_FINITE(origin))
 		check_origin(origin, size);
 	if (TIMESTAMP_NOT_FINITE(point))
 		return point;
 	if (size->month == 0 && size->day == 0)
-		return floor_to(point, size->time, given ? origin : to_instant(ORIGIN_TIME, zone), "timestamp");
+		return floor_to(point, size->time, given ? origin : sx_window_to_instant(ORIGIN_TIME, zone), "timestamp");
 	if (size->time != 0 || (size->month != 0 && size->day != 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -127,26 +117,50 @@ tumble_zone(TimestampTz point, Interval *size, bool given, TimestampTz origin, p
 				 errdetail("The size is %s.",
 						   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(size))))));
 
-	local_origin = given ? to_local(origin, zone) : size->month != 0 ? 0 : ORIGIN_TIME;
+	local_origin = given ? sx_window_to_local(origin, zone) : size->month != 0 ? 0 : ORIGIN_TIME;
 	check_origin(local_origin, size);
-	local = tumble_local(to_local(point, zone), size, true, local_origin);
+	local = tumble_local(sx_window_to_local(point, zone), size, true, local_origin);
 
 	/* where the clock was set back, or the grid point is skipped, compare instants */
-	start = to_instant(local, zone);
+	start = sx_window_to_instant(local, zone);
 	if (start > point)
 	{
 		/* the window before: any point of it will do */
 		local = tumble_local(local - 1, size, true, local_origin);
-		start = to_instant(local, zone);
+		start = sx_window_to_instant(local, zone);
 	}
 	else
 	{
-		Timestamp	next = grid_point(local, size, 1);
+		Timestamp	next = sx_grid_point(local, size, 1);
 
-		if (to_instant(next, zone) <= point)
-			start = to_instant(next, zone);
+		if (sx_window_to_instant(next, zone) <= point)
+			start = sx_window_to_instant(next, zone);
 	}
 	return start;
+}
+
+TimestampTz
+sx_tumble_instant(TimestampTz point, Interval *size, const TimestampTz *origin, pg_tz *zone)
+{
+	return zone == NULL ? tumble_fixed(point, size, origin ? *origin : ORIGIN_TIME) :
+		tumble_zone(point, size, origin != NULL, origin ? *origin : 0, zone);
+}
+
+Timestamp
+sx_tumble_local(Timestamp point, Interval *size, const Timestamp *origin)
+{
+	return tumble_local(point, size, origin != NULL, origin ? *origin : 0);
+}
+
+int64
+sx_tumble_number(int64 point, int64 size, int64 origin)
+{
+	if (size <= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("window size must be greater than zero"),
+				 errdetail("The size is " INT64_FORMAT ".", size)));
+	return floor_to(point, size, origin, "bigint");
 }
 
 /* ---- timestamp, date, bigint ---- */
@@ -170,7 +184,7 @@ sx_tumble_date(PG_FUNCTION_ARGS)
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 
 	(void) size_in_days(size);
-	PG_RETURN_DATEADT(local_to_date(tumble_local(date_to_local(PG_GETARG_DATEADT(0)), size, false, 0)));
+	PG_RETURN_DATEADT(sx_local_to_date(tumble_local(sx_date_to_local(PG_GETARG_DATEADT(0)), size, false, 0)));
 }
 
 Datum
@@ -179,47 +193,33 @@ sx_tumble_date_origin(PG_FUNCTION_ARGS)
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 
 	(void) size_in_days(size);
-	PG_RETURN_DATEADT(local_to_date(tumble_local(date_to_local(PG_GETARG_DATEADT(0)), size, true,
-												 date_to_local(PG_GETARG_DATEADT(2)))));
+	PG_RETURN_DATEADT(sx_local_to_date(tumble_local(sx_date_to_local(PG_GETARG_DATEADT(0)), size, true,
+												 sx_date_to_local(PG_GETARG_DATEADT(2)))));
 }
 
 Datum
 sx_tumble_bigint(PG_FUNCTION_ARGS)
 {
-	int64		size = PG_GETARG_INT64(1);
-
-	if (size <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("window size must be greater than zero"),
-				 errdetail("The size is " INT64_FORMAT ".", size)));
-	PG_RETURN_INT64(floor_to(PG_GETARG_INT64(0), size, 0, "bigint"));
+	PG_RETURN_INT64(sx_tumble_number(PG_GETARG_INT64(0), PG_GETARG_INT64(1), 0));
 }
 
 Datum
 sx_tumble_bigint_origin(PG_FUNCTION_ARGS)
 {
-	int64		size = PG_GETARG_INT64(1);
-
-	if (size <= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("window size must be greater than zero"),
-				 errdetail("The size is " INT64_FORMAT ".", size)));
-	PG_RETURN_INT64(floor_to(PG_GETARG_INT64(0), size, PG_GETARG_INT64(2), "bigint"));
+	PG_RETURN_INT64(sx_tumble_number(PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2)));
 }
 
 static Timestamp
 tumble_local(Timestamp point, Interval *size, bool given, Timestamp origin)
 {
-	check_size(size);
+	sx_check_window_size(size);
 	if (!given)
 		origin = size->month != 0 ? 0 : ORIGIN_TIME;
 	check_origin(origin, size);
 	if (TIMESTAMP_NOT_FINITE(point))
 		return point;
 	if (size->month == 0)
-		return floor_to(point, fixed_size(size), origin, "timestamp");
+		return floor_to(point, sx_fixed_window_size(size), origin, "timestamp");
 	if (size->day != 0 || size->time != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -246,9 +246,9 @@ tumble_months(Timestamp point, int months, Timestamp origin)
 	size.month = months;
 	n = floor_to(((int64) p.tm_year - o.tm_year) * MONTHS_PER_YEAR + p.tm_mon - o.tm_mon,
 				 months, 0, "timestamp") / months;
-	start = grid_point(origin, &size, n);
+	start = sx_grid_point(origin, &size, n);
 	if (start > point)			/* same month, but before the origin's day and time */
-		start = grid_point(origin, &size, n - 1);
+		start = sx_grid_point(origin, &size, n - 1);
 	return start;
 }
 
@@ -258,7 +258,7 @@ Datum
 sx_window_end_timestamptz(PG_FUNCTION_ARGS)
 {
 	TimestampTz start = PG_GETARG_TIMESTAMPTZ(0);
-	int64		size = fixed_size(PG_GETARG_INTERVAL_P(1));
+	int64		size = sx_fixed_window_size(PG_GETARG_INTERVAL_P(1));
 
 	PG_RETURN_TIMESTAMPTZ(TIMESTAMP_NOT_FINITE(start) ? start : end_of(start, size, "timestamp"));
 }
@@ -268,22 +268,15 @@ sx_window_end_timestamptz_zone(PG_FUNCTION_ARGS)
 {
 	TimestampTz start = PG_GETARG_TIMESTAMPTZ(0);
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
-	pg_tz	   *zone = zone_from_text(PG_GETARG_TEXT_PP(2));
-	Timestamp	local;
-	Timestamp	midnight;
+	pg_tz	   *zone = sx_window_zone(PG_GETARG_TEXT_PP(2));
 
-	check_size(size);
+	sx_check_window_size(size);
 	if (TIMESTAMP_NOT_FINITE(start))
 		PG_RETURN_TIMESTAMPTZ(start);
 	if (size->month == 0 && size->day == 0)
 		PG_RETURN_TIMESTAMPTZ(end_of(start, size->time, "timestamp"));
 
-	/* a window that starts at a midnight which the clock skips shows a later time */
-	local = to_local(start, zone);
-	midnight = floor_to(local, USECS_PER_DAY, 0, "timestamp");
-	if (to_instant(midnight, zone) == start)
-		local = midnight;
-	PG_RETURN_TIMESTAMPTZ(to_instant(grid_point(local, size, 1), zone));
+	PG_RETURN_TIMESTAMPTZ(sx_window_to_instant(sx_grid_point(sx_local_window_start(start, zone), size, 1), zone));
 }
 
 Datum
@@ -292,18 +285,18 @@ sx_window_end_timestamp(PG_FUNCTION_ARGS)
 	Timestamp	start = PG_GETARG_TIMESTAMP(0);
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 
-	check_size(size);
-	PG_RETURN_TIMESTAMP(TIMESTAMP_NOT_FINITE(start) ? start : grid_point(start, size, 1));
+	sx_check_window_size(size);
+	PG_RETURN_TIMESTAMP(TIMESTAMP_NOT_FINITE(start) ? start : sx_grid_point(start, size, 1));
 }
 
 Datum
 sx_window_end_date(PG_FUNCTION_ARGS)
 {
-	Timestamp	start = date_to_local(PG_GETARG_DATEADT(0));
+	Timestamp	start = sx_date_to_local(PG_GETARG_DATEADT(0));
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 
 	(void) size_in_days(size);
-	PG_RETURN_DATEADT(local_to_date(TIMESTAMP_NOT_FINITE(start) ? start : grid_point(start, size, 1)));
+	PG_RETURN_DATEADT(sx_local_to_date(TIMESTAMP_NOT_FINITE(start) ? start : sx_grid_point(start, size, 1)));
 }
 
 Datum
@@ -321,8 +314,8 @@ sx_window_end_bigint(PG_FUNCTION_ARGS)
 
 /* ---- sizes and origins ---- */
 
-static void
-check_size(Interval *size)
+void
+sx_check_window_size(Interval *size)
 {
 	if (size->month < 0 || size->day < 0 || size->time < 0 ||
 		(size->month == 0 && size->day == 0 && size->time == 0))
@@ -333,13 +326,19 @@ check_size(Interval *size)
 						   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(size))))));
 }
 
+void
+sx_check_date_size(Interval *size)
+{
+	(void) size_in_days(size);
+}
+
 /* in microseconds; a day has 24 hours */
-static int64
-fixed_size(Interval *size)
+int64
+sx_fixed_window_size(Interval *size)
 {
 	int64		result;
 
-	check_size(size);
+	sx_check_window_size(size);
 	if (size->month != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -356,7 +355,7 @@ fixed_size(Interval *size)
 static int
 size_in_days(Interval *size)
 {
-	check_size(size);
+	sx_check_window_size(size);
 	if (size->time % USECS_PER_DAY != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -410,6 +409,16 @@ floor_to(int64 point, int64 size, int64 origin, const char *type)
 	return result;
 }
 
+int64
+sx_add_windows(int64 start, int64 size, int64 n, const char *type)
+{
+	int64		distance;
+
+	if (pg_mul_s64_overflow(size, n, &distance))
+		out_of_range(type);
+	return end_of(start, distance, type);
+}
+
 static int64
 end_of(int64 start, int64 size, const char *type)
 {
@@ -431,8 +440,8 @@ out_of_range(const char *type)
 }
 
 /* origin + n * size, by the calendar */
-static Timestamp
-grid_point(Timestamp origin, Interval *size, int64 n)
+Timestamp
+sx_grid_point(Timestamp origin, Interval *size, int64 n)
 {
 	Interval	shift;
 	int64		months = size->month * n;
@@ -450,8 +459,8 @@ grid_point(Timestamp origin, Interval *size, int64 n)
 
 /* ---- local time ---- */
 
-static pg_tz *
-zone_from_text(text *name)
+pg_tz *
+sx_window_zone(text *name)
 {
 	char		zone[TZ_STRLEN_MAX + 1];
 	pg_tz	   *result;
@@ -466,8 +475,8 @@ zone_from_text(text *name)
 	return result;
 }
 
-static Timestamp
-to_local(TimestampTz instant, pg_tz *zone)
+Timestamp
+sx_window_to_local(TimestampTz instant, pg_tz *zone)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
@@ -480,8 +489,17 @@ to_local(TimestampTz instant, pg_tz *zone)
 	return local;
 }
 
-static TimestampTz
-to_instant(Timestamp local, pg_tz *zone)
+Timestamp
+sx_local_window_start(TimestampTz start, pg_tz *zone)
+{
+	Timestamp	local = sx_window_to_local(start, zone);
+	Timestamp	midnight = floor_to(local, USECS_PER_DAY, 0, "timestamp");
+
+	return sx_window_to_instant(midnight, zone) == start ? midnight : local;
+}
+
+TimestampTz
+sx_window_to_instant(Timestamp local, pg_tz *zone)
 {
 	struct pg_tm tm;
 	fsec_t		fsec;
@@ -496,8 +514,8 @@ to_instant(Timestamp local, pg_tz *zone)
 	return instant;
 }
 
-static Timestamp
-date_to_local(DateADT date)
+Timestamp
+sx_date_to_local(DateADT date)
 {
 	if (DATE_IS_NOBEGIN(date))
 		return DT_NOBEGIN;
@@ -506,8 +524,8 @@ date_to_local(DateADT date)
 	return DatumGetTimestamp(DirectFunctionCall1(date_timestamp, DateADTGetDatum(date)));
 }
 
-static DateADT
-local_to_date(Timestamp local)
+DateADT
+sx_local_to_date(Timestamp local)
 {
 	return DatumGetDateADT(DirectFunctionCall1(timestamp_date, TimestampGetDatum(local)));
 }
