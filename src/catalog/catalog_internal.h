@@ -42,6 +42,18 @@ extern void sx_must_exist(void);
 extern Relation sx_open_ours(SxOurRelation which, LOCKMODE lockmode);
 extern SysScanDesc sx_scan_by_oid(Relation rel, SxOurRelation index, AttrNumber attno, Oid value,
 								  Snapshot snapshot);
+/* the rows where an OID column has this value; none without the extension */
+typedef struct SxRows
+{
+	Relation	rel;
+	SysScanDesc scan;
+	LOCKMODE	lockmode;
+} SxRows;
+extern void sx_rows_open(SxRows *rows, SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid value,
+						 Snapshot snapshot, LOCKMODE lockmode);
+extern HeapTuple sx_rows_next(SxRows *rows);	/* NULL at the end */
+extern void sx_rows_close(SxRows *rows);
+extern void sx_insert_row(SxOurRelation table, const Datum *values, const bool *nulls);
 extern void sx_delete_by_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid value);
 /* ERROR if it is null */
 extern Datum sx_column(HeapTuple tup, AttrNumber attno, Relation rel);

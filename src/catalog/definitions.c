@@ -116,19 +116,15 @@ sx_catalog_view_by_any(Oid relid)
 static SxViewDef *
 find_view(SxOurRelation index, AttrNumber attno, Oid relid)
 {
-	Relation	rel = sx_open_ours(SX_REL_VIEW_DEF, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	SxViewDef  *def = NULL;
 
-	if (rel == NULL)
-		return NULL;
-	scan = sx_scan_by_oid(rel, index, attno, relid, NULL);
-	tup = systable_getnext(scan);
+	sx_rows_open(&rows, SX_REL_VIEW_DEF, index, attno, relid, NULL, AccessShareLock);
+	tup = sx_rows_next(&rows);
 	if (HeapTupleIsValid(tup))
-		def = read_view(rel, tup);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+		def = read_view(rows.rel, tup);
+	sx_rows_close(&rows);
 	return def;
 }
 
@@ -202,10 +198,8 @@ read_view(Relation rel, HeapTuple tup)
 void
 sx_catalog_insert_view(const SxViewDef *def)
 {
-	Relation	rel;
 	Datum		values[VIEW_NCOLUMNS] = {0};
 	bool		nulls[VIEW_NCOLUMNS] = {0};
-	HeapTuple	tup;
 
 	sx_must_exist();
 	values[VIEW_VIEW - 1] = ObjectIdGetDatum(def->viewid);
@@ -224,11 +218,7 @@ sx_catalog_insert_view(const SxViewDef *def)
 	nulls[VIEW_RETENTION - 1] = true;
 	values[VIEW_SETTINGS - 1] = make_text_array(def->settings);
 
-	rel = table_open(sx_our_relation(SX_REL_VIEW_DEF), RowExclusiveLock);
-	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tup);
-	heap_freetuple(tup);
-	table_close(rel, RowExclusiveLock);
+	sx_insert_row(SX_REL_VIEW_DEF, values, nulls);
 	sx_catalog_announce();
 }
 
@@ -324,19 +314,15 @@ sx_catalog_streams(void)
 SxStreamDef *
 sx_catalog_stream(Oid streamid)
 {
-	Relation	rel = sx_open_ours(SX_REL_STREAM_DEF, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	SxStreamDef *stream = NULL;
 
-	if (rel == NULL)
-		return NULL;
-	scan = sx_scan_by_oid(rel, SX_REL_STREAM_DEF_PKEY, SX_STREAM_STREAM, streamid, NULL);
-	tup = systable_getnext(scan);
+	sx_rows_open(&rows, SX_REL_STREAM_DEF, SX_REL_STREAM_DEF_PKEY, SX_STREAM_STREAM, streamid, NULL, AccessShareLock);
+	tup = sx_rows_next(&rows);
 	if (HeapTupleIsValid(tup))
-		stream = read_stream(rel, tup);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+		stream = read_stream(rows.rel, tup);
+	sx_rows_close(&rows);
 	return stream;
 }
 

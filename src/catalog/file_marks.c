@@ -88,18 +88,14 @@ read_mark(HeapTuple tup, Relation rel)
 List *
 sx_catalog_file_marks(Oid leaf)
 {
-	Relation	rel = sx_open_ours(SX_REL_FILE_MARK, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	List	   *marks = NIL;
 
-	if (rel == NULL)
-		return NIL;
-	scan = sx_scan_by_oid(rel, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
-		marks = lappend(marks, read_mark(tup, rel));
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	sx_rows_open(&rows, SX_REL_FILE_MARK, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL, AccessShareLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
+		marks = lappend(marks, read_mark(tup, rows.rel));
+	sx_rows_close(&rows);
 	return marks;
 }
 
@@ -107,10 +103,8 @@ sx_catalog_file_marks(Oid leaf)
 void
 sx_catalog_add_file_mark(const SxFileMark *mark)
 {
-	Relation	rel = table_open(sx_our_relation(SX_REL_FILE_MARK), RowExclusiveLock);
 	Datum		values[MARK_NCOLUMNS];
 	bool		nulls[MARK_NCOLUMNS] = {0};
-	HeapTuple	tup;
 
 	values[MARK_LEAF - 1] = ObjectIdGetDatum(mark->leaf);
 	values[MARK_KIND - 1] = CharGetDatum(mark->kind);
@@ -122,29 +116,22 @@ sx_catalog_add_file_mark(const SxFileMark *mark)
 	values[MARK_WRITER - 1] = FullTransactionIdGetDatum(FullTransactionIdFromU64(mark->writer));
 	values[MARK_LAST_BLOCK - 1] = Int64GetDatum((int64) mark->last_block);
 	values[MARK_LAST_OFFSET - 1] = Int32GetDatum((int32) mark->last_offset);
-	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tup);
-	heap_freetuple(tup);
-	table_close(rel, RowExclusiveLock);
+	sx_insert_row(SX_REL_FILE_MARK, values, nulls);
 }
 
 void
 sx_catalog_delete_file_marks(Oid leaf, bool (*drop) (const SxFileMark *mark, void *arg), void *arg)
 {
-	Relation	rel = sx_open_ours(SX_REL_FILE_MARK, RowExclusiveLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 
-	if (rel == NULL)
-		return;
-	scan = sx_scan_by_oid(rel, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	sx_rows_open(&rows, SX_REL_FILE_MARK, SX_REL_FILE_MARK_LEAF_IDX, MARK_LEAF, leaf, NULL, RowExclusiveLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
-		if (drop == NULL || drop(read_mark(tup, rel), arg))
-			CatalogTupleDelete(rel, &tup->t_self);
+		if (drop == NULL || drop(read_mark(tup, rows.rel), arg))
+			CatalogTupleDelete(rows.rel, &tup->t_self);
 	}
-	systable_endscan(scan);
-	table_close(rel, RowExclusiveLock);
+	sx_rows_close(&rows);
 }
 
 bool
@@ -161,27 +148,23 @@ sx_file_mark_covers(const SxFileMark *mark, uint64 next, TransactionId xmin,
 List *
 sx_catalog_marks(Oid leaf)
 {
-	Relation	rel = sx_open_ours(SX_REL_ATTACH_MARK, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	List	   *marks = NIL;
 
-	if (rel == NULL)
-		return NIL;
-	scan = sx_scan_by_oid(rel, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	sx_rows_open(&rows, SX_REL_ATTACH_MARK, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL, AccessShareLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
 		SxAttachMark *mark = palloc(sizeof(SxAttachMark));
 
 		mark->leaf = leaf;
-		mark->parent = DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rel));
-		mark->attached = DatumGetChar(sx_column(tup, ATTACH_KIND, rel)) == 'a';
-		mark->snapshot = sx_position_from_datum(sx_column(tup, ATTACH_SNAPSHOT, rel));
+		mark->parent = DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rows.rel));
+		mark->attached = DatumGetChar(sx_column(tup, ATTACH_KIND, rows.rel)) == 'a';
+		mark->snapshot = sx_position_from_datum(sx_column(tup, ATTACH_SNAPSHOT, rows.rel));
 		mark->xid = HeapTupleHeaderGetXmin(tup->t_data);
 		marks = lappend(marks, mark);
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	sx_rows_close(&rows);
 	return marks;
 }
 
@@ -189,8 +172,7 @@ sx_catalog_marks(Oid leaf)
 void
 sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot)
 {
-	Relation	rel;
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	char		kind = attached ? 'a' : 'd';
 	Datum		values[ATTACH_NCOLUMNS];
@@ -202,19 +184,15 @@ sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snaps
 	values[ATTACH_KIND - 1] = CharGetDatum(kind);
 	values[ATTACH_SNAPSHOT - 1] = sx_position_to_datum(snapshot);
 
-	rel = table_open(sx_our_relation(SX_REL_ATTACH_MARK), RowExclusiveLock);
-	scan = sx_scan_by_oid(rel, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	sx_rows_open(&rows, SX_REL_ATTACH_MARK, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL, RowExclusiveLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
-		if (DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rel)) == parent &&
-			DatumGetChar(sx_column(tup, ATTACH_KIND, rel)) == kind)
-			CatalogTupleDelete(rel, &tup->t_self);
+		if (DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rows.rel)) == parent &&
+			DatumGetChar(sx_column(tup, ATTACH_KIND, rows.rel)) == kind)
+			CatalogTupleDelete(rows.rel, &tup->t_self);
 	}
-	systable_endscan(scan);
-	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tup);
-	heap_freetuple(tup);
-	table_close(rel, RowExclusiveLock);
+	sx_rows_close(&rows);
+	sx_insert_row(SX_REL_ATTACH_MARK, values, nulls);
 	sx_catalog_announce();
 	CommandCounterIncrement();
 }

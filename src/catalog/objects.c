@@ -283,21 +283,52 @@ sx_catalog_announce(void)
 }
 
 void
+sx_rows_open(SxRows *rows, SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid value,
+			 Snapshot snapshot, LOCKMODE lockmode)
+{
+	rows->lockmode = lockmode;
+	rows->rel = sx_open_ours(table, lockmode);
+	rows->scan = rows->rel ? sx_scan_by_oid(rows->rel, index, attno, value, snapshot) : NULL;
+}
+
+HeapTuple
+sx_rows_next(SxRows *rows)
+{
+	return rows->scan ? systable_getnext(rows->scan) : NULL;
+}
+
+void
+sx_rows_close(SxRows *rows)
+{
+	if (rows->rel == NULL)
+		return;
+	systable_endscan(rows->scan);
+	table_close(rows->rel, rows->lockmode);
+}
+
+void
 sx_delete_by_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid value)
 {
-	Relation	rel = sx_open_ours(table, RowExclusiveLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 
-	if (rel == NULL)
-		return;
-	scan = sx_scan_by_oid(rel, index, attno, value, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
+	sx_rows_open(&rows, table, index, attno, value, NULL, RowExclusiveLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
 		CHECK_FOR_INTERRUPTS();
-		CatalogTupleDelete(rel, &tup->t_self);
+		CatalogTupleDelete(rows.rel, &tup->t_self);
 	}
-	systable_endscan(scan);
+	sx_rows_close(&rows);
+}
+
+void
+sx_insert_row(SxOurRelation table, const Datum *values, const bool *nulls)
+{
+	Relation	rel = table_open(sx_our_relation(table), RowExclusiveLock);
+	HeapTuple	tup = heap_form_tuple(RelationGetDescr(rel), unconstify(Datum *, values), unconstify(bool *, nulls));
+
+	CatalogTupleInsert(rel, tup);
+	heap_freetuple(tup);
 	table_close(rel, RowExclusiveLock);
 }
 

@@ -79,19 +79,15 @@ sx_catalog_position(Oid viewid)
 SxStoredPosition *
 sx_catalog_position_at(Oid viewid, Snapshot snapshot)
 {
-	Relation	rel = sx_open_ours(SX_REL_VIEW_POSITION, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	SxStoredPosition *pos = NULL;
 
-	if (rel == NULL)
-		return NULL;
-	scan = sx_scan_by_oid(rel, SX_REL_VIEW_POSITION_PKEY, POS_VIEW, viewid, snapshot);
-	tup = systable_getnext(scan);
+	sx_rows_open(&rows, SX_REL_VIEW_POSITION, SX_REL_VIEW_POSITION_PKEY, POS_VIEW, viewid, snapshot, AccessShareLock);
+	tup = sx_rows_next(&rows);
 	if (HeapTupleIsValid(tup))
-		pos = read_position(rel, tup);
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+		pos = read_position(rows.rel, tup);
+	sx_rows_close(&rows);
 	return pos;
 }
 
@@ -237,8 +233,6 @@ void
 sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
 							 int64 rows, const char *why)
 {
-	Relation	rel;
-	HeapTuple	tup;
 	Datum		values[LOST_NCOLUMNS] = {0};
 	bool		nulls[LOST_NCOLUMNS] = {0};
 	char	   *since = pstrdup(timestamptz_to_str(from));
@@ -252,11 +246,7 @@ sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz
 	values[LOST_WHY - 1] = CStringGetTextDatum(why);
 	values[LOST_NOTICED_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
 
-	rel = table_open(sx_our_relation(SX_REL_LOST_INTERVAL), RowExclusiveLock);
-	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tup);
-	heap_freetuple(tup);
-	table_close(rel, RowExclusiveLock);
+	sx_insert_row(SX_REL_LOST_INTERVAL, values, nulls);
 
 	ereport(WARNING,
 			(errcode(ERRCODE_WARNING),

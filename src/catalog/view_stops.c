@@ -27,44 +27,34 @@ enum
 char *
 sx_catalog_stop_reason(Oid viewid, TimestampTz *at)
 {
-	Relation	rel = sx_open_ours(SX_REL_VIEW_STOP, AccessShareLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 	char	   *reason = NULL;
 
-	if (rel == NULL)
-		return NULL;
-	scan = sx_scan_by_oid(rel, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid, NULL);
-	tup = systable_getnext(scan);
+	sx_rows_open(&rows, SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid, NULL, AccessShareLock);
+	tup = sx_rows_next(&rows);
 	if (HeapTupleIsValid(tup))
 	{
-		reason = TextDatumGetCString(sx_column(tup, STOP_REASON, rel));
+		reason = TextDatumGetCString(sx_column(tup, STOP_REASON, rows.rel));
 		if (at)
-			*at = DatumGetTimestampTz(sx_column(tup, STOP_AT, rel));
+			*at = DatumGetTimestampTz(sx_column(tup, STOP_AT, rows.rel));
 	}
-	systable_endscan(scan);
-	table_close(rel, AccessShareLock);
+	sx_rows_close(&rows);
 	return reason;
 }
 
 void
 sx_catalog_stop_view(Oid viewid, const char *reason)
 {
-	Relation	rel;
 	Datum		values[STOP_NCOLUMNS];
 	bool		nulls[STOP_NCOLUMNS] = {0};
-	HeapTuple	tup;
 
 	if (sx_catalog_stop_reason(viewid, NULL) != NULL)
 		return;
-	rel = table_open(sx_our_relation(SX_REL_VIEW_STOP), RowExclusiveLock);
 	values[STOP_VIEW - 1] = ObjectIdGetDatum(viewid);
 	values[STOP_REASON - 1] = CStringGetTextDatum(reason);
 	values[STOP_AT - 1] = TimestampTzGetDatum(GetCurrentTimestamp());
-	tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
-	CatalogTupleInsert(rel, tup);
-	heap_freetuple(tup);
-	table_close(rel, RowExclusiveLock);
+	sx_insert_row(SX_REL_VIEW_STOP, values, nulls);
 	sx_catalog_announce();
 	CommandCounterIncrement();
 }
@@ -72,17 +62,13 @@ sx_catalog_stop_view(Oid viewid, const char *reason)
 void
 sx_catalog_end_stop(Oid viewid)
 {
-	Relation	rel = sx_open_ours(SX_REL_VIEW_STOP, RowExclusiveLock);
-	SysScanDesc scan;
+	SxRows		rows;
 	HeapTuple	tup;
 
-	if (rel == NULL)
-		return;
-	scan = sx_scan_by_oid(rel, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid, NULL);
-	while (HeapTupleIsValid(tup = systable_getnext(scan)))
-		CatalogTupleDelete(rel, &tup->t_self);
-	systable_endscan(scan);
-	table_close(rel, RowExclusiveLock);
+	sx_rows_open(&rows, SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid, NULL, RowExclusiveLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
+		CatalogTupleDelete(rows.rel, &tup->t_self);
+	sx_rows_close(&rows);
 	sx_catalog_announce();
 	CommandCounterIncrement();
 }
