@@ -78,6 +78,7 @@ typedef struct SxStoredPosition
 								 * belongs to scan->upto */
 	bytea	   *open_rows;		/* addresses below start_lsn, of open transactions (open_rows.h); or NULL */
 	bool		new_open_rows;	/* storing: replace what is there */
+	uint64		built_by;		/* top-level id of who wrote the view's history; storing: 0 is the current one */
 	bool		ours;			/* written in this database, by this row's xmin */
 	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;

@@ -41,7 +41,7 @@
 enum
 {
 	ATTACH_LEAF = 1,
-	ATTACH_PARENT,
+	ATTACH_STREAM,
 	ATTACH_KIND,
 	ATTACH_SNAPSHOT,
 	ATTACH_NCOLUMNS = ATTACH_SNAPSHOT
@@ -158,7 +158,7 @@ sx_catalog_marks(Oid leaf)
 		SxAttachMark *mark = palloc(sizeof(SxAttachMark));
 
 		mark->leaf = leaf;
-		mark->parent = DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rows.rel));
+		mark->stream = DatumGetObjectId(sx_column(tup, ATTACH_STREAM, rows.rel));
 		mark->attached = DatumGetChar(sx_column(tup, ATTACH_KIND, rows.rel)) == 'a';
 		mark->snapshot = sx_position_from_datum(sx_column(tup, ATTACH_SNAPSHOT, rows.rel));
 		mark->xid = HeapTupleHeaderGetXmin(tup->t_data);
@@ -168,9 +168,9 @@ sx_catalog_marks(Oid leaf)
 	return marks;
 }
 
-/* one mark per leaf, parent and kind: the latest */
+/* one mark per leaf, stream and kind: the latest */
 void
-sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot)
+sx_catalog_add_mark(Oid leaf, Oid stream, bool attached, const SxPosition *snapshot)
 {
 	SxRows		rows;
 	HeapTuple	tup;
@@ -180,14 +180,14 @@ sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snaps
 
 	sx_must_exist();
 	values[ATTACH_LEAF - 1] = ObjectIdGetDatum(leaf);
-	values[ATTACH_PARENT - 1] = ObjectIdGetDatum(parent);
+	values[ATTACH_STREAM - 1] = ObjectIdGetDatum(stream);
 	values[ATTACH_KIND - 1] = CharGetDatum(kind);
 	values[ATTACH_SNAPSHOT - 1] = sx_position_to_datum(snapshot);
 
 	sx_rows_open(&rows, SX_REL_ATTACH_MARK, SX_REL_ATTACH_MARK_LEAF_IDX, ATTACH_LEAF, leaf, NULL, RowExclusiveLock);
 	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
-		if (DatumGetObjectId(sx_column(tup, ATTACH_PARENT, rows.rel)) == parent &&
+		if (DatumGetObjectId(sx_column(tup, ATTACH_STREAM, rows.rel)) == stream &&
 			DatumGetChar(sx_column(tup, ATTACH_KIND, rows.rel)) == kind)
 			CatalogTupleDelete(rows.rel, &tup->t_self);
 	}

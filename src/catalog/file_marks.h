@@ -31,11 +31,11 @@ typedef struct SxFileMark
 	OffsetNumber last_offset;
 } SxFileMark;
 
-/* A partition that joined or left a stream's tree; see capture/delta_scan.h */
+/* A partition that joined or left a stream's tree */
 typedef struct SxAttachMark
 {
 	Oid			leaf;
-	Oid			parent;
+	Oid			stream;
 	bool		attached;		/* false: detached */
 	SxPosition *snapshot;		/* taken when nobody could write to the leaf */
 	TransactionId xid;			/* who wrote it, maybe a sub-transaction; not normal: long ago */
@@ -50,7 +50,7 @@ extern bool sx_file_mark_covers(const SxFileMark *mark, uint64 next, Transaction
 								BlockNumber block, OffsetNumber off);
 
 extern List *sx_catalog_marks(Oid leaf);	/* of SxAttachMark * */
-extern void sx_catalog_add_mark(Oid leaf, Oid parent, bool attached, const SxPosition *snapshot);
+extern void sx_catalog_add_mark(Oid leaf, Oid stream, bool attached, const SxPosition *snapshot);
 extern void sx_catalog_delete_marks(Oid leaf);
 
 #endif							/* SX_FILE_MARKS_H */

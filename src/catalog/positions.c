@@ -50,7 +50,8 @@ enum
 	POS_SCAN_FILE,
 	POS_SCAN_BLOCK,
 	POS_OPEN_ROWS,
-	POS_NCOLUMNS = POS_OPEN_ROWS
+	POS_BUILT_BY,
+	POS_NCOLUMNS = POS_BUILT_BY
 };
 
 /* columns of streamext.lost_interval */
@@ -120,6 +121,7 @@ read_position(Relation rel, HeapTuple tup)
 	open_rows = heap_getattr(tup, POS_OPEN_ROWS, RelationGetDescr(rel), &isnull);
 	if (!isnull)
 		pos->open_rows = DatumGetByteaPCopy(open_rows);
+	pos->built_by = U64FromFullTransactionId(DatumGetFullTransactionId(sx_column(tup, POS_BUILT_BY, rel)));
 
 	/*
 	 * The raw xmin outlives freezing but not dump, restore or a hand-written copy.  Only its
@@ -199,6 +201,8 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	nulls[POS_OPEN_ROWS - 1] = pos->open_rows == NULL;
 	values[POS_OPEN_ROWS - 1] = PointerGetDatum(pos->open_rows);
 	replace[POS_OPEN_ROWS - 1] = pos->new_open_rows;
+	values[POS_BUILT_BY - 1] = FullTransactionIdGetDatum(pos->built_by != 0 ? FullTransactionIdFromU64(pos->built_by) :
+														 GetTopFullTransactionId());
 
 	rel = table_open(sx_our_relation(SX_REL_VIEW_POSITION), RowExclusiveLock);
 	scan = sx_scan_by_oid(rel, SX_REL_VIEW_POSITION_PKEY, POS_VIEW, pos->viewid, NULL);

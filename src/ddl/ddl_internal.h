@@ -108,7 +108,7 @@ extern void sx_lock_streams(SxUtility *u, SxLockStreams lock, void *arg);
 /* file_changes.c: notes of new files */
 extern void sx_file_replaced(Oid relid);
 extern bool sx_rewritten_by_us(Oid relid);
-extern void sx_check_rewritten(Oid relid);
+extern void sx_check_rewritten(Oid relid, List *streams);
 extern bool sx_rewrite_is_unread(Oid relid);
 extern void sx_check_own_rows(Oid relid, const char *command);
 extern void sx_before_truncate_files(SxUtility *u, List *relids);

@@ -55,7 +55,7 @@ static bool new_file(Oid relid, SxFile *file);
 static char kind_of_change(const SxFile *file, Oid relid, bool *verbatim);
 static void last_row(SxFile file, BlockNumber *block, OffsetNumber *off, bool *all_own);
 static bool is_consumed(const SxFileMark *mark, void *arg);
-static SxPosition *detached_at(Oid relid);
+static SxPosition *detached_at(Oid relid, List *streams);
 static SxFileMark *mark_of_file(List *marks, SxFile file);
 static bool has_own_rows(Relation rel, SxFileMark *mark);
 static bool is_own(const SxFileMark *mark);
@@ -129,7 +129,7 @@ sx_file_replaced(Oid relid)
 		SxFileEquals(mark.old_file, mark.file))
 		return;
 	streams = sx_streams_over(relid);
-	if (streams == NIL && detached_at(relid) == NULL)
+	if (streams == NIL && detached_at(relid, NIL) == NULL)
 		return;
 	mark.leaf = relid;
 	mark.kind = kind_of_change(&mark.file, relid, &verbatim);
@@ -352,9 +352,9 @@ sx_rewrite_is_unread(Oid relid)
 
 /* ---- partitions that are out ---- */
 
-/* what a detached partition held when it left; NULL: it is no such */
+/* what a partition held when it was detached from one of these (NIL: from any); NULL: it was not, or came back */
 static SxPosition *
-detached_at(Oid relid)
+detached_at(Oid relid, List *streams)
 {
 	SxAttachMark *latest = NULL;
 	ListCell   *lc;
@@ -363,17 +363,19 @@ detached_at(Oid relid)
 	{
 		SxAttachMark *mark = lfirst(lc);
 
+		if (streams != NIL && !list_member_oid(streams, mark->stream))
+			continue;
 		if (latest == NULL || latest->snapshot->xmax <= mark->snapshot->xmax)
 			latest = mark;
 	}
 	return latest && !latest->attached ? latest->snapshot : NULL;
 }
 
-/* Before one is attached: rows that were counted before it was detached must look as they did then */
+/* Before one is attached to these: rows that were counted before it was detached must look as they did then */
 void
-sx_check_rewritten(Oid relid)
+sx_check_rewritten(Oid relid, List *streams)
 {
-	SxPosition *detached = detached_at(relid);
+	SxPosition *detached = detached_at(relid, streams);
 	ListCell   *lc;
 
 	if (detached == NULL)

@@ -3,8 +3,8 @@
  *		What becomes a part of a stream, or leaves it: ATTACH, DETACH, CREATE TABLE, INHERIT.
  *
  * Attached and detached partitions are noted in streamext.attach_mark, with a snapshot taken
- * while nobody can write to them.  A partition that is new brings all its rows, but for those
- * that were counted before it was detached.
+ * while nobody can write to them.  A partition that is new to a view brings all its rows, but for
+ * those that this view had counted before it was detached from this stream.
  */
 #include "postgres.h"
 
@@ -37,17 +37,18 @@ typedef struct Detach
 } Detach;
 
 static List *lock_detached(void *arg);
-static void store_marks(Oid parent, List *leaves, bool attached);
+static void store_marks(List *streams, List *leaves, bool attached);
 static void refuse_member(const char *name, const char *problem);
 
 void
 sx_before_attach(Oid parent, PartitionCmd *cmd)
 {
+	List	   *streams;
 	List	   *leaves = NIL;
 	ListCell   *lc;
 	Oid			child;
 
-	if (get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE || sx_streams_over(parent) == NIL)
+	if (get_rel_relkind(parent) != RELKIND_PARTITIONED_TABLE || (streams = sx_streams_over(parent)) == NIL)
 		return;
 
 	LockRelationOid(parent, ShareUpdateExclusiveLock);
@@ -71,10 +72,10 @@ sx_before_attach(Oid parent, PartitionCmd *cmd)
 		if (relkind == RELKIND_RELATION && rel->rd_rel->relam != HEAP_TABLE_AM_OID)
 			refuse_member(RelationGetRelationName(rel), "not a heap table");
 		relation_close(rel, NoLock);
-		sx_check_rewritten(relid);
+		sx_check_rewritten(relid, streams);
 		leaves = lappend_oid(leaves, relid);
 	}
-	store_marks(parent, leaves, true);
+	store_marks(streams, leaves, true);
 }
 
 void
@@ -114,7 +115,7 @@ sx_before_detach(SxUtility *u, Oid parent, PartitionCmd *cmd)
 		if (get_rel_relkind(lfirst_oid(lc)) == RELKIND_RELATION)
 			leaves = lappend_oid(leaves, lfirst_oid(lc));
 	}
-	store_marks(parent, leaves, false);
+	store_marks(sx_streams_over(parent), leaves, false);
 }
 
 /* core refuses what is no partition of this one */
@@ -144,7 +145,7 @@ lock_detached(void *arg)
  * What we have inserted into one that we detach is not: should it come back, those are new.
  */
 static void
-store_marks(Oid parent, List *leaves, bool attached)
+store_marks(List *streams, List *leaves, bool attached)
 {
 	Snapshot	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	SxPosition *position = sx_position_from_snapshot(snapshot);
@@ -153,7 +154,12 @@ store_marks(Oid parent, List *leaves, bool attached)
 
 	position = attached ? sx_position_with_own(position) : sx_position_without(position, &own, 1);
 	foreach(lc, leaves)
-		sx_catalog_add_mark(lfirst_oid(lc), parent, attached, position);
+	{
+		ListCell   *lc2;
+
+		foreach(lc2, streams)
+			sx_catalog_add_mark(lfirst_oid(lc), lfirst_oid(lc2), attached, position);
+	}
 	UnregisterSnapshot(snapshot);
 	SX_STOP_POINT(mark_stored);
 }

@@ -62,6 +62,7 @@ CREATE TABLE streamext.view_position
 	scan_file pg_catalog.int4,
 	scan_block pg_catalog.int8,
 	open_rows pg_catalog.bytea,
+	built_by pg_catalog.xid8 NOT NULL,
 	CONSTRAINT view_position_pkey PRIMARY KEY (view)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE streamext.view_position IS
@@ -73,6 +74,8 @@ COMMENT ON COLUMN streamext.view_position.complete_at IS
 COMMENT ON COLUMN streamext.view_position.scan_position IS
 'a full scan is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
 
+COMMENT ON COLUMN streamext.view_position.built_by IS
+'the transaction that wrote the view''s history: what left the stream before that was never counted';
 COMMENT ON COLUMN streamext.view_position.open_rows IS
 'where rows of transactions lie that were open when the position was stored, so that no WAL is kept for them';
 
@@ -108,7 +111,7 @@ COMMENT ON TABLE streamext.dead_letter IS 'rejected rows; see view streamext.dea
 CREATE TABLE streamext.attach_mark
 (
 	leaf pg_catalog.oid NOT NULL,
-	parent pg_catalog.oid NOT NULL,
+	stream pg_catalog.oid NOT NULL,
 	kind pg_catalog."char" NOT NULL,
 	snapshot pg_catalog.pg_snapshot NOT NULL
 );

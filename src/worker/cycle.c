@@ -104,7 +104,7 @@ static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPo
 static int	compare_difference(const void *a, const void *b);
 static bool is_announced(SxFileMap *map, SxFileEntry *e);
 static void add_former_files(SxTail *t, SxFileEntry *e, Oid stored, const SxPosition *position);
-static bool is_attached_since(Oid leaf, const SxPosition *position);
+static bool is_attached_since(Oid leaf, List *streams, const SxPosition *position);
 static int	compare_found(const void *a, const void *b);
 
 SxTail *
@@ -214,7 +214,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 			if (!e->fresh || e->dead || !e->member_before)
 				continue;
 			/* gone and come back between two looks: it is new, like any attached table */
-			if (is_attached_since(e->leaf, position))
+			if (is_attached_since(e->leaf, e->streams, position))
 				e->member_before = false;
 			else
 				add_former_files(t, e, InvalidOid, position);
@@ -495,24 +495,25 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, const S
 		if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(e->leaf)))
 			continue;			/* dropped: the next refresh marks it dead */
 
-		/*
-		 * A partition that is new to the stream: all that it contained when it was attached
-		 * counts, but for what it contained when it was detached from it before.
-		 */
 		found->file = i;
 		found->counted = NULL;
 		if (!e->member_before)
 		{
-			ListCell   *lc;
+			SxPosition *detached;
 
-			foreach(lc, sx_catalog_marks(e->leaf))
+			/*
+			 * A partition that comes back: views that had it count what is new, others all.  That is
+			 * for a tail that knows which: the views leave (consumer_leave.c).
+			 */
+			sx_tail_marks(e->leaf, e->streams, &attached, &detached);
+			if (detached != NULL && t->built_by == 0)
 			{
-				SxAttachMark *mark = lfirst(lc);
-				SxPosition **latest = mark->attached ? &attached : &found->counted;
-
-				if (*latest == NULL || (*latest)->xmax <= mark->snapshot->xmax)
-					*latest = mark->snapshot;
+				e->fresh = false;
+				sx_file_map_gain(map, e, e->streams);
+				continue;
 			}
+			if (detached != NULL && sx_position_contains(detached, t->built_by))
+				found->counted = detached;
 			/* attached by a transaction that is not part of this */
 			if (attached && !sx_position_covers(upto_position, attached))
 			{
@@ -534,6 +535,27 @@ sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto, const S
 	if (t->blocked == NIL)
 		t->blocked_since = 0;
 	return found;
+}
+
+/*
+ * What the leaf held when it was attached to one of these streams, and when it was detached from one: the
+ * latest of each; NULL: it never was.
+ */
+void
+sx_tail_marks(Oid leaf, List *streams, SxPosition **attached, SxPosition **detached)
+{
+	ListCell   *lc;
+
+	*attached = *detached = NULL;
+	foreach(lc, sx_catalog_marks(leaf))
+	{
+		SxAttachMark *mark = lfirst(lc);
+		SxPosition **latest = mark->attached ? attached : detached;
+
+		if (list_member_oid(streams, mark->stream) &&
+			(*latest == NULL || (*latest)->xmax <= mark->snapshot->xmax))
+			*latest = mark->snapshot;
+	}
 }
 
 /*
@@ -890,6 +912,7 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 
 	t->has_fresh = sx_file_map_compare(map, pos->nfiles, pos->file_rels, pos->file_nodes);
 	t->follows = true;
+	t->built_by = pos->built_by;
 	for (uint32 i = 0; i < count; i++)
 	{
 		SxFileEntry *e = sx_file_map_entry(map, i);
@@ -901,7 +924,7 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 			if (pos->file_rels[j] == e->leaf)
 				stored = pos->file_nodes[j];
 		/* gone and come back: it is new, like any attached table */
-		if (is_attached_since(e->leaf, pos->position))
+		if (is_attached_since(e->leaf, e->streams, pos->position))
 			e->member_before = false;
 		else
 			add_former_files(t, e, stored, pos->position);
@@ -910,7 +933,7 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 
 /* By the transaction, not by what it saw: of that the position may hold something back */
 static bool
-is_attached_since(Oid leaf, const SxPosition *position)
+is_attached_since(Oid leaf, List *streams, const SxPosition *position)
 {
 	ListCell   *lc;
 
@@ -919,7 +942,7 @@ is_attached_since(Oid leaf, const SxPosition *position)
 		SxAttachMark *mark = lfirst(lc);
 		TransactionId xid = mark->xid;
 
-		if (!mark->attached || !TransactionIdIsNormal(xid))
+		if (!mark->attached || !list_member_oid(streams, mark->stream) || !TransactionIdIsNormal(xid))
 			continue;
 		if (TransactionIdFollowsOrEquals(xid, TransactionXmin))
 			xid = SubTransGetTopmostTransaction(xid);

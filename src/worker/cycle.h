@@ -38,6 +38,7 @@ typedef struct SxTail
 	bool		behind;			/* transactions that S sees are not in what was returned: WAL is not flushed */
 	bool		more;			/* ... there is too much to be read at once */
 	uint64		last_completion;	/* snapXactCompletionCount of the last S */
+	uint64		built_by;		/* it reads for one view, whose history this transaction wrote; 0: for many */
 	bool		follows;		/* it has read all that was written since its position */
 	List	   *broken;			/* of Oid: streams whose file was replaced behind our back */
 	BlockNumber scan_limit;		/* larger new files are left to a builder; 0: none is too large */
@@ -60,6 +61,8 @@ extern long sx_tail_next_look_ms(SxTail *t);
 extern SxPosition *sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld);
 extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,
 								   const SxPosition *upto_position, MemoryContext mcxt, bool *complete);
+/* in a transaction: see cycle.c */
+extern void sx_tail_marks(Oid leaf, List *streams, SxPosition **attached, SxPosition **detached);
 extern void sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto);
 
 #endif							/* SX_CYCLE_H */

@@ -154,7 +154,8 @@ leave_out_later(SxStoredScan *scan)
 		{
 			SxAttachMark *m = lfirst(lc);
 
-			later |= m->attached && !sx_position_covers(scan->upto, m->snapshot);
+			later |= m->attached && m->stream == sx_builder.def->streamid &&
+				!sx_position_covers(scan->upto, m->snapshot);
 		}
 		if (later)
 			continue;
@@ -258,24 +259,15 @@ scan_file(SxStoredPosition *stored, Oid leaf, Part *part)
 	part->file = entry->index;
 	part->counted = NULL;
 
-	/*
-	 * A partition that is new to the stream: all that it contained when it was attached
-	 * counts, but for what it contained when it was detached from it before (cycle.c).
-	 */
+	/* a partition that is new to the view, as in cycle.c */
 	if (!is_known(stored, leaf))
 	{
-		SxPosition *attached = NULL;
-		ListCell   *lc;
+		SxPosition *attached;
+		SxPosition *detached;
 
-		foreach(lc, sx_catalog_marks(leaf))
-		{
-			SxAttachMark *m = lfirst(lc);
-
-			if (m->attached && (attached == NULL || attached->xmax <= m->snapshot->xmax))
-				attached = m->snapshot;
-			if (!m->attached && (part->counted == NULL || part->counted->xmax <= m->snapshot->xmax))
-				part->counted = m->snapshot;
-		}
+		sx_tail_marks(leaf, list_make1_oid(sx_builder.def->streamid), &attached, &detached);
+		if (detached != NULL && sx_position_contains(detached, stored->built_by))
+			part->counted = detached;
 		since = attached;
 		mark = attached ? sx_position_to_snapshot(attached) : NULL;
 	}

@@ -136,7 +136,7 @@ sub compare_views
 	}
 	if (@complaints)
 	{
-		my ($state) = run_sql($node, $database, 'SELECT * FROM streamext.status; SELECT d.view::text, p.* FROM streamext.view_position p JOIN streamext.view_def d ON d.view = p.view; SELECT * FROM chaos.view; SELECT * FROM pg_prepared_xacts; SELECT leaf::regclass, parent::regclass, kind, snapshot FROM streamext.attach_mark');
+		my ($state) = run_sql($node, $database, 'SELECT * FROM streamext.status; SELECT d.view::text, p.* FROM streamext.view_position p JOIN streamext.view_def d ON d.view = p.view; SELECT * FROM chaos.view; SELECT * FROM pg_prepared_xacts; SELECT leaf::regclass, stream::regclass, kind, snapshot FROM streamext.attach_mark');
 		push @complaints, $state;
 	}
 	return @complaints;
