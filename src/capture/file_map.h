@@ -19,8 +19,8 @@ typedef struct SxFileEntry
 	uint32		index;
 	Oid			leaf;			/* the relation that has this file */
 	List	   *streams;		/* of Oid: streams of the map it belongs to */
-	List	   *gained;			/* of Oid: those it has joined since the owner last looked, while
-								 * it was followed for others; the owner clears it */
+	List	   *gained;			/* of Oid: those whose views must look for themselves what it holds, as
+								 * the owner or a refresh found out; the owner clears it */
 	bool		dead;			/* no longer the file of a member */
 	bool		fresh;			/* new to the map since sx_file_map_refresh said so; the
 								 * owner clears it after the scan */
