@@ -333,6 +333,8 @@ store_first_position(Oid viewid)
 	pos.viewid = viewid;
 	pos.position = sx_position_without(sx_position_from_snapshot(GetActiveSnapshot()), &xid, 1);
 	pos.start_lsn = InvalidXLogRecPtr;
+	/* of a partition that comes back, what the stream has had before is not new: as if it had been counted */
+	pos.built_by = FirstNormalTransactionId;
 	sx_catalog_store_position(&pos);
 	CommandCounterIncrement();
 	sx_catalog_announce();

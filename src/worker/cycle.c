@@ -104,7 +104,6 @@ static void check_replaced(SxTail *t, SxFound *found, ScannedFile *f, const SxPo
 static int	compare_difference(const void *a, const void *b);
 static bool is_announced(SxFileMap *map, SxFileEntry *e);
 static void add_former_files(SxTail *t, SxFileEntry *e, Oid stored, const SxPosition *position);
-static bool is_attached_since(Oid leaf, List *streams, const SxPosition *position);
 static int	compare_found(const void *a, const void *b);
 
 SxTail *
@@ -214,7 +213,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 			if (!e->fresh || e->dead || !e->member_before)
 				continue;
 			/* gone and come back between two looks: it is new, like any attached table */
-			if (is_attached_since(e->leaf, e->streams, position))
+			if (sx_tail_attached_since(e->leaf, e->streams, position))
 				e->member_before = false;
 			else
 				add_former_files(t, e, InvalidOid, position);
@@ -924,7 +923,7 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 			if (pos->file_rels[j] == e->leaf)
 				stored = pos->file_nodes[j];
 		/* gone and come back: it is new, like any attached table */
-		if (is_attached_since(e->leaf, e->streams, pos->position))
+		if (sx_tail_attached_since(e->leaf, e->streams, pos->position))
 			e->member_before = false;
 		else
 			add_former_files(t, e, stored, pos->position);
@@ -932,8 +931,8 @@ sx_tail_compare(SxTail *t, const SxStoredPosition *pos)
 }
 
 /* By the transaction, not by what it saw: of that the position may hold something back */
-static bool
-is_attached_since(Oid leaf, List *streams, const SxPosition *position)
+bool
+sx_tail_attached_since(Oid leaf, List *streams, const SxPosition *position)
 {
 	ListCell   *lc;
 

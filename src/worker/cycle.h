@@ -61,7 +61,8 @@ extern long sx_tail_next_look_ms(SxTail *t);
 extern SxPosition *sx_tail_position(const SxPosition *snapshot, SxReady **held, int nheld);
 extern SxFound *sx_tail_scan_fresh(SxTail *t, const SxPosition *position, Snapshot upto,
 								   const SxPosition *upto_position, MemoryContext mcxt, bool *complete);
-/* in a transaction: see cycle.c */
+/* partitions, in a transaction: see cycle.c */
+extern bool sx_tail_attached_since(Oid leaf, List *streams, const SxPosition *position);
 extern void sx_tail_marks(Oid leaf, List *streams, SxPosition **attached, SxPosition **detached);
 extern void sx_tail_apply_found(SxTail *t, SxFound *found, const SxPosition *upto);
 

@@ -279,9 +279,9 @@ scan_file(SxStoredPosition *stored, Oid leaf, Part *part)
 static bool
 is_known(const SxStoredPosition *stored, Oid leaf)
 {
-	/* a view WITH NO DATA has seen no file, and begins with all there were */
+	/* a view WITH NO DATA has seen no file, and begins with all there were when it was created */
 	if (stored->nfiles == 0 && !sx_builder.def->with_data)
-		return true;
+		return !sx_tail_attached_since(leaf, list_make1_oid(sx_builder.def->streamid), stored->position);
 	for (int i = 0; i < stored->nfiles; i++)
 		if (stored->file_rels[i] == leaf)
 			return true;
