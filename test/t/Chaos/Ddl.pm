@@ -159,6 +159,21 @@ sub attach_sql
 	  # rows that went to the default partition stand in the way
 	  . "WITH d AS (DELETE FROM ped WHERE part = 2 RETURNING id)\n"
 	  . "UPDATE chaos.shadow s SET gone = chaos.g() FROM d WHERE s.stream = 'pe' AND s.id = d.id AND s.gone IS NULL;\n"
+	  # columns that came or went while it was out
+	  . <<'SQL'
+DO $$
+DECLARE c text;
+BEGIN
+	FOR c IN SELECT format('ALTER TABLE pe2 ADD COLUMN %I %s', attname, format_type(atttypid, atttypmod)) FROM pg_attribute
+		WHERE attrelid = 'pe'::regclass AND attnum > 0 AND NOT attisdropped
+			AND attname NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = 'pe2'::regclass)
+		UNION ALL SELECT format('ALTER TABLE pe2 DROP COLUMN %I', attname) FROM pg_attribute
+		WHERE attrelid = 'pe2'::regclass AND attnum > 0 AND NOT attisdropped
+			AND attname NOT IN (SELECT attname FROM pg_attribute WHERE attrelid = 'pe'::regclass) LOOP
+		EXECUTE c;
+	END LOOP;
+END $$;
+SQL
 	  . "ALTER TABLE pe ATTACH PARTITION pe2 FOR VALUES IN (2);\n"
 	  . "UPDATE chaos.shadow SET root_xid = pg_current_xact_id() WHERE root_xid IS NULL AND gone IS NULL AND leaf = 'pe2'::regclass;\n";
 }
