@@ -33,6 +33,7 @@ static SxTail *read_settled(Consumer *c, LiveView *lv, SxStoredPosition *pos);
 static bool have_ended(List *xids);
 static bool read_or_give_up(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
 static bool read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
+static bool waits_for_scan(SxCapture *capture, SxFileMap *own_map);
 static bool compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos);
 static void hand_over(Consumer *c, LiveView *lv, SxTail *own);
 static bool drop_always(uint64 fxid, void *arg);
@@ -221,6 +222,13 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_tail_set_streams(own, list_make1_oid(lv->def->streamid));
 	sx_file_map_refresh(own->capture->map, own->streams, false);
+	if (waits_for_scan(c->tail->capture, own->capture->map))
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(c->turn);
+		return false;
+	}
 	sx_tail_compare(own, pos);
 	sx_open_rows_load(own->capture, pos->open_rows);
 	found = sx_tail_scan_fresh(own, pos->position, sx_position_to_snapshot(c->position),
@@ -239,6 +247,25 @@ read_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	sx_tail_apply_found(own, found, c->position);
 	sx_pending_drop_below(own->capture->pending, c->position->xmin);
 	return true;
+}
+
+/*
+ * What the consumer finds in a file that it scans is new to all who are live when it is consumed.  Who has
+ * read the file himself must not be among them.
+ */
+static bool
+waits_for_scan(SxCapture *capture, SxFileMap *own_map)
+{
+	bool		found = sx_pending_found(capture->pending) > 0;
+
+	for (uint32 i = 0; i < sx_file_map_count(own_map); i++)
+	{
+		SxFileEntry *e = sx_file_map_lookup(capture->map, sx_file_map_entry(own_map, i)->file);
+
+		if (e != NULL && !e->dead && (e->fresh || (e->scanned && found)))
+			return true;
+	}
+	return false;
 }
 
 /* computes what the view lacks, and publishes it with the view's new state */

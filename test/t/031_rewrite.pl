@@ -108,6 +108,21 @@ ok(query_until($node, 'app', "SELECT waiting FROM testing.points() WHERE point =
 $node->safe_psql('app', 'ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES FROM (10) TO (20); INSERT INTO parts VALUES (11, 7), (1, 1)');
 $node->safe_psql('app', 'SELECT testing.release()');
 oracle($node, 'app', $_, 'attached while it joined') for qw(of_parts of_part);
+
+# The same while the first of several joins: who joins next reads the file himself.
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE parts_3 (k int NOT NULL, v int);
+INSERT INTO parts_3 SELECT 21, i FROM generate_series(1, 5) i;
+CREATE MATERIALIZED VIEW rows_of_parts WITH (streamext.continuous) AS SELECT k, v FROM parts;
+CREATE MATERIALIZED VIEW of_part_3 WITH (streamext.continuous) AS SELECT v, count(*) AS n FROM parts_3 GROUP BY v;
+SELECT streamext.flush();
+SELECT testing.stop('join_published', 'wait', view => 'of_parts'::regclass);
+SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'streamext consumer' AND datname = current_database();
+SQL
+ok(query_until($node, 'app', "SELECT waiting FROM testing.points() WHERE point = 'join_published'", '1', 60), 'of_parts is joining');
+$node->safe_psql('app', 'ALTER TABLE parts ATTACH PARTITION parts_3 FOR VALUES FROM (20) TO (30); INSERT INTO parts VALUES (21, 7), (1, 1)');
+$node->safe_psql('app', 'SELECT testing.release()');
+oracle($node, 'app', $_, 'attached while the first joined') for qw(of_parts rows_of_parts of_part of_part_3);
 unlike(slurp_file($node->logfile), qr/was stopped/, 'no view was stopped');
 $node->stop;
 done_testing();
