@@ -161,6 +161,14 @@ ALTER TABLE parts DETACH PARTITION parts_1;
 ALTER TABLE parts_1 ALTER COLUMN v TYPE bigint;
 ALTER TABLE parts_1 ALTER COLUMN v TYPE int;
 ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (100);
+-- also when it was a stream of its own since, and got other files
+CREATE MATERIALIZED VIEW alone WITH (streamext.continuous) AS SELECT v FROM parts_1;
+SELECT test.check('alone');
+VACUUM FULL parts_1;
+SELECT test.check('alone');
+VACUUM FULL parts_1;
+DROP MATERIALIZED VIEW alone;
+ALTER TABLE parts ATTACH PARTITION parts_1 FOR VALUES FROM (0) TO (100);
 DROP TABLE parts_1;
 DROP TABLE parts CASCADE;
 SELECT count(*) FROM streamext.file_mark;

@@ -56,6 +56,7 @@ static char kind_of_change(const SxFile *file, Oid relid, bool *verbatim);
 static void last_row(SxFile file, BlockNumber *block, OffsetNumber *off, bool *all_own);
 static bool is_consumed(const SxFileMark *mark, void *arg);
 static SxPosition *detached_at(Oid relid, List *streams);
+static bool may_go(const SxFileMark *mark, void *streams);
 static SxFileMark *mark_of_file(List *marks, SxFile file);
 static bool has_own_rows(Relation rel, SxFileMark *mark);
 static bool is_own(const SxFileMark *mark);
@@ -176,7 +177,7 @@ sx_file_replaced(Oid relid)
 						 errhint("Run the command again.")));
 		}
 	}
-	sx_catalog_delete_file_marks(relid, is_consumed, streams);
+	sx_catalog_delete_file_marks(relid, may_go, streams);
 	sx_catalog_add_file_mark(&mark);
 	SX_STOP_POINT(file_noted);
 }
@@ -371,6 +372,28 @@ detached_at(Oid relid, List *streams)
 	return latest && !latest->attached ? latest->snapshot : NULL;
 }
 
+/*
+ * Nobody needs the mark: all views on these streams have read past it, and of a rewrite, the table is not
+ * out of any other stream, to which it might come back.
+ */
+static bool
+may_go(const SxFileMark *mark, void *streams)
+{
+	ListCell   *lc;
+
+	if (mark->kind == SX_FILE_REWRITTEN)
+	{
+		foreach(lc, sx_catalog_marks(mark->leaf))
+		{
+			SxAttachMark *m = lfirst(lc);
+
+			if (!m->attached && detached_at(mark->leaf, list_make1_oid(m->stream)) != NULL)
+				return false;
+		}
+	}
+	return is_consumed(mark, streams);
+}
+
 /* Before one is attached to these: rows that were counted before it was detached must look as they did then */
 void
 sx_check_rewritten(Oid relid, List *streams)
@@ -508,7 +531,7 @@ sx_after_truncate_files(SxUtility *u)
 			mark.old_file = own->old_file;
 			sx_catalog_delete_file_marks(t->leaf, is_own_file, &t->file);
 		}
-		sx_catalog_delete_file_marks(t->leaf, is_consumed, sx_streams_over(t->leaf));
+		sx_catalog_delete_file_marks(t->leaf, may_go, sx_streams_over(t->leaf));
 		sx_catalog_add_file_mark(&mark);
 		SX_STOP_POINT(truncate_noted);
 	}
