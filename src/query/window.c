@@ -103,7 +103,7 @@ tumble_zone(TimestampTz point, Interval *size, bool given, TimestampTz origin, p
 	Timestamp	local;
 	TimestampTz start;
 
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	if (given && TIMESTAMP_NOT_FINITE(origin))
 		check_origin(origin, size);
 	if (TIMESTAMP_NOT_FINITE(point))
@@ -212,7 +212,7 @@ sx_tumble_bigint_origin(PG_FUNCTION_ARGS)
 static Timestamp
 tumble_local(Timestamp point, Interval *size, bool given, Timestamp origin)
 {
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	if (!given)
 		origin = size->month != 0 ? 0 : ORIGIN_TIME;
 	check_origin(origin, size);
@@ -270,7 +270,7 @@ sx_window_end_timestamptz_zone(PG_FUNCTION_ARGS)
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 	pg_tz	   *zone = sx_window_zone(PG_GETARG_TEXT_PP(2));
 
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	if (TIMESTAMP_NOT_FINITE(start))
 		PG_RETURN_TIMESTAMPTZ(start);
 	if (size->month == 0 && size->day == 0)
@@ -285,7 +285,7 @@ sx_window_end_timestamp(PG_FUNCTION_ARGS)
 	Timestamp	start = PG_GETARG_TIMESTAMP(0);
 	Interval   *size = PG_GETARG_INTERVAL_P(1);
 
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	PG_RETURN_TIMESTAMP(TIMESTAMP_NOT_FINITE(start) ? start : sx_grid_point(start, size, 1));
 }
 
@@ -315,15 +315,15 @@ sx_window_end_bigint(PG_FUNCTION_ARGS)
 /* ---- sizes and origins ---- */
 
 void
-sx_check_window_size(Interval *size)
+sx_check_window_length(Interval *length, const char *what)
 {
-	if (size->month < 0 || size->day < 0 || size->time < 0 ||
-		(size->month == 0 && size->day == 0 && size->time == 0))
+	if (length->month < 0 || length->day < 0 || length->time < 0 ||
+		(length->month == 0 && length->day == 0 && length->time == 0))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("window size must be greater than zero"),
-				 errdetail("The size is %s.",
-						   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(size))))));
+				 errmsg("window %s must be greater than zero", what),
+				 errdetail("The %s is %s.", what,
+						   DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(length))))));
 }
 
 void
@@ -338,7 +338,7 @@ sx_fixed_window_size(Interval *size)
 {
 	int64		result;
 
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	if (size->month != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -355,7 +355,7 @@ sx_fixed_window_size(Interval *size)
 static int
 size_in_days(Interval *size)
 {
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	if (size->time % USECS_PER_DAY != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),

@@ -18,7 +18,8 @@ extern TimestampTz sx_tumble_instant(TimestampTz point, Interval *size, const Ti
 extern Timestamp sx_tumble_local(Timestamp point, Interval *size, const Timestamp *origin);
 extern int64 sx_tumble_number(int64 point, int64 size, int64 origin);
 
-extern void sx_check_window_size(Interval *size);
+/* ERROR unless it is greater than zero; what: size, slide or step */
+extern void sx_check_window_length(Interval *length, const char *what);
 /* whole days, or months */
 extern void sx_check_date_size(Interval *size);
 /* origin + n * size, in local time, by the calendar */

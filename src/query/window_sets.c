@@ -84,7 +84,6 @@ static Datum hop_interval(FunctionCallInfo fcinfo, PointType type, const Timesta
 static Datum hop_number(FunctionCallInfo fcinfo, int64 origin);
 static Datum cumulate_interval(FunctionCallInfo fcinfo, PointType type, pg_tz *zone);
 static int64 steps_per_window(Interval *size, Interval *step, bool local, const char *what, bool *calendar);
-static void check_step(Interval *step, const char *what);
 static void not_a_multiple(const char *what, const char *size, const char *step);
 static int64 argument_point(FunctionCallInfo fcinfo, PointType type);
 static char *show(Interval *interval);
@@ -170,7 +169,7 @@ hop_interval(FunctionCallInfo fcinfo, PointType type, const Timestamp *origin, p
 			sx_check_date_size(slide);
 			sx_check_date_size(size);
 		}
-		check_step(slide, "slide");
+		sx_check_window_length(slide, "slide");
 		set->interval = *slide;
 		set->base = type == INSTANT ? sx_tumble_instant(point, slide, origin, zone) :
 			sx_tumble_local(point, slide, origin);
@@ -234,7 +233,7 @@ steps_per_window(Interval *size, Interval *step, bool local, const char *what, b
 	int64		fixed_size;
 	int64		fixed_step;
 
-	sx_check_window_size(size);
+	sx_check_window_length(size, "size");
 	*calendar = size->month != 0 || step->month != 0 || (local && (size->day != 0 || step->day != 0));
 	if (*calendar)
 	{
@@ -251,17 +250,6 @@ steps_per_window(Interval *size, Interval *step, bool local, const char *what, b
 	if (fixed_size % fixed_step != 0)
 		not_a_multiple(what, show(size), show(step));
 	return fixed_size / fixed_step;
-}
-
-static void
-check_step(Interval *step, const char *what)
-{
-	if (step->month < 0 || step->day < 0 || step->time < 0 ||
-		(step->month == 0 && step->day == 0 && step->time == 0))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("window %s must be greater than zero", what),
-				 errdetail("The %s is %s.", what, show(step))));
 }
 
 static void
@@ -336,8 +324,8 @@ cumulate_interval(FunctionCallInfo fcinfo, PointType type, pg_tz *zone)
 		Interval   *size = PG_GETARG_INTERVAL_P(2);
 		bool		by_calendar;
 
-		check_step(step, "step");
-		sx_check_window_size(size);
+		sx_check_window_length(step, "step");
+		sx_check_window_length(size, "size");
 		if (type == DAY)
 		{
 			sx_check_date_size(step);
