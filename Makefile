@@ -80,6 +80,7 @@ help:
 	@echo 'make install                install into the server that pg_config names'
 	@echo 'make test                   run all tests on private servers'
 	@echo 'make test TESTS="dump ddl"  run only these'
+	@echo 'make test JOBS=1            TAP tests one at a time, not two'
 	@echo 'make test SANITIZE=1        with a library that checks itself for undefined behaviour'
 	@echo 'make test VALGRIND=1        regression files only, all of the server under valgrind'
 	@echo 'make test-long              tests that take minutes each, test/long/; TESTS="..." too'

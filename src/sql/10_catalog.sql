@@ -75,7 +75,7 @@ COMMENT ON COLUMN streamext.view_position.scan_position IS
 'a full scan is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
 
 COMMENT ON COLUMN streamext.view_position.built_by IS
-'the transaction that wrote the view''s history: what left the stream before that was never counted';
+'the transaction that wrote the view''s history: a partition that left the stream before that was never counted; 3 for a view WITH NO DATA, to which nothing is new that the stream has had';
 COMMENT ON COLUMN streamext.view_position.open_rows IS
 'where rows of transactions lie that were open when the position was stored, so that no WAL is kept for them';
 

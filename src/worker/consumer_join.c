@@ -436,7 +436,7 @@ hand_over(Consumer *c, LiveView *lv, SxTail *own)
 		}
 		if (!replaced && !scan)
 		{
-			/* attached while we read: new to those that had not followed it as a stream of its own */
+			/* attached while we read: who joins has read it, but not those of its streams who were live */
 			e->fresh = false;
 			sx_file_map_gain(main_map, e, list_difference_oid(e->streams, list_difference_oid(e->streams, live)));
 		}

@@ -104,7 +104,8 @@ sx_consumer_leave_blocked(Consumer *c)
  * A file that we follow for one stream has joined another: a partition that is a stream itself was
  * attached.  What it held is new to the views on the other stream only.  Or a partition has come back,
  * of which some views have counted what it held when it left, and others nothing.  So views leave, and
- * a builder reads it for each of them.  `joined`, or NULL, has just joined with `own`, the files it has read itself.
+ * a builder reads it for each of them.  `joined`, or NULL, has just joined with `own`, the files it has
+ * read itself.
  */
 void
 sx_consumer_leave_gained(Consumer *c, LiveView *joined, SxFileMap *own)
