@@ -74,6 +74,10 @@ typedef struct RowReader
 	uint64		left;			/* rows of the slice to come */
 	Leaf	   *leaf;			/* of the current run */
 	HeapTupleData tuple;
+	bool		again;			/* the rows have been read before */
+	SxBatchTimes times;			/* of this reader, if the batch's are wanted */
+	bool		wants_times;
+	AttrNumber	time_attno;		/* 0: nobody asks */
 } RowReader;
 
 typedef struct DeltaScanState
@@ -91,6 +95,9 @@ static void end_delta_scan(CustomScanState *node);
 static void rescan_delta_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
+static bool is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot);
+static void note_time(RowReader *r, TupleTableSlot *slot);
+static void note_end(RowReader *r);
 
 static RowReader *reader_begin(SxBatch *batch, TupleDesc desc, int natts, TupleTableSlot *slot);
 static void reader_rewind(RowReader *r);
@@ -413,9 +420,59 @@ next_row(ScanState *node)
 	DeltaScanState *state = (DeltaScanState *) node;
 	TupleTableSlot *slot = node->ss_ScanTupleSlot;
 
-	if (!reader_next(state->reader, slot))
-		return ExecClearTuple(slot);
+	do
+	{
+		if (!reader_next(state->reader, slot))
+			return ExecClearTuple(slot);
+	} while (state->reader->batch->late != NULL && is_left_out(node, state->reader, slot));
 	return slot;
+}
+
+/* A late row counts as one if the conditions on the stream let it through */
+static bool
+is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
+{
+	SxBatchLate *late = r->batch->late;
+	int64		event_time = sx_event_time(slot->tts_values[r->time_attno - 1], r->batch->time_type);
+	ExprContext *econtext = node->ps.ps_ExprContext;
+	SxLate		how;
+
+	if (event_time >= late->before || slot->tts_isnull[r->time_attno - 1])
+		return false;
+	how = late->how_late(late->arg, event_time);
+	if (how == SX_NOT_LATE)
+		return false;
+	if (node->ps.qual != NULL)
+	{
+		bool		passes;
+
+		econtext->ecxt_scantuple = slot;
+		passes = ExecQual(node->ps.qual, econtext);
+		ResetExprContext(econtext);
+		if (!passes)
+			return false;
+	}
+	if (!r->again)
+	{
+		late->n++;
+		late->nleft_out += how == SX_LATE && late->leave_out;
+		if (how == SX_LATE && late->keep)
+		{
+			SxRun		run = r->batch->runs[r->run];
+
+			if (late->nruns == late->maxruns)
+			{
+				late->maxruns = Max(late->maxruns * 2, 64);
+				late->runs = late->runs == NULL ?
+					MemoryContextAllocHuge(late->context, sizeof(SxRun) * late->maxruns) :
+					repalloc_huge(late->runs, sizeof(SxRun) * late->maxruns);
+			}
+			run.first += r->row - 1;
+			run.count = 1;
+			late->runs[late->nruns++] = run;
+		}
+	}
+	return how == SX_LATE && late->leave_out;
 }
 
 /* Only UPDATE and row locks ask, and a delta plan has neither */
@@ -438,6 +495,10 @@ reader_begin(SxBatch *batch, TupleDesc desc, int natts, TupleTableSlot *slot)
 	r->nleaves = sx_file_map_count(batch->map);
 	r->leaves = palloc0(sizeof(Leaf *) * Max(r->nleaves, 1));
 	r->buffer = InvalidBuffer;
+	r->wants_times = batch->times != NULL && batch->times->covered < batch->nrows;
+	if (r->wants_times || batch->late != NULL)
+		r->time_attno = batch->time_attno;
+	r->natts = Max(r->natts, r->time_attno);
 	reader_rewind(r);
 
 	/* columns beyond natts are never filled, dropped ones neither */
@@ -457,6 +518,13 @@ reader_rewind(RowReader *r)
 	for (r->run = 0; r->run < r->batch->nruns && skip >= r->batch->runs[r->run].count; r->run++)
 		skip -= r->batch->runs[r->run].count;
 	r->row = r->run < r->batch->nruns ? (uint16) skip : 0;
+	if (r->wants_times)
+	{
+		r->times.limit = r->batch->times->limit;
+		r->times.first = SX_TIME_END;
+		r->times.last = SX_TIME_NONE;
+		r->times.future = 0;
+	}
 }
 
 static bool
@@ -479,6 +547,7 @@ reader_next(RowReader *r, TupleTableSlot *slot)
 				ReleaseBuffer(r->buffer);
 				r->buffer = InvalidBuffer;
 			}
+			note_end(r);
 			return false;
 		}
 		run = &r->batch->runs[r->run];
@@ -537,7 +606,43 @@ reader_next(RowReader *r, TupleTableSlot *slot)
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(leaf->rel);
+	if (r->wants_times)
+		note_time(r, slot);
 	return true;
+}
+
+static void
+note_time(RowReader *r, TupleTableSlot *slot)
+{
+	int64		event_time;
+
+	if (slot->tts_isnull[r->time_attno - 1])
+		return;					/* an older row: the column was made NOT NULL later */
+	event_time = sx_event_time(slot->tts_values[r->time_attno - 1], r->batch->time_type);
+	r->times.first = Min(r->times.first, event_time);
+	if (event_time <= r->times.limit)
+		r->times.last = Max(r->times.last, event_time);
+	else
+		r->times.future++;
+}
+
+/* All rows of the slice were read, for the first time */
+static void
+note_end(RowReader *r)
+{
+	SxBatch    *batch = r->batch;
+
+	if (r->wants_times)
+	{
+		uint64		all = batch->nrows > batch->from ? batch->nrows - batch->from : 0;
+
+		batch->times->covered += Min(all, batch->limit);
+		batch->times->first = Min(batch->times->first, r->times.first);
+		batch->times->last = Max(batch->times->last, r->times.last);
+		batch->times->future += r->times.future;
+		r->wants_times = false;
+	}
+	r->again = true;
 }
 
 static void
@@ -622,6 +727,29 @@ row_is_there(Page page, OffsetNumber off, TransactionId xid)
 	lp = PageGetItemId(page, off);
 	return ItemIdIsNormal(lp) &&
 		HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) == xid;
+}
+
+void
+sx_batch_find_times(SxBatch *batch)
+{
+	Relation	rel = table_open(batch->stream, AccessShareLock);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	SxBatch		all = *batch;
+	RowReader  *r;
+
+	all.from = 0;
+	all.limit = PG_UINT64_MAX;
+	all.late = NULL;
+	all.times->covered = 0;
+	all.times->first = SX_TIME_END;
+	all.times->last = SX_TIME_NONE;
+	all.times->future = 0;
+	r = reader_begin(&all, RelationGetDescr(rel), 0, slot);
+	while (reader_next(r, slot))
+		CHECK_FOR_INTERRUPTS();
+	reader_end(r);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
 }
 
 uint64
@@ -737,9 +865,13 @@ row_to_jsonb_text(SxBatch *batch)
 	Relation	rel = table_open(batch->stream, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-	RowReader  *r = reader_begin(batch, desc, desc->natts, slot);
+	SxBatch		plain = *batch;
+	RowReader  *r;
 	Datum		result = (Datum) 0;
 
+	plain.times = NULL;
+	plain.late = NULL;
+	r = reader_begin(&plain, desc, desc->natts, slot);
 	if (reader_next(r, slot))
 	{
 		Datum		row = ExecFetchSlotHeapTupleDatum(slot);

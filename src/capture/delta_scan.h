@@ -8,12 +8,52 @@
 #ifndef SX_DELTA_SCAN_H
 #define SX_DELTA_SCAN_H
 
+#include "capture/event_time.h"
 #include "capture/file_map.h"
 #include "capture/pending.h"
 #include "capture/position.h"
 
 #include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
+
+/*
+ * The event times of a batch, found by whoever reads it first.  What a run adds counts if the run does:
+ * whoever runs a slice again puts back what was there before.
+ */
+typedef struct SxBatchTimes
+{
+	int64		limit;			/* later ones are from the future: they are only counted */
+	/* found */
+	uint64		covered;		/* rows; all of the batch: nothing is left to find */
+	int64		first;			/* SX_TIME_END: none */
+	int64		last;			/* up to the limit; SX_TIME_NONE: none */
+	int64		future;			/* rows */
+} SxBatchTimes;
+
+typedef enum SxLate
+{
+	SX_NOT_LATE,
+	SX_PARTLY_LATE,				/* for some of the windows that it falls into */
+	SX_LATE
+} SxLate;
+
+/* Rows that come late for one view, after the conditions on the stream alone */
+typedef struct SxBatchLate
+{
+	int64		before;			/* only earlier ones can be */
+	/* inside the plan, as the view's owner */
+	SxLate		(*how_late) (void *arg, int64 event_time);
+	void	   *arg;
+	bool		leave_out;		/* SX_LATE: not given to the plan */
+	bool		keep;			/* of those the addresses are wanted */
+	/* found */
+	int64		n;				/* SX_LATE or SX_PARTLY_LATE */
+	int64		nleft_out;
+	int			nruns;
+	int			maxruns;
+	SxRun	   *runs;			/* one row each */
+	MemoryContext context;		/* of runs */
+} SxBatchLate;
 
 typedef struct SxBatch
 {
@@ -25,6 +65,11 @@ typedef struct SxBatch
 	/* a slice, for finding the row that fails: rows from .. from + limit - 1 in run order */
 	uint64		from;
 	uint64		limit;			/* PG_UINT64_MAX: to the end */
+	/* the stream's event time, for both of: */
+	AttrNumber	time_attno;
+	Oid			time_type;
+	SxBatchTimes *times;		/* NULL: nobody asks */
+	SxBatchLate *late;			/* NULL: none are late */
 } SxBatch;
 
 /*
@@ -34,6 +79,8 @@ typedef struct SxBatch
 extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready,
 								bool skip_early);
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
+/* goes through all rows for their event times; after sx_batch_lock */
+extern void sx_batch_find_times(SxBatch *batch);
 /* tries AccessShareLock on the stream and every leaf in the batch; false: not free */
 extern bool sx_batch_lock(SxBatch *batch);
 /*

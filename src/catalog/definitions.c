@@ -16,6 +16,7 @@
 #include "access/xact.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_type.h"
+#include "common/int.h"
 #include "storage/lmgr.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -54,6 +55,8 @@ static SxViewDef *find_view(SxOurRelation index, AttrNumber attno, Oid relid);
 static SxStreamDef *read_stream(Relation rel, HeapTuple tup);
 static List *read_text_array(Datum array);
 static Datum make_text_array(List *strings);
+static void read_stream_time(Relation rel, HeapTuple tup, SxStreamDef *stream);
+static int64 interval_column(Relation rel, HeapTuple tup, int column);
 static int	interval_to_ms(const Interval *span);
 static Datum ms_to_interval(int ms);
 static void update_view(Oid viewid, const Datum *values, const bool *nulls, const bool *replace);
@@ -338,7 +341,50 @@ read_stream(Relation rel, HeapTuple tup)
 	if (!isnull)
 		namestrcpy(&stream->event_time, NameStr(*DatumGetName(value)));
 	stream->declared = DatumGetBool(sx_column(tup, SX_STREAM_DECLARED, rel));
+	if (!isnull)
+		read_stream_time(rel, tup, stream);
 	return stream;
+}
+
+static void
+read_stream_time(Relation rel, HeapTuple tup, SxStreamDef *stream)
+{
+	SxStreamTime *time = &stream->time;
+	char	   *late = TextDatumGetCString(sx_column(tup, SX_STREAM_LATE_ROWS, rel));
+
+	/* 0 if the table is gone: nobody will ask */
+	time->attno = get_attnum(stream->streamid, NameStr(stream->event_time));
+	time->type = get_atttype(stream->streamid, time->attno);
+	if (!OidIsValid(time->type))
+		time->attno = InvalidAttrNumber;
+	time->delay = interval_column(rel, tup, SX_STREAM_WATERMARK_DELAY);
+	time->lateness = interval_column(rel, tup, SX_STREAM_ALLOWED_LATENESS);
+	time->idle = interval_column(rel, tup, SX_STREAM_IDLE_TIMEOUT);
+	time->max_future = interval_column(rel, tup, SX_STREAM_MAX_FUTURE);
+	time->late = strcmp(late, "drop") == 0 ? SX_LATE_DROP :
+		strcmp(late, "dead_letter") == 0 ? SX_LATE_DEAD_LETTER : SX_LATE_MERGE;
+}
+
+/* microseconds; -1: null */
+static int64
+interval_column(Relation rel, HeapTuple tup, int column)
+{
+	bool		isnull;
+	Datum		value = heap_getattr(tup, column, RelationGetDescr(rel), &isnull);
+
+	return isnull ? -1 : sx_span_us(DatumGetIntervalP(value));
+}
+
+int64
+sx_span_us(const Interval *span)
+{
+	int64		days = span->day + (int64) span->month * DAYS_PER_MONTH;
+	int64		result;
+
+	if (pg_mul_s64_overflow(days, USECS_PER_DAY, &result) ||
+		pg_add_s64_overflow(result, span->time, &result))
+		return PG_INT64_MAX;
+	return result;
 }
 
 /*
@@ -482,10 +528,7 @@ make_text_array(List *strings)
 static int
 interval_to_ms(const Interval *span)
 {
-	double		ms = span->time / 1000.0 +
-		(span->day + span->month * (double) DAYS_PER_MONTH) * SECS_PER_DAY * 1000.0;
-
-	return (int) Min(Max(ms, 0), INT_MAX);
+	return (int) Min(Max(sx_span_us(span) / 1000, 0), INT_MAX);
 }
 
 static Datum

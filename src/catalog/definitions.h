@@ -42,12 +42,50 @@ typedef struct SxViewDef
 	List	   *settings;		/* of char *: "TimeZone=UTC" ..., pinned at CREATE */
 } SxViewDef;
 
+typedef enum SxLatePolicy
+{
+	SX_LATE_MERGE,
+	SX_LATE_DROP,
+	SX_LATE_DEAD_LETTER
+} SxLatePolicy;
+
+/* The time of a stream's rows; spans in microseconds */
+typedef struct SxStreamTime
+{
+	AttrNumber	attno;			/* event time column; 0: the stream has none */
+	Oid			type;			/* timestamptz, timestamp, date or bigint */
+	int64		delay;			/* of the watermark */
+	int64		lateness;		/* allowed, after a window's end */
+	int64		idle;			/* timeout; -1: none */
+	int64		max_future;		/* -1: unlimited */
+	SxLatePolicy late;
+} SxStreamTime;
+
 typedef struct SxStreamDef
 {
 	Oid			streamid;
 	NameData	event_time;		/* empty: none */
 	bool		declared;		/* by create_stream, not only by a view */
+	SxStreamTime time;
 } SxStreamDef;
+
+/* What has become of the rows that a view has read */
+typedef struct SxRowCounts
+{
+	int64		rows;			/* all */
+	int64		late;			/* for windows that were closed, whatever was done with them */
+	int64		dropped;		/* of those, and of the ones too old to be kept: not in the view */
+	int64		future;			/* too far ahead to move the watermark */
+} SxRowCounts;
+
+static inline void
+sx_counts_add(SxRowCounts *to, const SxRowCounts *more)
+{
+	to->rows += more->rows;
+	to->late += more->late;
+	to->dropped += more->dropped;
+	to->future += more->future;
+}
 
 /* A full scan that is under way; see worker/full_scan.c */
 typedef struct SxStoredScan
@@ -72,7 +110,8 @@ typedef struct SxStoredPosition
 	int			nfiles;			/* files the stream had: leaf relation, file number */
 	Oid		   *file_rels;
 	Oid		   *file_nodes;
-	int64		rows_consumed;
+	SxRowCounts counts;
+	int64		watermark;		/* as in capture/event_time.h */
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
 								 * belongs to scan->upto */
@@ -113,6 +152,8 @@ extern SxViewDef *sx_catalog_view_by_query(Oid queryid);
 extern List *sx_catalog_views_of_stream(Oid streamid);
 extern List *sx_catalog_streams(void);	/* of SxStreamDef * */
 extern SxStreamDef *sx_catalog_stream(Oid streamid);
+/* in microseconds, with days of 24 hours and months of 30 days, as intervals compare */
+extern int64 sx_span_us(const Interval *span);
 extern SxStoredPosition *sx_catalog_position(Oid viewid);
 /* as this snapshot sees it, for reading it together with the view's rows */
 extern SxStoredPosition *sx_catalog_position_at(Oid viewid, Snapshot snapshot);

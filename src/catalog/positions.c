@@ -51,7 +51,11 @@ enum
 	POS_SCAN_BLOCK,
 	POS_OPEN_ROWS,
 	POS_BUILT_BY,
-	POS_NCOLUMNS = POS_BUILT_BY
+	POS_WATERMARK,
+	POS_LATE_ROWS,
+	POS_DROPPED_ROWS,
+	POS_FUTURE_ROWS,
+	POS_NCOLUMNS = POS_FUTURE_ROWS
 };
 
 /* columns of streamext.lost_interval */
@@ -113,7 +117,11 @@ read_position(Relation rel, HeapTuple tup)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("row of streamext.view_position for view %u has %d relations but %d files",
 						pos->viewid, pos->nfiles, nnodes)));
-	pos->rows_consumed = DatumGetInt64(sx_column(tup, POS_ROWS_CONSUMED, rel));
+	pos->counts.rows = DatumGetInt64(sx_column(tup, POS_ROWS_CONSUMED, rel));
+	pos->counts.late = DatumGetInt64(sx_column(tup, POS_LATE_ROWS, rel));
+	pos->counts.dropped = DatumGetInt64(sx_column(tup, POS_DROPPED_ROWS, rel));
+	pos->counts.future = DatumGetInt64(sx_column(tup, POS_FUTURE_ROWS, rel));
+	pos->watermark = DatumGetInt64(sx_column(tup, POS_WATERMARK, rel));
 	pos->position->wal_only = DatumGetBool(sx_column(tup, POS_WAL_ONLY, rel));
 	pos->complete_at = DatumGetTimestampTz(sx_column(tup, POS_COMPLETE_AT, rel));
 	if (!heap_attisnull(tup, POS_SCAN_POSITION, RelationGetDescr(rel)))
@@ -172,7 +180,11 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	values[POS_SEQ - 1] = Int64GetDatum((int64) pos->seq);
 	values[POS_FILE_RELS - 1] = make_oid_array(pos->file_rels, pos->nfiles);
 	values[POS_FILE_NODES - 1] = make_oid_array(pos->file_nodes, pos->nfiles);
-	values[POS_ROWS_CONSUMED - 1] = Int64GetDatum(pos->rows_consumed);
+	values[POS_ROWS_CONSUMED - 1] = Int64GetDatum(pos->counts.rows);
+	values[POS_LATE_ROWS - 1] = Int64GetDatum(pos->counts.late);
+	values[POS_DROPPED_ROWS - 1] = Int64GetDatum(pos->counts.dropped);
+	values[POS_FUTURE_ROWS - 1] = Int64GetDatum(pos->counts.future);
+	values[POS_WATERMARK - 1] = Int64GetDatum(pos->watermark);
 	values[POS_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
 	/* the id that becomes the row's xmin: a sub-transaction's, if we are in one */
 	values[POS_WRITER - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());

@@ -39,6 +39,7 @@ static Oid	stream_argument(FunctionCallInfo fcinfo, const char *function);
 static void check_column_values(Oid streamid, const Datum *values, const bool *nulls);
 static void check_event_time(Oid streamid, const char *column);
 static void check_interval(const char *name, Datum value);
+static void check_number_time(Oid streamid, const char *event_time, const Datum *values, const bool *nulls);
 
 Datum
 sx_create_stream(PG_FUNCTION_ARGS)
@@ -205,6 +206,9 @@ check_column_values(Oid streamid, const Datum *values, const bool *nulls)
 		{SX_STREAM_IDLE_TIMEOUT, "idle_timeout"},
 		{SX_STREAM_MAX_FUTURE, "max_future"}
 	};
+	SxStreamDef *stream = sx_catalog_stream(streamid);
+	const char *event_time = !nulls[SX_STREAM_EVENT_TIME - 1] ? NameStr(*DatumGetName(values[SX_STREAM_EVENT_TIME - 1])) :
+		stream != NULL ? NameStr(stream->event_time) : "";
 
 	if (!nulls[SX_STREAM_EVENT_TIME - 1])
 		check_event_time(streamid, NameStr(*DatumGetName(values[SX_STREAM_EVENT_TIME - 1])));
@@ -213,6 +217,7 @@ check_column_values(Oid streamid, const Datum *values, const bool *nulls)
 		if (!nulls[intervals[i].column - 1])
 			check_interval(intervals[i].name, values[intervals[i].column - 1]);
 	}
+	check_number_time(streamid, event_time, values, nulls);
 	if (!nulls[SX_STREAM_LATE_ROWS - 1])
 	{
 		char	   *value = TextDatumGetCString(values[SX_STREAM_LATE_ROWS - 1]);
@@ -289,4 +294,43 @@ check_interval(const char *name, Datum value)
 				 errdetail("It is \"%s\".",
 						   DatumGetCString(DirectFunctionCall1(interval_out, value))),
 				 errhint("Use an interval of zero or more, such as '5 seconds'.")));
+}
+
+/* a bigint has no unit that an interval could be converted to; max_future, which has a default, says nothing of it */
+static void
+check_number_time(Oid streamid, const char *event_time, const Datum *values, const bool *nulls)
+{
+	static const struct
+	{
+		int			column;
+		const char *name;
+	}			spans[] = {
+		{SX_STREAM_WATERMARK_DELAY, "watermark_delay"},
+		{SX_STREAM_ALLOWED_LATENESS, "allowed_lateness"},
+		{SX_STREAM_IDLE_TIMEOUT, "idle_timeout"}
+	};
+	SxStreamDef *stream = sx_catalog_stream(streamid);
+	int64		before[lengthof(spans)] = {0, 0, -1};
+
+	if (event_time[0] == '\0' || get_atttype(streamid, get_attnum(streamid, event_time)) != INT8OID)
+		return;
+	if (stream != NULL)
+	{
+		before[0] = stream->time.delay;
+		before[1] = stream->time.lateness;
+		before[2] = stream->time.idle;
+	}
+	for (int i = 0; i < lengthof(spans); i++)
+	{
+		int			n = spans[i].column - 1;
+		int64		span = nulls[n] ? before[i] : sx_span_us(DatumGetIntervalP(values[n]));
+
+		/* no timeout is none, and a timeout of zero is one */
+		if (span > 0 || (span == 0 && spans[i].column == SX_STREAM_IDLE_TIMEOUT))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("%s needs an event time of type timestamptz, timestamp or date", spans[i].name),
+					 errdetail("Column \"%s\" has type bigint, which has no unit of time.", event_time),
+					 errhint("Leave it out, or declare another column as event_time.")));
+	}
 }

@@ -28,6 +28,7 @@
 #include "utils/acl.h"
 #include "utils/snapmgr.h"
 
+#include "capture/event_time.h"
 #include "ddl/ddl_internal.h"
 #include "query/view_def.h"
 #include "worker/worker.h"
@@ -326,7 +327,7 @@ create_continuous_run(SxUtility *u, void *arg)
 static void
 store_first_position(Oid viewid)
 {
-	SxStoredPosition pos = {0};
+	SxStoredPosition pos = {.watermark = SX_TIME_NONE};
 	FullTransactionId own = GetTopFullTransactionId();
 	uint64		xid = U64FromFullTransactionId(own);
 

@@ -531,6 +531,8 @@ alter_view_run(SxUtility *u, AlterView *alter)
 	{
 		/* conflicts with itself: one change of the row at a time */
 		LockRelationOid(alter->def->viewid, ShareUpdateExclusiveLock);
+		if (alter->on_close != alter->def->on_close)
+			sx_view_set_emit(alter->def, alter->on_close);
 		sx_catalog_set_options(alter->def->viewid, alter->on_close, alter->flush_interval);
 	}
 }

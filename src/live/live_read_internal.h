@@ -9,6 +9,7 @@
 
 #include "live/live_read.h"
 #include "live/live_state.h"
+#include "query/window_key.h"
 
 #include "access/genam.h"
 #include "access/skey.h"
@@ -25,6 +26,7 @@ typedef struct SxReadView
 	SxViewDef  *def;
 	bool	   *exact;			/* [nkeys] equal keys are the same bytes */
 	SxViewInfo *info;			/* made when first needed */
+	SxWindows  *windows;		/* likewise; NULL: it has none */
 	bool		built;			/* its position was seen to be ours */
 	int			refs;
 } SxReadView;
@@ -32,6 +34,9 @@ typedef struct SxReadView
 /* NULL: not the table of a continuous view; valid until the next call unless pinned */
 extern SxReadView *sx_read_view(Oid matid);
 extern SxViewInfo *sx_read_view_info(SxReadView *view);
+extern SxWindows *sx_read_view_windows(SxReadView *view);
+/* of what the innermost statement that reads the view sees, or of what a new one would see */
+extern int64 sx_read_watermark(SxReadView *view);
 
 /* ---- the statement ---- */
 

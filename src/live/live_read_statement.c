@@ -27,6 +27,7 @@
 #include "access/transam.h"
 #include "access/xact.h"
 #include "access/xlog.h"
+#include "capture/event_time.h"
 #include "catalog/definitions.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -75,6 +76,7 @@ struct SxReadStatement
 	int			maxnodes;
 	StatementNode *nodes;
 	SxLiveRequest *requests;	/* NULL: not copied yet */
+	bool	   *timed;			/* [nnodes] the request says the watermark, whether live or not */
 	bool		alone;			/* reads tables alone */
 	uint32		generation;
 	MemoryContextCallback callback;
@@ -100,6 +102,7 @@ static bool equal_means_same(Oid type, Oid collation);
 static SxReadStatement *new_statement(EState *estate);
 static void end_statement(void *arg);
 static void copy_rows(SxReadStatement *stmt);
+static int64 stored_watermark(SxReadView *view, Snapshot snapshot);
 static void wait_for_views(SxReadStatement *stmt);
 static void check_built(SxReadView *view, Relation mat, Snapshot snapshot);
 static bool has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot);
@@ -299,6 +302,14 @@ sx_read_view_info(SxReadView *view)
 	return view->info;
 }
 
+SxWindows *
+sx_read_view_windows(SxReadView *view)
+{
+	if (view->windows == NULL)
+		view->windows = sx_windows_create(sx_read_view_info(view));
+	return view->windows;
+}
+
 /* ---- the statement ---- */
 
 SxReadStatement *
@@ -429,7 +440,50 @@ copy_rows(SxReadStatement *stmt)
 		SX_STOP_POINT(read_copied);
 	}
 	stmt->requests = requests;
+	stmt->timed = palloc0(sizeof(bool) * stmt->nnodes);
 	MemoryContextSwitchTo(old);
+}
+
+int64
+sx_read_watermark(SxReadView *view)
+{
+	SxDb	   *db = sx_my_db();
+	SxView	   *v;
+
+	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
+	{
+		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)
+		{
+			SxLiveRequest *r = &stmt->requests[i];
+
+			if (r->matid != view->matid)
+				continue;
+			if (!r->found && !stmt->timed[i])
+				r->watermark = stored_watermark(view, stmt->estate->es_snapshot);
+			stmt->timed[i] = true;
+			return r->watermark;
+		}
+	}
+
+	v = db != NULL && !sx_live_read_disabled && !IsolationUsesXactSnapshot() ? sx_view_by_mat(db, view->matid) : NULL;
+	if (v != NULL && v->state == SX_VIEW_LIVE)
+	{
+		int64		watermark;
+
+		sx_lock_publish_shared(db);
+		watermark = v->watermark;
+		sx_unlock_publish(db);
+		return watermark;
+	}
+	return stored_watermark(view, GetActiveSnapshot());
+}
+
+static int64
+stored_watermark(SxReadView *view, Snapshot snapshot)
+{
+	SxStoredPosition *position = sx_catalog_position_at(view->def->viewid, snapshot);
+
+	return position != NULL && position->ours ? position->watermark : SX_TIME_NONE;
 }
 
 /* once per statement and view */

@@ -439,7 +439,7 @@ unlink_entry(SxLiveWriter *w, SxBuckets *buckets, Touched *t)
 
 /* under the exclusive publish lock: stores only */
 void
-sx_live_publish(SxLiveWriter *w, uint64 cycle, int64 rows)
+sx_live_publish(SxLiveWriter *w, uint64 cycle, const SxRowCounts *counts)
 {
 	SxGeneration *gen = sx_gen_at(w->view, w->view->open_gen);
 
@@ -460,7 +460,7 @@ sx_live_publish(SxLiveWriter *w, uint64 cycle, int64 rows)
 		gen->ndead += w->nletters;
 	}
 	gen->bytes += w->bytes - w->replaced_bytes;
-	gen->rows += rows;
+	sx_counts_add(&gen->counts, counts);
 	gen->cycle = cycle;
 }
 

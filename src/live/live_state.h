@@ -56,8 +56,8 @@ extern bool sx_live_prepare_dead_letter(SxLiveWriter *w, Oid stream, const char 
 										const char *row_json, const char *message);
 extern void sx_live_discard(SxLiveWriter *w);	/* forgets what is prepared */
 extern bool sx_live_has_prepared(SxLiveWriter *w);
-/* under publish exclusive; cannot fail. rows: stream rows of the batch */
-extern void sx_live_publish(SxLiveWriter *w, uint64 cycle, int64 rows);
+/* under publish exclusive; cannot fail. counts: of the stream rows of the batch */
+extern void sx_live_publish(SxLiveWriter *w, uint64 cycle, const SxRowCounts *counts);
 extern void sx_live_published(SxLiveWriter *w); /* after the lock: frees what was replaced */
 
 /* ---- generations (publish exclusive unless said) ---- */
@@ -91,6 +91,7 @@ typedef struct SxLiveRequest
 	bool		too_old;		/* a generation that the snapshot does not see was freed */
 	uint64		cycle;			/* newest cycle that added rows to what this read sees */
 	bool		in_table;		/* the snapshot sees all of it in the table, whatever the filter */
+	int64		watermark;		/* if found: of what is read */
 	int			nrows;
 	MinimalTuple *rows;			/* may hold one key several times, once per generation, oldest first */
 	uint32	   *hashes;			/* [nrows] over all keys */

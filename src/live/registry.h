@@ -13,6 +13,7 @@
 #ifndef SX_REGISTRY_H
 #define SX_REGISTRY_H
 
+#include "catalog/definitions.h"
 #include "moment.h"
 #include "streamext.h"
 
@@ -53,7 +54,8 @@ typedef struct SxGeneration
 	dsa_pointer files;			/* uint32 n, then n pairs of Oid (leaf, file number) */
 	dsa_pointer open_rows;		/* bytea (capture/open_rows.h); Invalid: none */
 	bool		new_open_rows;	/* replace what is stored */
-	int64		rows;			/* stream rows merged in */
+	int64		watermark;		/* at that position */
+	SxRowCounts counts;			/* of the stream rows merged in */
 } SxGeneration;
 
 typedef enum SxViewState
@@ -97,10 +99,16 @@ typedef struct SxView
 	bool		history_begun;	/* (m) BUILDING: it has a snapshot of the stream, or is about to take it */
 	pid_t		waits_for_pid;	/* (m) whose transaction its builder waits for; 0: nobody's */
 	LocalTransactionId waits_for_lxid;	/* (m) ... and which of his */
+	/*
+	 * Of the stream at the view's position, as in capture/event_time.h.  A live view's changes under the
+	 * publish lock.
+	 */
+	int64		watermark;		/* (m) */
+	bool		idle;			/* (m) it follows the clock */
 	/* status (m) */
-	int64		rows_consumed;	/* flushed and live */
+	SxRowCounts counts;			/* flushed and live */
 	double		rows_per_second;	/* of the last second */
-	int64		rate_rows;		/* rows_consumed when that second began */
+	int64		rate_rows;		/* counts.rows when that second began */
 	TimestampTz rate_at;		/* of moment.h, as are retry_at and last_seal */
 	int64		lag_rows;		/* committed, read, not consumed yet */
 	int64		dead_letters;

@@ -23,10 +23,12 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/pg_lsn.h"
 #include "utils/timestamp.h"
 
+#include "capture/event_time.h"
 #include "capture/slot.h"
 #include "catalog/definitions.h"
 #include "live/registry.h"
@@ -54,6 +56,11 @@ enum
 	STATE_LAST_ERROR_AT,
 	STATE_REASON,
 	STATE_PHASE,
+	STATE_WATERMARK,
+	STATE_WATERMARK_NUMBER,
+	STATE_WATERMARK_HELD_BY,
+	STATE_LATE_ROWS,
+	STATE_DROPPED_ROWS,
 	N_STATE_COLUMNS
 };
 
@@ -64,6 +71,11 @@ enum
 	STREAM_ROWS_CONSUMED,
 	STREAM_SLOT,
 	STREAM_RETAINED,
+	STREAM_WATERMARK,
+	STREAM_WATERMARK_NUMBER,
+	STREAM_IDLE,
+	STREAM_LATE_ROWS,
+	STREAM_FUTURE_ROWS,
 	N_STREAM_COLUMNS
 };
 
@@ -74,7 +86,9 @@ typedef struct ViewCopy
 	uint64		live_groups;
 	uint64		live_bytes;
 	XLogRecPtr	protect_lsn;
-	int64		rows_consumed;
+	SxRowCounts counts;
+	int64		watermark;
+	bool		idle;
 	double		rows_per_second;
 	int64		lag_rows;
 	int64		dead_letters;
@@ -115,6 +129,8 @@ static bool percentile(const uint32 *buckets, double fraction, double *ms);
 static Interval *interval_between(TimestampTz from, TimestampTz to);
 static XLogRecPtr end_of_wal(void);
 static void set_text(Datum *values, bool *nulls, int column, const char *text);
+static void set_watermark(Datum *values, bool *nulls, int column, int64 watermark, Oid type);
+static char *held_by(const ViewCopy *v, const SxStreamTime *time);
 
 Datum
 sx_view_states(PG_FUNCTION_ARGS)
@@ -157,11 +173,26 @@ sx_view_states(PG_FUNCTION_ARGS)
 		nulls[STATE_VIEW] = false;
 		set_text(values, nulls, STATE_STATE, state_name(def, &v, &d));
 
+		/* where no worker has a say */
+		if (v.state == SX_VIEW_UNUSED && stored != NULL)
+		{
+			v.counts = stored->counts;
+			v.watermark = stored->watermark;
+		}
 		if (v.state != SX_VIEW_UNUSED || stored != NULL)
 		{
-			values[STATE_ROWS_CONSUMED] = Int64GetDatum(v.state != SX_VIEW_UNUSED ?
-														v.rows_consumed : stored->rows_consumed);
+			SxStreamDef *stream = sx_catalog_stream(def->streamid);
+
+			values[STATE_ROWS_CONSUMED] = Int64GetDatum(v.counts.rows);
 			nulls[STATE_ROWS_CONSUMED] = false;
+			if (stream != NULL && stream->time.attno != InvalidAttrNumber)
+			{
+				values[STATE_LATE_ROWS] = Int64GetDatum(v.counts.late);
+				values[STATE_DROPPED_ROWS] = Int64GetDatum(v.counts.dropped);
+				nulls[STATE_LATE_ROWS] = nulls[STATE_DROPPED_ROWS] = false;
+				set_watermark(values, nulls, STATE_WATERMARK, v.watermark, stream->time.type);
+				set_text(values, nulls, STATE_WATERMARK_HELD_BY, held_by(&v, &stream->time));
+			}
 		}
 
 		/* what the view has not read; a live view shares the consumer's place */
@@ -267,7 +298,9 @@ sx_stream_states(PG_FUNCTION_ARGS)
 		Datum		values[N_STREAM_COLUMNS] = {0};
 		bool		nulls[N_STREAM_COLUMNS] = {0};
 		bool		used = false;
-		int64		rows = 0;
+		SxRowCounts most = {0};
+		int64		watermark = SX_TIME_END;
+		bool		idle = true;
 		ListCell   *lc2;
 
 		if (get_rel_name(stream->streamid) == NULL ||
@@ -285,14 +318,28 @@ sx_stream_states(PG_FUNCTION_ARGS)
 				continue;
 			used = true;
 			copy_view(db, def->viewid, &v);
-			if (v.state != SX_VIEW_UNUSED)
-				rows = Max(rows, v.rows_consumed);
-			else if ((stored = sx_catalog_position(def->viewid)) != NULL)
-				rows = Max(rows, stored->rows_consumed);
+			if (v.state == SX_VIEW_UNUSED)
+			{
+				stored = sx_catalog_position(def->viewid);
+				if (stored == NULL)
+					continue;
+				v.counts = stored->counts;
+				v.watermark = stored->watermark;
+			}
+			if (v.counts.rows >= most.rows)
+				most = v.counts;
+			watermark = Min(watermark, v.watermark);
+			idle &= v.idle;
 		}
 
 		values[STREAM_STREAM] = ObjectIdGetDatum(stream->streamid);
-		values[STREAM_ROWS_CONSUMED] = Int64GetDatum(rows);
+		values[STREAM_ROWS_CONSUMED] = Int64GetDatum(most.rows);
+		set_watermark(values, nulls, STREAM_WATERMARK, watermark, stream->time.type);
+		values[STREAM_IDLE] = BoolGetDatum(idle);
+		values[STREAM_LATE_ROWS] = Int64GetDatum(most.late);
+		values[STREAM_FUTURE_ROWS] = Int64GetDatum(most.future);
+		nulls[STREAM_IDLE] = nulls[STREAM_LATE_ROWS] = nulls[STREAM_FUTURE_ROWS] =
+			!used || stream->time.attno == InvalidAttrNumber;
 		if (used)
 			values[STREAM_SLOT] = CStringGetTextDatum(slot);
 		else
@@ -341,7 +388,9 @@ copy_view(SxDb *db, Oid viewid, ViewCopy *copy)
 	{
 		copy->state = v->state;
 		copy->protect_lsn = v->protect_lsn;
-		copy->rows_consumed = v->rows_consumed;
+		copy->counts = v->counts;
+		copy->watermark = v->watermark;
+		copy->idle = v->idle;
 		copy->rows_per_second = v->rows_per_second;
 		copy->lag_rows = v->lag_rows;
 		copy->dead_letters = v->dead_letters;
@@ -456,6 +505,19 @@ reason_of(const SxViewDef *def, const ViewCopy *v, const DbCopy *d, bool may_see
 	}
 }
 
+/* what the watermark waits for */
+static char *
+held_by(const ViewCopy *v, const SxStreamTime *time)
+{
+	if (v->state != SX_VIEW_LIVE)
+		return pstrdup("the view, which is not live: see reason");
+	if (v->watermark == SX_TIME_NONE)
+		return pstrdup("no row has come yet");
+	if (v->idle)
+		return pstrdup("the clock: no row has come for idle_timeout");
+	return psprintf("the latest row, of %s", sx_event_time_text(sx_event_time_minus(v->watermark, -time->delay), time->type));
+}
+
 /* ---- numbers ---- */
 
 /* bucket i holds times of [2^i, 2^(i+1)) microseconds; linear within */
@@ -509,4 +571,25 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	nulls[column] = text == NULL;
 	if (text != NULL)
 		values[column] = CStringGetTextDatum(text);
+}
+
+/* an instant, or a bigint in the column that follows */
+static void
+set_watermark(Datum *values, bool *nulls, int column, int64 watermark, Oid type)
+{
+	bool		none = watermark == SX_TIME_NONE || watermark == SX_TIME_END;
+
+	nulls[column] = none || type == INT8OID;
+	nulls[column + 1] = none || type != INT8OID;
+	if (none)
+		return;
+	if (type == INT8OID)
+		values[column + 1] = Int64GetDatum(watermark);
+	else if (type == TIMESTAMPTZOID)
+		values[column] = TimestampTzGetDatum(watermark);
+	else if (IS_VALID_TIMESTAMP(watermark))
+		/* so that it is shown in the session's time zone as it stands in the rows */
+		values[column] = DirectFunctionCall1(timestamp_timestamptz, TimestampGetDatum(watermark));
+	else
+		nulls[column] = true;
 }

@@ -53,6 +53,7 @@
 #include "parser/parsetree.h"
 #include "query/analyze_internal.h"
 #include "query/plan.h"
+#include "query/window_key.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "storage/lmgr.h"
@@ -105,6 +106,9 @@ static void create_unique_index(Oid matid, List *columns, int nkeys, const char 
 static ObjectAddress create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns,
 									  Oid matid);
 static Query *reading_query(SxAnalysis *a, List *names, List *columns, Relation mat);
+static Node *is_final_call(SxAnalysis *a, Oid matid, int varno);
+static Oid	is_final_function(void);
+static bool is_call_of_is_final(Node *node, Oid matid);
 static Node *reading_expression(Node *node, ReadContext *context);
 static Var *table_column(ReadContext *context, int attno);
 static Node *finalize_call(Aggref *aggref, Var *state);
@@ -176,6 +180,12 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 		create_unique_index(def.matid, columns, def.nkeys, matname);
 	view = create_user_view(into, a, names, columns, def.matid);
 	SX_STOP_POINT(create_view);
+	if (options->on_close)
+	{
+		def.viewid = view.objectId;
+		def.streamid = a->streamid;
+		sx_view_set_emit(&def, true);
+	}
 
 	ObjectAddressSet(queryview, RelationRelationId, def.queryid);
 	ObjectAddressSet(mat, RelationRelationId, def.matid);
@@ -676,6 +686,94 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat)
 		checkExprHasSubLink(query->jointree->quals);
 	SxQueryTakeTables(query, context.pstate);
 	return query;
+}
+
+/*
+ * emit = on_close: the view shows only what streamext.is_final() says has closed.  The stored query gets or
+ * loses that condition; all else stays as it is.
+ */
+void
+sx_view_set_emit(const SxViewDef *def, bool on_close)
+{
+	SxAnalysis *a = sx_analyze_stored(def->queryid, def->streamid);
+	Relation	view = table_open(def->viewid, AccessExclusiveLock);
+	Query	   *query = copyObject(get_view_query(view));
+	List	   *quals = NIL;
+	int			varno = 0;
+	ListCell   *lc;
+
+	table_close(view, NoLock);
+	/* what the rule's OLD and NEW stand for is added again when it is stored */
+	while (linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION &&
+		   linitial_node(RangeTblEntry, query->rtable)->relid == def->viewid)
+	{
+		query->rtable = list_delete_first(query->rtable);
+		OffsetVarNodes((Node *) query, -1, 0);
+	}
+	foreach(lc, query->rtable)
+	{
+		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
+
+		if (rte->rtekind == RTE_RELATION && rte->relid == def->matid)
+			varno = foreach_current_index(lc) + 1;
+	}
+	foreach(lc, make_ands_implicit((Expr *) query->jointree->quals))
+	{
+		if (!is_call_of_is_final(lfirst(lc), def->matid))
+			quals = lappend(quals, lfirst(lc));
+	}
+	if (on_close)
+		quals = lappend(quals, is_final_call(a, def->matid, varno));
+	query->jointree->quals = quals == NIL ? NULL : (Node *) make_ands_explicit(quals);
+	StoreViewQuery(def->viewid, query, true);
+	CommandCounterIncrement();
+}
+
+static Node *
+is_final_call(SxAnalysis *a, Oid matid, int varno)
+{
+	SxStreamDef *stream = sx_catalog_stream(a->streamid);
+	Expr	   *window;
+	int			key = stream ? sx_find_window_key(a, &stream->time, &window) : -1;
+	Node	   *expr;
+
+	if (key < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"streamext.emit\" = \"on_close\" needs windows of event time"),
+				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
+				 errdetail("Stream \"%s\" has no event time.", get_rel_name(a->streamid)) :
+				 errdetail("The query does not group by a window of column \"%s\".", NameStr(stream->event_time)),
+				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
+				 errhint("Declare it first with streamext.create_stream() or streamext.alter_stream().") :
+				 errhint("Group by streamext.tumble() or streamext.hop() on it.")));
+	expr = (Node *) list_nth_node(TargetEntry, a->keys, key)->expr;
+	return (Node *) makeFuncExpr(is_final_function(), BOOLOID,
+								 list_make2(makeConst(REGCLASSOID, -1, InvalidOid, sizeof(Oid),
+													  ObjectIdGetDatum(matid), false, true),
+											makeVar(varno, key + 1, exprType(expr), exprTypmod(expr),
+													exprCollation(expr), 0)),
+								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+static Oid
+is_final_function(void)
+{
+	static const Oid types[] = {REGCLASSOID, ANYELEMENTOID};
+
+	return LookupFuncName(list_make2(makeString(SX_SCHEMA), makeString("is_final")), 2, types, false);
+}
+
+static bool
+is_call_of_is_final(Node *node, Oid matid)
+{
+	FuncExpr   *f = (FuncExpr *) node;
+	Const	   *arg;
+
+	if (!IsA(node, FuncExpr) || f->funcid != is_final_function())
+		return false;
+	arg = linitial(f->args);
+	return IsA(arg, Const) && DatumGetObjectId(arg->constvalue) == matid;
 }
 
 static Node *

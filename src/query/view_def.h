@@ -35,6 +35,9 @@ extern ObjectAddress sx_view_create(IntoClause *into, Query *query, const SxView
  * *continuous says whether streamext.continuous was there and true */
 extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous);
 
+/* option emit of a view that is there */
+extern void sx_view_set_emit(const SxViewDef *def, bool on_close);
+
 /* the columns of the user's view as expressions over the materialized table (Var varno 1), for CREATE INDEX */
 extern Node *sx_view_column_expr(const SxViewDef *def, const char *colname);
 

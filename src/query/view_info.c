@@ -30,6 +30,7 @@
 
 #include "query/analyze.h"
 #include "query/view_info.h"
+#include "query/window_key.h"
 
 /*
  * The longest tuple that a btree index takes: a third of a page, less room for a heap
@@ -48,6 +49,7 @@ static void read_descriptor(SxViewInfo *info);
 static void look_up_query(SxViewInfo *info);
 static void look_up_aggregates(SxViewInfo *info, List *aggrefs);
 static void look_up_keys(SxViewInfo *info);
+static void look_up_window(SxViewInfo *info, SxAnalysis *analysis);
 static void check_output(SxViewInfo *info, List *targetlist);
 pg_noreturn static void report_altered(SxViewInfo *info, const char *detail);
 
@@ -67,6 +69,7 @@ sx_view_info_create(const SxViewDef *def, MemoryContext parent)
 	info = palloc0(sizeof(SxViewInfo));
 	info->context = context;
 	info->def = copy_view_def(def);
+	info->window_key = -1;
 	read_descriptor(info);
 	look_up_query(info);
 	info->flat = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
@@ -126,6 +129,7 @@ look_up_query(SxViewInfo *info)
 	}
 	else
 		check_output(info, analysis->query->targetList);
+	look_up_window(info, analysis);
 	MemoryContextSwitchTo(old);
 	MemoryContextDelete(scratch);
 }
@@ -205,6 +209,24 @@ look_up_keys(SxViewInfo *info)
 		info->collations[i] = att->attcollation;
 		TupleDescCopyEntry(info->keydesc, i + 1, info->desc, i + 1);
 	}
+}
+
+static void
+look_up_window(SxViewInfo *info, SxAnalysis *analysis)
+{
+	SxStreamDef *stream = sx_catalog_stream(info->def->streamid);
+	Expr	   *window;
+	MemoryContext old;
+
+	if (stream == NULL)
+		return;
+	info->time = stream->time;
+	if (info->def->strategy != SX_MERGE)
+		return;
+	info->window_key = sx_find_window_key(analysis, &info->time, &window);
+	old = MemoryContextSwitchTo(info->context);
+	info->window = copyObject(window);
+	MemoryContextSwitchTo(old);
 }
 
 static void

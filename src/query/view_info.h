@@ -28,6 +28,9 @@ typedef struct SxViewInfo
 	FmgrInfo   *hashfns;		/* [nkeys] */
 	FmgrInfo   *eqfns;			/* [nkeys] default btree equality */
 	Oid		   *collations;		/* [nkeys] */
+	SxStreamTime time;			/* of its stream, when this was made */
+	int			window_key;		/* the key that is a window of event time; -1: none */
+	Expr	   *window;			/* see window_key.h */
 	TupleDesc	keydesc;		/* the key columns alone, as the unique index has them */
 	TupleTableSlot *flat;		/* scratch of sx_flatten_row */
 	struct SxMerge *merge;		/* statement and slots of live/merge.c, made when first needed */

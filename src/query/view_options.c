@@ -60,17 +60,12 @@ parse_option(DefElem *def, SxViewOptions *options, bool *continuous)
 	{
 		char	   *value = defGetString(def);
 
-		if (strcmp(value, "on_close") == 0)
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("option \"streamext.emit\" = \"on_close\" is not supported yet"),
-					 errhint("Use \"changes\", and a condition on the window's end in the query that reads the view.")));
-		if (strcmp(value, "changes") != 0)
+		if (strcmp(value, "on_close") != 0 && strcmp(value, "changes") != 0)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("invalid value for option \"streamext.emit\": \"%s\"", value),
-					 errhint("The value is \"changes\".")));
-		options->on_close = false;
+					 errhint("The values are \"changes\" and \"on_close\".")));
+		options->on_close = strcmp(value, "on_close") == 0;
 	}
 	else if (strcmp(def->defname, "retention") == 0 || strcmp(def->defname, "live_memory") == 0)
 		ereport(ERROR,

@@ -19,7 +19,12 @@ CREATE FUNCTION streamext.view_states(
 	OUT last_error pg_catalog.text,
 	OUT last_error_at pg_catalog.timestamptz,
 	OUT reason pg_catalog.text,
-	OUT phase pg_catalog.text)
+	OUT phase pg_catalog.text,
+	OUT watermark pg_catalog.timestamptz,
+	OUT watermark_number pg_catalog.int8,
+	OUT watermark_held_by pg_catalog.text,
+	OUT late_rows pg_catalog.int8,
+	OUT dropped_rows pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_view_states';
@@ -30,7 +35,12 @@ CREATE FUNCTION streamext.stream_states(
 	OUT stream pg_catalog.oid,
 	OUT rows_consumed pg_catalog.int8,
 	OUT slot pg_catalog.text,
-	OUT retained_wal_bytes pg_catalog.int8)
+	OUT retained_wal_bytes pg_catalog.int8,
+	OUT watermark pg_catalog.timestamptz,
+	OUT watermark_number pg_catalog.int8,
+	OUT idle pg_catalog.bool,
+	OUT late_rows pg_catalog.int8,
+	OUT future_rows pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_stream_states';
@@ -72,15 +82,16 @@ SELECT s.view::pg_catalog.regclass AS view,
 	s.lag,
 	s.freshness_p50_ms,
 	s.freshness_p99_ms,
-	NULL::pg_catalog.timestamptz AS watermark,
-	NULL::pg_catalog.text AS watermark_held_by,
+	s.watermark,
+	s.watermark_number,
+	s.watermark_held_by,
 	NULL::pg_catalog.int8 AS open_windows,
 	s.live_groups,
 	s.live_bytes,
 	s.last_flush,
 	s.last_flush_ms,
-	NULL::pg_catalog.int8 AS late_rows,
-	NULL::pg_catalog.int8 AS dropped_rows,
+	s.late_rows,
+	s.dropped_rows,
 	GREATEST(s.dead_letters,
 		(SELECT pg_catalog.count(*) FROM streamext.dead_letter l
 		 WHERE l.view OPERATOR(pg_catalog.=) s.view)) AS dead_letters,
@@ -98,6 +109,11 @@ COMMENT ON COLUMN streamext.status.rows_per_second IS 'rows of the stream read, 
 COMMENT ON COLUMN streamext.status.lag_rows IS 'rows that are committed and found, but not computed yet; null when the view is not live';
 COMMENT ON COLUMN streamext.status.freshness_p50_ms IS 'median time from commit to visible, milliseconds';
 COMMENT ON COLUMN streamext.status.freshness_p99_ms IS '99th percentile of the time from commit to visible, milliseconds';
+COMMENT ON COLUMN streamext.status.watermark IS 'rows with an earlier event time are not expected any more; null without an event time, before the first row, and for a bigint event time';
+COMMENT ON COLUMN streamext.status.watermark_number IS 'the watermark of a bigint event time';
+COMMENT ON COLUMN streamext.status.watermark_held_by IS 'what it would take for the watermark to move';
+COMMENT ON COLUMN streamext.status.late_rows IS 'rows for windows that were closed when they came, whatever the stream does with them';
+COMMENT ON COLUMN streamext.status.dropped_rows IS 'rows that are not in the view because they were late, or older than its retention';
 COMMENT ON COLUMN streamext.status.live_groups IS 'groups in live state, not flushed yet';
 COMMENT ON COLUMN streamext.status.live_bytes IS 'shared memory of live state, with what is kept for older snapshots';
 COMMENT ON COLUMN streamext.status.last_flush_ms IS 'duration of the last flush, milliseconds';
@@ -112,17 +128,23 @@ SELECT d.stream,
 	d.allowed_lateness,
 	d.late_rows AS late_policy,
 	d.changes,
-	NULL::pg_catalog.timestamptz AS watermark,
-	NULL::pg_catalog.bool AS idle,
+	s.watermark,
+	s.watermark_number,
+	s.idle,
 	s.rows_consumed,
-	NULL::pg_catalog.int8 AS late_rows,
-	NULL::pg_catalog.int8 AS future_rows,
+	s.late_rows,
+	s.future_rows,
 	s.slot,
 	s.retained_wal_bytes
 FROM streamext.stream_states() s
 	JOIN streamext.stream_def d ON d.stream::pg_catalog.oid OPERATOR(pg_catalog.=) s.stream;
 COMMENT ON VIEW streamext.streams IS 'streams that the current user may read, one row each; columns without a meaning yet are null';
 COMMENT ON COLUMN streamext.streams.rows_consumed IS 'of the view that has read most';
+COMMENT ON COLUMN streamext.streams.watermark IS 'the lowest of its views';
+COMMENT ON COLUMN streamext.streams.watermark_number IS 'the same for a bigint event time';
+COMMENT ON COLUMN streamext.streams.idle IS 'no row has come for idle_timeout: the watermark follows the clock';
+COMMENT ON COLUMN streamext.streams.late_rows IS 'of the view that has read most';
+COMMENT ON COLUMN streamext.streams.future_rows IS 'rows further ahead of the clock than max_future, or infinite, which do not move the watermark; of the view that has read most';
 COMMENT ON COLUMN streamext.streams.slot IS 'replication slot that keeps what is not read yet; one for all streams of the database';
 COMMENT ON COLUMN streamext.streams.retained_wal_bytes IS 'bytes of write-ahead log that the slot keeps';
 

@@ -100,6 +100,7 @@ sx_builder_main(Datum arg)
 					(errcode(ERRCODE_UNDEFINED_OBJECT),
 					 errmsg("the continuous view is gone")));
 
+		sx_builder.watermark = stored->watermark;
 		sx_builder.lost_from = stored->complete_at;
 		/* a predecessor may have ended between its commit and saying so */
 		SpinLockAcquire(&sx_builder.db->mutex);
@@ -245,6 +246,8 @@ load_view(void)
 	sx_run_as_begin(&as, sx_builder.def);
 	sx_builder.info = sx_view_info_create(sx_builder.def, TopMemoryContext);
 	sx_builder.plan = sx_plan_create(sx_builder.info);
+	sx_builder.time = sx_builder.info->time;
+	sx_builder.lateness = sx_lateness_create(sx_builder.info);
 	sx_run_as_end(&as);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -436,6 +439,9 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 
 	if (tail->broken != NIL)
 		stop_view();
+	/* rows committed since are computed by the new definition */
+	if (sx_builder.redefined)
+		return false;
 
 	ready = palloc(sizeof(SxReady *) * max);
 	dlist_foreach_modify(iter, sx_pending_ready(pending))
@@ -478,7 +484,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 		if (sx_builder.v->exposed)
 			sx_builder_drop_missing(batch);
 		(void) sx_account_limit(&sx_builder.account, batch->nrows);
-		us = sx_builder_compute(batch);
+		us = sx_builder_compute(batch, true);
 		if (!sx_account_charge(&sx_builder.account, batch->nrows, us))
 			sx_builder_too_slow("computing", us, batch->nrows);
 	}

@@ -26,6 +26,7 @@
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
+#include "time/watermark.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -47,7 +48,7 @@ typedef struct HistoryRows
 	SxReady    *ready;
 	Tuplestorestate *rows;		/* the results so far */
 	Tuplestorestate *letters;
-	int64		nrows;
+	SxRowCounts counts;
 } HistoryRows;
 
 static void begin_history(void);
@@ -66,6 +67,7 @@ sx_builder_history(void)
 	XLogRecPtr	l0;
 
 	memset(&pos, 0, sizeof(pos));
+	pos.watermark = SX_TIME_NONE;
 	pos.viewid = sx_builder.def->viewid;
 	pos.seq = sx_builder.seq;
 	pos.new_open_rows = true;	/* none: what was open then has ended */
@@ -75,6 +77,7 @@ sx_builder_history(void)
 	sx_builder_wait_for_writers();
 	sx_builder_phase("reading the rows that are there");
 
+	sx_builder.watermark = SX_TIME_NONE;
 	pos.start_lsn = l0;
 	pos.complete_at = GetCurrentTimestamp();
 	if (history_by_plan(&pos))
@@ -262,6 +265,10 @@ history_by_plan(SxStoredPosition *pos)
 		sx_run_as_begin(&as, sx_builder.def);
 		(void) sx_plan_lock(sx_builder.plan, true, NULL);
 		sx_plan_run_history(sx_builder.plan, check_members, store_row, map);
+		if (sx_builder.time.attno != InvalidAttrNumber)
+			sx_builder.watermark = sx_watermark_after(&sx_builder.time, sx_builder.watermark,
+													  sx_latest_in_history(sx_builder.def->streamid,
+																		   &sx_builder.time));
 		sx_run_as_end(&as);
 		SX_STOP_POINT_OF(history_computed, sx_builder.def->viewid);
 		sx_builder_write(pos, true);
@@ -351,9 +358,9 @@ history_by_rows(SxStoredPosition *pos)
 		SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
 
 		sx_builder_begin_results();
-		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false));
+		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false), false);
 		sx_builder_move_results(h.rows, h.letters);
-		h.nrows += sx_builder.nrows;
+		sx_counts_add(&h.counts, &sx_builder.counts);
 	} while (more);
 
 	sx_builder_begin_results();
@@ -361,7 +368,7 @@ history_by_rows(SxStoredPosition *pos)
 	tuplestore_end(sx_builder.letters);
 	sx_builder.rows = h.rows;
 	sx_builder.letters = h.letters;
-	sx_builder.nrows = h.nrows;
+	sx_builder.counts = h.counts;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());

@@ -25,7 +25,10 @@ typedef struct SxBuilder
 	MemoryContext work;			/* reset after each write */
 	Tuplestorestate *rows;		/* results not written yet */
 	Tuplestorestate *letters;	/* dead letters not written yet */
-	int64		nrows;			/* stream rows in them */
+	SxRowCounts counts;			/* of the stream rows in them */
+	int64		watermark;		/* behind them */
+	SxStreamTime time;
+	SxLateness *lateness;		/* NULL: the view has no windows */
 	uint64		stored_version; /* of the open rows stored last */
 	int64		nlost;			/* rows that were gone, not reported yet; -1: not known how many */
 	TimestampTz lost_from;		/* such rows were committed after this */
@@ -64,8 +67,11 @@ extern void sx_builder_files(SxFileMap *map, SxStoredPosition *pos);
 extern void sx_builder_begin_results(void);
 /* takes out of a batch, and counts in nlost, rows that are gone because nothing protected them */
 extern void sx_builder_drop_missing(SxBatch *batch);
-/* runs a batch into the results; what it took, microseconds */
-extern int64 sx_builder_compute(SxBatch *batch);
+/*
+ * Runs a batch into the results; what it took, microseconds.  Rows of history and of a scan are never late:
+ * then judge is false.
+ */
+extern int64 sx_builder_compute(SxBatch *batch, bool judge);
 /* appends the results to these */
 extern void sx_builder_move_results(Tuplestorestate *rows, Tuplestorestate *letters);
 /*

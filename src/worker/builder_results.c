@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "time/watermark.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -27,7 +28,7 @@
 /* Columns of a dead letter on its way, all text */
 enum
 {
-	LETTER_SQLSTATE,
+	LETTER_SQLSTATE,			/* NULL: late */
 	LETTER_ROW,
 	LETTER_MESSAGE,
 	LETTER_NATTS
@@ -104,7 +105,7 @@ is_outdated(SxBatch *batch)
 
 /* runs a batch into the results; waits for locks: nobody else waits for us */
 int64
-sx_builder_compute(SxBatch *batch)
+sx_builder_compute(SxBatch *batch, bool judge)
 {
 	SxProcess	p;
 
@@ -114,18 +115,30 @@ sx_builder_compute(SxBatch *batch)
 	p.apply = apply_row;
 	p.reject = apply_reject;
 	p.context = sx_builder.work;
+	p.late = judge ? sx_builder.lateness : NULL;
 	for (int tries = 0;; tries++)
 	{
 		SxProcessResult result;
 		int64		us;
 
+		if (p.late)
+			sx_lateness_begin(p.late, &sx_builder.time, sx_builder.watermark, sx_builder.work);
+		sx_ask_times(batch, &sx_builder.time);
 		sx_builder_begin_work(batch->nrows);
 		result = sx_process_batch(&p, batch);
 		us = sx_builder_end_work();
 		switch (result)
 		{
 			case SX_PROCESS_OK:
-				sx_builder.nrows += batch->nrows;
+				sx_builder.counts.rows += batch->nrows;
+				if (p.late)
+					sx_lateness_count(p.late, &sx_builder.counts);
+				if (batch->times)
+				{
+					sx_builder.watermark = sx_watermark_after(&sx_builder.time, sx_builder.watermark,
+															  batch->times->last);
+					sx_builder.counts.future += batch->times->future;
+				}
 				return us;
 			case SX_PROCESS_FAILED:
 				ereport(ERROR,
@@ -171,7 +184,9 @@ apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *
 	Datum		values[LETTER_NATTS] = {0};
 	bool		isnull[LETTER_NATTS] = {0};
 
-	values[LETTER_SQLSTATE] = CStringGetTextDatum(sqlstate);
+	isnull[LETTER_SQLSTATE] = sqlstate == NULL;
+	if (sqlstate)
+		values[LETTER_SQLSTATE] = CStringGetTextDatum(sqlstate);
 	isnull[LETTER_ROW] = row_json == NULL;
 	if (row_json)
 		values[LETTER_ROW] = CStringGetTextDatum(row_json);
@@ -215,7 +230,7 @@ sx_builder_begin_results(void)
 		tuplestore_end(sx_builder.letters);
 	sx_builder.letters = NULL;
 	MemoryContextReset(sx_builder.work);
-	sx_builder.nrows = 0;
+	memset(&sx_builder.counts, 0, sizeof(sx_builder.counts));
 	old = MemoryContextSwitchTo(sx_builder.work);
 	sx_builder.rows = tuplestore_begin_heap(false, true, work_mem);
 	sx_builder.letters = tuplestore_begin_heap(false, true, work_mem);
@@ -254,7 +269,8 @@ write_letters(void)
 		slot_getallattrs(slot);
 		for (int i = 0; i < LETTER_NATTS; i++)
 			field[i] = slot->tts_isnull[i] ? NULL : TextDatumGetCString(slot->tts_values[i]);
-		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, field[LETTER_SQLSTATE], "error",
+		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, field[LETTER_SQLSTATE],
+							  field[LETTER_SQLSTATE] ? "error" : "late",
 							  field[LETTER_ROW], field[LETTER_MESSAGE], GetCurrentTimestamp());
 		for (int i = 0; i < LETTER_NATTS; i++)
 			if (field[i])
@@ -300,7 +316,8 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	sx_builder.nlost = 0;
 
 	pos->seq++;
-	pos->rows_consumed += sx_builder.nrows;
+	sx_counts_add(&pos->counts, &sx_builder.counts);
+	pos->watermark = sx_builder.watermark;
 	sx_catalog_store_position(pos);
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
 }
@@ -334,7 +351,7 @@ sx_builder_commit(SxStoredPosition *pos)
 	if (waited)
 		sx_builder_phase("%s", v->slow ? "follows" : "catching up");
 
-	sx_builder_begin_work(sx_builder.nrows);
+	sx_builder_begin_work(sx_builder.counts.rows);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	sx_builder_write(pos, false);
 	PopActiveSnapshot();
@@ -343,7 +360,8 @@ sx_builder_commit(SxStoredPosition *pos)
 
 	sx_builder.written_lsn = pos->start_lsn;
 	SpinLockAcquire(&sx_builder.db->mutex);
-	v->rows_consumed = pos->rows_consumed;
+	v->counts = pos->counts;
+	v->watermark = pos->watermark;
 	v->flushes++;
 	v->last_flush = GetCurrentTimestamp();
 	v->last_flush_us = (int) Min(us, PG_INT32_MAX);

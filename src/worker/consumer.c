@@ -33,6 +33,7 @@
 #include "port/pg_bitutils.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "time/watermark.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -120,7 +121,8 @@ sx_consumer_main(Datum arg)
 		}
 
 		cycle(c);
-		sx_consumer_join(c);
+		if (!catalog_stale)
+			sx_consumer_join(c);
 		sx_consumer_flush(c);
 		sx_consumer_drop_detached(c);
 		sx_consumer_launch_builders(c);
@@ -322,13 +324,19 @@ cycle(Consumer *c)
 	c->cycle_at = GetCurrentTimestamp();
 	complete = sx_tail_cycle(c->tail, c->position, c->turn, &snapshot);
 	sx_consumer_leave_gained(c, NULL, NULL);
-	if (complete)
+	if (catalog_stale)
+	{
+		/* rows committed after a definition or setting was changed are computed by the new one: load it first */
+		c->backlog = true;
+	}
+	else if (complete)
 	{
 		c->follow_closely = sx_consumer_early(c);
 		c->tail->flush_wal = c->follow_closely;
 		if (c->tail->broken != NIL)
 			sx_consumer_stop_broken(c);
 		consume(c, snapshot);
+		sx_consumer_follow_clock(c);
 	}
 	else
 	{
@@ -508,10 +516,14 @@ restart:
 		if (lv->shared->state != SX_VIEW_LIVE)
 			continue;
 		if (batch == NULL || batch->stream != lv->def->streamid)
+		{
 			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, nready, false);
+			sx_ask_times(batch, &lv->time);
+		}
 		if (batch->nrows == 0)
 			continue;
 
+		sx_consumer_begin_prepare(lv, lv->shared->watermark);
 		sx_consumer_begin_run(lv, batch->nrows);
 		result = compute_view(c, lv, batch, ready, nready, &error, &blocked_by);
 		if (!sx_consumer_end_run(lv, batch->nrows) && result == SX_PROCESS_OK)
@@ -520,7 +532,7 @@ restart:
 		{
 			case SX_PROCESS_OK:
 				lv->prepared = true;
-				lv->rows = batch->nrows;
+				lv->counts.rows = batch->nrows;
 				lv->locked_since = 0;
 				break;
 
@@ -599,10 +611,12 @@ compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nre
 			return result;
 	}
 	batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, early, nearly, true);
+	sx_ask_times(batch, &lv->time);
 	result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
 	if (result == SX_PROCESS_OK && nrest > 0)
 	{
 		batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, rest, nrest, false);
+		sx_ask_times(batch, &lv->time);
 		result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
 	}
 	return result;
@@ -655,8 +669,15 @@ discard_all(Consumer *c)
 		if (lv->writer && sx_live_has_prepared(lv->writer))
 			sx_live_discard(lv->writer);
 		lv->prepared = false;
-		lv->rows = 0;
 	}
+}
+
+/* what is prepared continues this watermark, by which its rows are judged, too */
+void
+sx_consumer_begin_prepare(LiveView *lv, int64 watermark)
+{
+	memset(&lv->counts, 0, sizeof(lv->counts));
+	lv->watermark = watermark;
 }
 
 void
@@ -698,7 +719,17 @@ sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData 
 	p.reject = apply_reject;
 	p.arg = lv;
 	p.context = mcxt;
+	p.late = lv->lateness;
+	if (p.late)
+		sx_lateness_begin(p.late, &lv->time, lv->shared->watermark, mcxt);
 	result = sx_process_batch(&p, batch);
+	if (batch->times)
+	{
+		lv->watermark = sx_watermark_after(&lv->time, lv->watermark, batch->times->last);
+		lv->counts.future += batch->times->future;
+	}
+	if (p.late)
+		sx_lateness_count(p.late, &lv->counts);
 	*error = p.error;
 	*blocked_by = p.blocked_by;
 	return result;
@@ -717,7 +748,7 @@ apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *
 {
 	LiveView   *lv = arg;
 
-	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, "error",
+	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, sqlstate ? "error" : "late",
 									   row_json, message);
 }
 
@@ -748,7 +779,8 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 
 			if (!lv->prepared)
 				continue;
-			sx_live_publish(lv->writer, c->cycle, lv->rows);
+			sx_live_publish(lv->writer, c->cycle, &lv->counts);
+			lv->shared->watermark = Max(lv->shared->watermark, lv->watermark);
 			SX_STOP_POINT_OF(publish_half, lv->def->viewid);
 		}
 		/* inside the lock, so that a copy and its cycle agree */
@@ -774,12 +806,12 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 		if (!lv->prepared)
 			continue;
 		sx_live_published(lv->writer);
-		rows = Max(rows, lv->rows);
+		rows = Max(rows, lv->counts.rows);
 		SpinLockAcquire(&db->mutex);
-		lv->shared->rows_consumed += lv->rows;
+		sx_counts_add(&lv->shared->counts, &lv->counts);
 		SpinLockRelease(&db->mutex);
+		sx_consumer_note_row(c, lv);
 		lv->prepared = false;
-		lv->rows = 0;
 	}
 	if (rows > 0)
 		pg_atomic_fetch_add_u64(&db->rows, rows);
@@ -814,6 +846,7 @@ rest(Consumer *c, TimestampTz turn_started)
 	timeout = sx_consumer_next_flush_ms(c);
 	if (sx_tail_next_look_ms(c->tail) > 0)
 		timeout = Min(timeout, sx_tail_next_look_ms(c->tail));
+	timeout = Min(timeout, sx_consumer_clock_ms(c));
 	if (c->follow_closely)
 		timeout = Min(timeout, 2);
 	if (c->retry_soon || c->tail->has_fresh)

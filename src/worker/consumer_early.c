@@ -17,6 +17,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "time/watermark.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 
@@ -32,6 +33,7 @@ typedef struct EarlyPart
 	SxView	   *hidden;			/* holds the generation; in no registry */
 	SxLiveWriter *writer;
 	SxViewInfo *info;			/* lv's, for as long as it is live */
+	SxBatchTimes times;			/* of its rows */
 } EarlyPart;
 
 typedef struct Early
@@ -45,6 +47,7 @@ typedef struct Early
 static HTAB *earlies = NULL;
 
 static void compute_more(void *arg, TransactionId xid, SxReady *part);
+static void add_times(SxBatchTimes *to, const SxBatchTimes *more);
 static Early *get_early(Consumer *c, TransactionId xid);
 static void add_part(Consumer *c, Early *e, LiveView *lv);
 static bool part_is_good(EarlyPart *p);
@@ -122,7 +125,10 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 			continue;
 		}
 		if (batch == NULL || batch->stream != p->lv->def->streamid)
+		{
 			batch = sx_batch_create(c->tail->capture->map, p->lv->def->streamid, &ready, 1, false);
+			sx_ask_times(batch, &p->lv->time);
+		}
 		if (batch->nrows == 0)
 		{
 			any = true;
@@ -146,7 +152,11 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 			ok = false;
 		}
 		if (ok)
+		{
 			any = true;
+			if (batch->times)
+				add_times(&p->times, batch->times);
+		}
 		else
 			drop_part(c, p);
 	}
@@ -160,6 +170,14 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		part->runs[i].file |= SX_RUN_EARLY;
 	part->early = true;
 	e->done = end;
+}
+
+static void
+add_times(SxBatchTimes *to, const SxBatchTimes *more)
+{
+	to->first = Min(to->first, more->first);
+	to->last = Max(to->last, more->last);
+	to->future += more->future;
 }
 
 static Early *
@@ -192,6 +210,8 @@ add_part(Consumer *c, Early *e, LiveView *lv)
 
 	p->lv = lv;
 	p->incarnation = lv->shared->incarnation;
+	p->times.first = SX_TIME_END;
+	p->times.last = SX_TIME_NONE;
 	p->hidden = palloc0(sizeof(SxView));
 	if (sx_gen_open(c->db, p->hidden, 1024))
 		p->writer = sx_live_writer_create(c->db, p->hidden, lv->info, TopMemoryContext);
@@ -343,12 +363,14 @@ find_part(TransactionId xid, LiveView *lv)
 
 /*
  * Have all marked runs of this transaction been computed for this view?  Not if one lies in a
- * file that has gone: the transaction itself truncated or dropped what it had inserted.
+ * file that has gone: the transaction itself truncated or dropped what it had inserted.  Nor if a row may be
+ * late: that is judged row by row, by the watermark before the commit.
  */
 bool
 sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r)
 {
 	TransactionId last = InvalidTransactionId;
+	EarlyPart  *part;
 
 	if (!r->early || earlies == NULL)
 		return false;
@@ -361,7 +383,9 @@ sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r)
 		if (r->runs[i].xid == last)
 			continue;
 		last = r->runs[i].xid;
-		if (find_part(last, lv) == NULL)
+		part = find_part(last, lv);
+		if (part == NULL || (lv->lateness != NULL && part->times.first <
+							 sx_event_time_minus(lv->shared->watermark, lv->time.lateness)))
 			return false;
 	}
 	return true;
@@ -388,6 +412,7 @@ sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error
 	{
 		SxRunAs		as;
 		AddRows		add;
+		SxRowCounts none = {0};
 		TransactionId last = InvalidTransactionId;
 
 		StartTransactionCommand();
@@ -405,10 +430,12 @@ sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error
 				continue;
 			last = r->runs[i].xid;
 			p = find_part(last, lv);
+			lv->watermark = sx_watermark_after(&lv->time, lv->watermark, p->times.last);
+			lv->counts.future += p->times.future;
 			if (sx_live_has_prepared(p->writer))
 			{
 				sx_lock_publish_exclusive(c->db);
-				sx_live_publish(p->writer, c->cycle, 0);
+				sx_live_publish(p->writer, c->cycle, &none);
 				sx_unlock_publish(c->db);
 				sx_live_published(p->writer);
 			}

@@ -161,9 +161,9 @@ note_rate(Consumer *c, SxView *v, TimestampTz now)
 	if (v->rate_at != 0 && ms < 1000)
 		return;
 	SpinLockAcquire(&c->db->mutex);
-	v->rows_per_second = v->rate_at == 0 || v->rows_consumed < v->rate_rows ? 0 :
-		(v->rows_consumed - v->rate_rows) * 1000.0 / ms;
-	v->rate_rows = v->rows_consumed;
+	v->rows_per_second = v->rate_at == 0 || v->counts.rows < v->rate_rows ? 0 :
+		(v->counts.rows - v->rate_rows) * 1000.0 / ms;
+	v->rate_rows = v->counts.rows;
 	v->rate_at = now;
 	SpinLockRelease(&c->db->mutex);
 }
@@ -183,7 +183,7 @@ has_open_rows(SxView *v)
 {
 	SxGeneration *gen = &v->gens[v->open_gen % SX_MAX_GENERATIONS];
 
-	return v->open_gen != 0 && (gen->nentries > 0 || gen->ndead > 0 || gen->rows > 0);
+	return v->open_gen != 0 && (gen->nentries > 0 || gen->ndead > 0 || gen->counts.rows > 0);
 }
 
 static bool
@@ -202,7 +202,8 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 	if (!TimestampDifferenceExceeds(v->last_seal, now, interval))
 		return false;
 	start_lsn = sx_consumer_start_lsn(c);
-	return start_lsn > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2) ||
+	return lv->closed_unsealed ||
+		start_lsn > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2) ||
 		c->position->xmin > v->protect_xmin + Min(IDLE_FLUSH_XIDS, sx_max_held_xids / 2);
 }
 
@@ -219,7 +220,7 @@ seal(Consumer *c, LiveView *lv)
 	bytea	   *open_rows = NULL;
 
 	/* little has changed since the last seal: a request or pause needs no write */
-	if (!has_open_rows(v) && lv->sealed && start_lsn <= lv->sealed_lsn + IDLE_FLUSH_BYTES &&
+	if (!has_open_rows(v) && !lv->closed_unsealed && lv->sealed && start_lsn <= lv->sealed_lsn + IDLE_FLUSH_BYTES &&
 		sx_position_covers(lv->sealed, c->position))
 	{
 		lv->flush_wanted = false;
@@ -254,6 +255,8 @@ seal(Consumer *c, LiveView *lv)
 	lv->sealed = sx_position_copy(c->position);
 	MemoryContextSwitchTo(c->turn);
 	lv->sealed_lsn = start_lsn;
+	lv->sealed_watermark = v->watermark;
+	lv->closed_unsealed = false;
 	if (lv->flush_wanted)
 		lv->flush_gen = sx_gen_sealed(v)->no;
 	lv->flush_wanted = false;

@@ -2,7 +2,7 @@
  * consumer_internal.h
  *		The parts of the consumer: the cycle (consumer.c), the views it knows
  *		(consumer_views.c), joining (consumer_join.c), leaving (consumer_leave.c), flush and slot
- *		(consumer_flush.c).
+ *		(consumer_flush.c), watermarks without rows (consumer_time.c).
  */
 #ifndef SX_CONSUMER_INTERNAL_H
 #define SX_CONSUMER_INTERNAL_H
@@ -18,6 +18,7 @@ typedef struct LiveView
 {
 	SxView	   *shared;
 	SxViewDef  *def;			/* in context */
+	SxStreamTime time;			/* of its stream */
 	MemoryContext context;
 	bool		gone;			/* no longer in the catalog */
 	bool		drop_pending;	/* live state goes when the flusher has let go of it */
@@ -38,8 +39,17 @@ typedef struct LiveView
 	SxPlan	   *plan;
 	bool		has_lookups;	/* the plan joins other tables */
 	SxLiveWriter *writer;
+	SxLateness *lateness;		/* NULL: the view has no windows */
 	bool		prepared;		/* takes part in the publication of this cycle */
-	int64		rows;			/* stream rows in what is prepared */
+	SxRowCounts counts;			/* of the stream rows in what is prepared */
+	int64		watermark;		/* behind them */
+	/* when no more rows come: consumer_time.c */
+	TimestampTz row_at;			/* of moment.h: when the last one was published */
+	int64		row_watermark;	/* ... and the watermark then */
+	TimestampTz clock_at;		/* of moment.h: when the clock was last looked at */
+	bool		all_closed;		/* all windows of the last row are */
+	bool		closed_unsealed;	/* by the clock, and not stored */
+	int64		sealed_watermark;
 	bool		flush_wanted;	/* by the request being carried out */
 	SxPosition *sealed;			/* position at the last seal, in context */
 	XLogRecPtr	sealed_lsn;
@@ -104,6 +114,8 @@ extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
 										   ErrorData **error, char **blocked_by);
+/* what is prepared continues this watermark */
+extern void sx_consumer_begin_prepare(LiveView *lv, int64 watermark);
 /* around all that runs a live view's code: begin, then end; false: it took too long */
 extern void sx_consumer_begin_run(LiveView *lv, uint64 rows);
 extern bool sx_consumer_end_run(LiveView *lv, uint64 rows);
@@ -148,6 +160,11 @@ extern void sx_standby_hold(SxDb *db);
 
 /* consumer_builders.c */
 extern void sx_consumer_launch_builders(Consumer *c);
+
+/* consumer_time.c */
+extern void sx_consumer_follow_clock(Consumer *c);
+extern void sx_consumer_note_row(Consumer *c, LiveView *lv);
+extern long sx_consumer_clock_ms(Consumer *c);
 
 /* consumer_join.c */
 extern void sx_consumer_join(Consumer *c);

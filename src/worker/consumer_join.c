@@ -19,6 +19,7 @@
 #include "miscadmin.h"
 #include "storage/lmgr.h"
 #include "storage/lock.h"
+#include "time/watermark.h"
 #include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -300,6 +301,10 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	foreach(lc, taken)
 		ready[n++] = lfirst(lc);
 	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, false);
+	sx_ask_times(batch, &lv->time);
+	lv->shared->watermark = pos->watermark;
+	sx_consumer_begin_prepare(lv, pos->watermark);
+	lv->counts.rows = batch->nrows;
 	if (batch->nrows > 0)
 	{
 		sx_consumer_begin_run(lv, batch->nrows);
@@ -333,7 +338,8 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	now = sx_now();
 	sx_lock_publish_exclusive(db);
 	if (batch->nrows > 0)
-		sx_live_publish(lv->writer, c->cycle, batch->nrows);
+		sx_live_publish(lv->writer, c->cycle, &lv->counts);
+	lv->shared->watermark = lv->watermark;
 	lv->shared->state = SX_VIEW_LIVE;
 	lv->shared->seq = pos->seq;
 	/* what is live adds to the table as this flush left it: older snapshots read the table alone */
@@ -344,7 +350,8 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 		sx_live_published(lv->writer);
 
 	SpinLockAcquire(&db->mutex);
-	lv->shared->rows_consumed = pos->rows_consumed + batch->nrows;
+	lv->shared->counts = pos->counts;
+	sx_counts_add(&lv->shared->counts, &lv->counts);
 	lv->shared->failures = 0;
 	lv->shared->retry_at = 0;
 	lv->shared->slow = false;
@@ -353,6 +360,9 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	lv->shared->last_seal = now;
 	SpinLockRelease(&db->mutex);
 	lv->sealed_lsn = pos->start_lsn;
+	lv->sealed_watermark = pos->watermark;
+	lv->closed_unsealed = false;
+	sx_consumer_note_row(c, lv);
 	/* what is stored is not what this capture would store */
 	lv->stored_version = pos->open_rows ? PG_UINT64_MAX : 0;
 

@@ -163,7 +163,8 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 	{
 		v->protect_xmin = pos->position->xmin;
 		v->protect_lsn = pos->start_lsn;
-		v->rows_consumed = pos->rows_consumed;
+		v->counts = pos->counts;
+		v->watermark = pos->watermark;
 		v->scanning = pos->scan != NULL;
 		if (v->protect_xmin < held)
 		{
@@ -177,6 +178,7 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 		v->exposed = false;
 		v->protect_xmin = 0;
 		v->protect_lsn = InvalidXLogRecPtr;
+		v->watermark = SX_TIME_NONE;
 	}
 	SpinLockRelease(&db->mutex);
 

@@ -163,6 +163,7 @@ add_view(Consumer *c, SxViewDef *def)
 		v->streamid = def->streamid;
 		v->flush_interval = def->flush_interval;
 		v->viewid = def->viewid;
+		v->watermark = SX_TIME_NONE;
 		db->nviews = Max(db->nviews, slot + 1);
 	}
 	sx_unlock_publish(db);
@@ -242,6 +243,7 @@ set_def(LiveView *lv, const SxViewDef *def)
 {
 	MemoryContext old = MemoryContextSwitchTo(lv->context);
 	SxViewDef  *copy = palloc(sizeof(SxViewDef));
+	SxStreamDef *stream;
 	ListCell   *lc;
 
 	/* the previous one stays in the context: definitions change seldom */
@@ -251,6 +253,12 @@ set_def(LiveView *lv, const SxViewDef *def)
 		copy->settings = lappend(copy->settings, pstrdup(lfirst(lc)));
 	lv->def = copy;
 	MemoryContextSwitchTo(old);
+
+	stream = sx_catalog_stream(def->streamid);
+	if (stream)
+		lv->time = stream->time;
+	else
+		memset(&lv->time, 0, sizeof(lv->time));
 }
 
 static bool
@@ -275,8 +283,11 @@ update_view(Consumer *c, LiveView *lv, SxViewDef *def)
 		lv->def->queryid != def->queryid ||
 		!same_settings(lv->def->settings, def->settings);
 	bool		was_paused = lv->def->paused;
+	SxStreamTime before = lv->time;
 
 	set_def(lv, def);
+	/* the stream has another event time: the view's windows have to be found again */
+	rebuild |= lv->time.attno != before.attno || lv->time.type != before.type;
 	v->flush_interval = def->flush_interval;
 	if (rebuild && v->state == SX_VIEW_LIVE)
 		sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
@@ -334,6 +345,7 @@ end_live(LiveView *lv)
 	lv->writer = NULL;
 	lv->info = NULL;
 	lv->plan = NULL;			/* lived in info's context */
+	lv->lateness = NULL;
 	lv->prepared = false;
 	lv->flush_wanted = false;
 	lv->flush_gen = 0;
@@ -533,6 +545,7 @@ sx_consumer_go_live(Consumer *c, LiveView *lv)
 		sx_run_as_begin(&as, lv->def);
 		lv->info = sx_view_info_create(lv->def, lv->context);
 		lv->plan = sx_plan_create(lv->info);
+		lv->lateness = sx_lateness_create(lv->info);
 		lv->has_lookups = sx_plan_has_lookups(lv->plan);
 		sx_run_as_end(&as);
 		PopActiveSnapshot();

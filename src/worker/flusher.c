@@ -370,7 +370,7 @@ put_letter(void *arg, const SxSharedDeadLetter *d)
 	if (d->rowlen != PG_UINT32_MAX)
 		row = pnstrdup(d->data, d->rowlen);
 	message = pnstrdup(d->data + rowlen, d->messagelen);
-	sx_dead_letter_insert(v->viewid, d->stream, d->sqlstate, d->reason, row, message, d->at);
+	sx_dead_letter_insert(v->viewid, d->stream, d->sqlstate[0] ? d->sqlstate : NULL, d->reason, row, message, d->at);
 	if (row)
 		pfree(row);
 	pfree(message);
@@ -388,7 +388,8 @@ store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
 	stored->seq++;
 	stored->open_rows = DsaPointerIsValid(gen->open_rows) ? dsa_get_address(area, gen->open_rows) : NULL;
 	stored->new_open_rows = gen->new_open_rows;
-	stored->rows_consumed += gen->rows;
+	sx_counts_add(&stored->counts, &gen->counts);
+	stored->watermark = gen->watermark;
 	stored->complete_at = v->complete_at;
 	stored->nfiles = files[0];
 	stored->file_rels = palloc(sizeof(Oid) * (files[0] + 1));

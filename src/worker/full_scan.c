@@ -224,7 +224,7 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 		/* those that are going while we read them are in the interval that was reported */
 		if (sx_builder.v->exposed)
 			sx_builder_drop_missing(batch);
-		sx_builder_compute(batch);
+		sx_builder_compute(batch, false);
 	}
 	sx_builder.nlost = 0;
 	sx_builder_commit(stored);

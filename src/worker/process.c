@@ -11,6 +11,9 @@
  * many costs a few runs, and a view that fails on every row one run per row.  Any other error, or
  * one raised by combining alone, is the view's.
  *
+ * Rows that are late (time/lateness.c) are found by the scan itself.  Where they are wanted as dead
+ * letters, those are written when their slice has run.
+ *
  * The caller may have set a time limit (budget.c).  When it is exceeded, the batch has no
  * result, whatever its functions made of the cancel.
  */
@@ -36,13 +39,23 @@ typedef struct SliceRows
 	int			n;
 	int			max;
 	MinimalTuple *rows;
-	MemoryContext kept;			/* rejected rows, which outlive the transaction; NULL: rows do not run singly */
+	MemoryContext kept;			/* rejected rows, which outlive the transaction */
 	List	   *rejected;		/* of Rejected *, there */
 } SliceRows;
 
+/* What a slice that fails has to put back */
+typedef struct Findings
+{
+	SxBatchTimes times;
+	int64		late;
+	int64		left_out;
+	int			nruns;
+} Findings;
+
 typedef struct Rejected
 {
-	ErrorData  *error;
+	char	   *sqlstate;		/* NULL: late */
+	char	   *message;
 	char	   *row_json;
 } Rejected;
 
@@ -51,27 +64,90 @@ static SxProcessResult run_slice(SxProcess *p, SxBatch *slice, bool singly);
 static SxProcessResult lock_slice(SxProcess *p, SxBatch *slice);
 static void run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows);
 static ErrorData *run_one(SxProcess *p, SxBatch *one, SliceRows *rows);
-static void reject_row(SxProcess *p, SxBatch *one, ErrorData *error, SliceRows *rows);
+static void reject_row(SxBatch *one, const char *sqlstate, const char *message, SliceRows *rows);
+static void reject_late(SxProcess *p, SxBatch *slice, int first, SliceRows *rows);
+static void note_findings(SxBatch *slice, Findings *found);
+static void put_back(SxBatch *slice, const Findings *found);
+static SxProcessResult find_times(SxProcess *p, SxBatch *batch);
 static void collect_row(void *arg, TupleTableSlot *row);
 static bool apply_rows(SxProcess *p, SliceRows *rows);
 
 SxProcessResult
 sx_process_batch(SxProcess *p, SxBatch *batch)
 {
+	SxBatch		own = *batch;
 	uint64		from = 0;
 
+	own.late = p->late != NULL && own.time_attno != InvalidAttrNumber ? &p->late->rows : NULL;
 	do
 	{
 		uint64		n = Min(SLICE_ROWS, batch->nrows - from);
 		SxProcessResult result;
 
-		result = process_range(p, batch, from, n);
+		result = process_range(p, &own, from, n);
 		if (result != SX_PROCESS_OK)
 			return result;
 		from += n;
 	} while (from < batch->nrows);
 
+	/* a join may not have read all rows, nor has a plan that knew that none would count */
+	if (batch->times != NULL && batch->times->covered < batch->nrows)
+		return find_times(p, batch);
 	return SX_PROCESS_OK;
+}
+
+static SxProcessResult
+find_times(SxProcess *p, SxBatch *batch)
+{
+	volatile SxProcessResult result = SX_PROCESS_OK;
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		if (sx_batch_lock(batch))
+			sx_batch_find_times(batch);
+		else
+			result = SX_PROCESS_STREAM_LOCKED;
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		p->error = sx_worker_recover(p->context);
+		result = sx_budget_exceeded() ? SX_PROCESS_SLOW : SX_PROCESS_FAILED;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+/* what a run of the slice may change beside its results */
+static void
+note_findings(SxBatch *slice, Findings *found)
+{
+	if (slice->times != NULL)
+		found->times = *slice->times;
+	if (slice->late != NULL)
+	{
+		found->late = slice->late->n;
+		found->left_out = slice->late->nleft_out;
+		found->nruns = slice->late->nruns;
+	}
+}
+
+static void
+put_back(SxBatch *slice, const Findings *found)
+{
+	if (slice->times != NULL)
+		*slice->times = found->times;
+	if (slice->late != NULL)
+	{
+		slice->late->n = found->late;
+		slice->late->nleft_out = found->left_out;
+		slice->late->nruns = found->nruns;
+	}
 }
 
 static SxProcessResult
@@ -109,9 +185,11 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	volatile bool applying = false;
 	MemoryContext caller = CurrentMemoryContext;
 	SliceRows	rows;
+	Findings	found = {0};
 
+	note_findings(slice, &found);
 	memset(&rows, 0, sizeof(rows));
-	if (singly)
+	if (singly || (slice->late != NULL && slice->late->keep))
 		rows.kept = AllocSetContextCreate(p->context, "streamext rejected rows", ALLOCSET_DEFAULT_SIZES);
 	PG_TRY();
 	{
@@ -138,6 +216,8 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 				run_singly(p, slice, &rows);
 			else
 				sx_plan_run(p->plan, slice, collect_row, &rows);
+			if (slice->late != NULL && slice->late->nruns > found.nruns)
+				reject_late(p, slice, found.nruns, &rows);
 			applying = true;
 			if (!apply_rows(p, &rows))
 				result = SX_PROCESS_NO_MEMORY;
@@ -170,7 +250,7 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 		{
 			Rejected   *r = lfirst(lc);
 
-			if (!p->reject(p->arg, unpack_sql_state(r->error->sqlerrcode), r->row_json, r->error->message))
+			if (!p->reject(p->arg, r->sqlstate, r->row_json, r->message))
 			{
 				result = SX_PROCESS_NO_MEMORY;
 				break;
@@ -179,6 +259,8 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	}
 	if (rows.kept)
 		MemoryContextDelete(rows.kept);
+	if (result != SX_PROCESS_OK)
+		put_back(slice, &found);
 	return result;
 }
 
@@ -233,7 +315,7 @@ run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows)
 				continue;
 			if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
 				ReThrowError(error);
-			reject_row(p, &one, error, rows);
+			reject_row(&one, unpack_sql_state(error->sqlerrcode), error->message, rows);
 		}
 		skip = 0;
 	}
@@ -247,7 +329,9 @@ run_one(SxProcess *p, SxBatch *one, SliceRows *rows)
 	MemoryContext caller = CurrentMemoryContext;
 	ResourceOwner owner = CurrentResourceOwner;
 	int			before = rows->n;
+	Findings	found = {0};
 
+	note_findings(one, &found);
 	BeginInternalSubTransaction(NULL);
 	PG_TRY();
 	{
@@ -261,6 +345,7 @@ run_one(SxProcess *p, SxBatch *one, SliceRows *rows)
 		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		rows->n = before;
+		put_back(one, &found);
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
@@ -275,6 +360,8 @@ collect_row(void *arg, TupleTableSlot *row)
 	SxViewInfo *info = rows->process->info;
 	MemoryContext old;
 
+	if (rows->process->late != NULL && sx_lateness_leaves_out(rows->process->late, info, row))
+		return;
 	if (info->nkeys > 0 && !sx_key_fits(info, row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
@@ -308,15 +395,35 @@ apply_rows(SxProcess *p, SliceRows *rows)
 }
 
 static void
-reject_row(SxProcess *p, SxBatch *one, ErrorData *error, SliceRows *rows)
+reject_row(SxBatch *one, const char *sqlstate, const char *message, SliceRows *rows)
 {
 	/* as JSON, for people: if it cannot be made, the letter goes without */
 	char	   *json = sx_batch_row_json(one);
 	MemoryContext old = MemoryContextSwitchTo(rows->kept);
 	Rejected   *r = palloc(sizeof(Rejected));
 
-	r->error = error;
+	r->sqlstate = sqlstate ? pstrdup(sqlstate) : NULL;
+	r->message = pstrdup(message);
 	r->row_json = json ? pstrdup(json) : NULL;
 	rows->rejected = lappend(rows->rejected, r);
 	MemoryContextSwitchTo(old);
+}
+
+static void
+reject_late(SxProcess *p, SxBatch *slice, int first, SliceRows *rows)
+{
+	char	   *message = sx_lateness_message(p->late);
+
+	for (int i = first; i < slice->late->nruns; i++)
+	{
+		SxBatch		one = *slice;
+
+		CHECK_FOR_INTERRUPTS();
+		one.runs = &slice->late->runs[i];
+		one.nruns = 1;
+		one.nrows = 1;
+		one.from = 0;
+		one.limit = PG_UINT64_MAX;
+		reject_row(&one, NULL, message, rows);
+	}
 }

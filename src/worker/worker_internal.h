@@ -9,6 +9,7 @@
 #include "catalog/definitions.h"
 #include "live/live_state.h"
 #include "query/plan.h"
+#include "time/lateness.h"
 #include "worker/worker.h"
 
 #include "postmaster/bgworker.h"
@@ -94,9 +95,10 @@ typedef struct SxProcess
 	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
-	/* a row that is rejected, when its slice is through; false: no memory */
+	/* a row that is rejected, when its slice is through; sqlstate NULL: it is late; false: no memory */
 	bool		(*reject) (void *arg, const char *sqlstate, const char *row_json, const char *message);
 	void	   *arg;
+	SxLateness *late;			/* NULL: nothing is late */
 	MemoryContext context;		/* reset by the caller; results and errors live here */
 	ErrorData  *error;
 	char	   *blocked_by;		/* SX_PROCESS_LOOKUP_LOCKED: the table's name */

@@ -1,0 +1,38 @@
+/*
+ * window_key.h
+ *		The group key that is a window of event time, and which of its values are closed.
+ */
+#ifndef SX_WINDOW_KEY_H
+#define SX_WINDOW_KEY_H
+
+#include "query/analyze.h"
+
+#include "nodes/primnodes.h"
+
+/*
+ * The first key of a query that grows with the stream's event time and depends on nothing else: its number,
+ * or -1.  *window: its expression (in the current context) with the event time as external parameter 1.
+ */
+extern int	sx_find_window_key(SxAnalysis *a, const SxStreamTime *time, Expr **window);
+
+/*
+ * Tells closed windows.  Whoever asks runs as the view's owner, under its settings, as the window's
+ * expression may depend on them.
+ */
+typedef struct SxWindows SxWindows;
+
+struct SxViewInfo;
+/* NULL: the view has no window; lives in info's context */
+extern SxWindows *sx_windows_create(struct SxViewInfo *info);
+/* from here on windows that end at or before this time are closed; SX_TIME_NONE: none are; true if that is new */
+extern bool sx_windows_set_time(SxWindows *w, int64 closed_until);
+/* sets the time to `to`; true if windows have closed that were not at `from` */
+extern bool sx_windows_advance(SxWindows *w, int64 from, int64 to);
+/* is this key a closed window? */
+extern bool sx_window_is_closed(SxWindows *w, Datum key, bool isnull);
+/* are all windows closed that a row of this time falls into? *any: is at least one? */
+extern bool sx_time_is_closed(SxWindows *w, int64 event_time, bool *any);
+/* the lowest key that is not closed, valid until the time is set again; false: none is closed */
+extern bool sx_windows_boundary(SxWindows *w, Datum *boundary);
+
+#endif							/* SX_WINDOW_KEY_H */

@@ -1,0 +1,89 @@
+/*
+ * lateness.c
+ *		Rows that come when the windows they belong to are closed.
+ *
+ * A window closes when the watermark has reached its end and allowed_lateness is over.  Rows are judged by
+ * the watermark at the position before their batch: so a view that has stood still for an hour is not late
+ * when it goes on, and what a batch contains does not depend on the order in it.  Only rows before the
+ * watermark can be late, which one comparison of integers tells of nearly all rows that they are not.
+ *
+ * With hop() and cumulate() a row falls into several windows.  It is late if one of them is closed; under
+ * `drop` and `dead_letter` it still counts for those that are open, and becomes a dead letter only if none is.
+ */
+#include "time/lateness.h"
+
+#include "utils/memutils.h"
+
+static SxLate how_late(void *arg, int64 event_time);
+
+SxLateness *
+sx_lateness_create(SxViewInfo *info)
+{
+	SxLateness *l;
+
+	if (info->window_key < 0)
+		return NULL;
+	l = MemoryContextAllocZero(info->context, sizeof(SxLateness));
+	l->windows = sx_windows_create(info);
+	l->rows.how_late = how_late;
+	l->rows.arg = l;
+	return l;
+}
+
+void
+sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, MemoryContext mcxt)
+{
+	l->time = *time;
+	l->watermark = watermark;
+	l->any = false;
+	l->rows.before = sx_event_time_minus(watermark, time->lateness);
+	l->rows.leave_out = time->late != SX_LATE_MERGE;
+	l->rows.keep = time->late == SX_LATE_DEAD_LETTER;
+	l->rows.n = 0;
+	l->rows.nleft_out = 0;
+	l->rows.nruns = 0;
+	l->rows.maxruns = 0;
+	l->rows.runs = NULL;
+	l->rows.context = mcxt;
+	(void) sx_windows_set_time(l->windows, l->rows.before);
+}
+
+/* inside the plan */
+static SxLate
+how_late(void *arg, int64 event_time)
+{
+	SxLateness *l = arg;
+	bool		any;
+
+	if (sx_time_is_closed(l->windows, event_time, &any))
+		return SX_LATE;
+	l->any |= any;
+	return any ? SX_PARTLY_LATE : SX_NOT_LATE;
+}
+
+bool
+sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		key;
+
+	if (!l->any || !l->rows.leave_out)
+		return false;
+	key = slot_getattr(row, info->window_key + 1, &isnull);
+	return sx_window_is_closed(l->windows, key, isnull);
+}
+
+char *
+sx_lateness_message(const SxLateness *l)
+{
+	return psprintf("the row is late: its window was closed when the watermark stood at %s",
+					sx_event_time_text(l->watermark, l->time.type));
+}
+
+void
+sx_lateness_count(const SxLateness *l, SxRowCounts *counts)
+{
+	counts->late += l->rows.n;
+	if (l->time.late == SX_LATE_DROP)
+		counts->dropped += l->rows.nleft_out;
+}
