@@ -8,6 +8,7 @@
 
 #include "capture/delta_scan.h"
 #include "ddl/ddl.h"
+#include "live/group_scan.h"
 #include "live/live_read.h"
 #include "live/registry.h"
 #include "query/plan.h"
@@ -68,6 +69,7 @@ _PG_init(void)
 	sx_delta_scan_init();
 	sx_plan_init();
 	sx_live_read_init();
+	sx_group_scan_init();
 	sx_ddl_init();
 	sx_wake_init();
 	sx_launcher_register();

@@ -25,6 +25,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "catalog/alerts.h"
 #include "catalog/catalog_internal.h"
 
 /* columns of streamext.view_def */
@@ -108,11 +109,14 @@ SxViewDef *
 sx_catalog_view_by_any(Oid relid)
 {
 	SxViewDef  *def = sx_catalog_view(relid);
+	SxAlertDef *alert;
 
 	if (def == NULL)
 		def = sx_catalog_view_by_mat(relid);
 	if (def == NULL)
 		def = sx_catalog_view_by_query(relid);
+	if (def == NULL && (alert = sx_catalog_alert(relid)) != NULL)
+		def = sx_catalog_view(alert->viewid);
 	return def;
 }
 

@@ -157,7 +157,7 @@ extern int64 sx_span_us(const Interval *span);
 extern SxStoredPosition *sx_catalog_position(Oid viewid);
 /* as this snapshot sees it, for reading it together with the view's rows */
 extern SxStoredPosition *sx_catalog_position_at(Oid viewid, Snapshot snapshot);
-/* is this relation the user's view, the query view or the materialized table of a view? */
+/* is this relation the user's view, the query view or the materialized table of a view, or an alert on it? */
 extern SxViewDef *sx_catalog_view_by_any(Oid relid);
 
 /* Writing */

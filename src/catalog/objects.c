@@ -42,7 +42,10 @@ static const char *const relation_names[SX_N_RELATIONS] = {
 	"lost_interval", "lost_interval_view_idx",
 	"attach_mark", "attach_mark_leaf_idx",
 	"file_mark", "file_mark_leaf_idx",
-	"view_stop", "view_stop_pkey"
+	"view_stop", "view_stop_pkey",
+	"alert_def", "alert_def_pkey", "alert_def_alert_key",
+	"alert_fired", "alert_fired_key",
+	"alert_error", "alert_error_pkey"
 };
 
 #define MAX_CHANGE_CALLBACKS	8

@@ -24,6 +24,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "catalog/alerts.h"
 #include "ddl/ddl_internal.h"
 
 /* One relation whose name is to be replaced */
@@ -58,6 +59,14 @@ sx_messages_begin(SxMessages *messages)
 			continue;
 		add_name(messages, def->queryid, view);
 		add_name(messages, def->matid, view);
+	}
+	foreach(lc, sx_catalog_alerts(InvalidOid))
+	{
+		SxAlertDef *def = lfirst(lc);
+		char	   *view = name_of(def->viewid);
+
+		if (view != NULL)
+			add_name(messages, def->alertid, psprintf("%s (alert \"%s\")", view, def->name));
 	}
 	messages->callback.callback = edit_message;
 	messages->callback.arg = messages;

@@ -23,6 +23,7 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 
+#include "catalog/alerts.h"
 #include "catalog/file_marks.h"
 #include "ddl/ddl_internal.h"
 #include "worker/worker.h"
@@ -80,6 +81,11 @@ relation_dropped(Oid relid)
 	switch (get_rel_relkind(relid))
 	{
 		case RELKIND_VIEW:
+			if (sx_catalog_alert(relid) != NULL)
+			{
+				sx_catalog_delete_alert(relid);
+				break;
+			}
 			def = sx_catalog_view(relid);
 			if (def == NULL)
 				def = sx_catalog_view_by_query(relid);

@@ -40,6 +40,7 @@
 #include "utils/rls.h"
 #include "utils/syscache.h"
 
+#include "catalog/alerts.h"
 #include "ddl/ddl_internal.h"
 #include "query/view_def.h"
 #include "testing/stop_points.h"
@@ -172,6 +173,13 @@ sx_find_view(const RangeVar *rv, Oid *relid)
 void
 sx_refuse_internal(const SxViewDef *def, Oid relid)
 {
+	SxAlertDef *alert = sx_catalog_alert(relid);
+
+	if (alert != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("\"%s\" is internal to alert \"%s\"", get_rel_name(relid), alert->name),
+				 errhint("Use streamext.create_alert() and streamext.drop_alert().")));
 	ereport(ERROR,
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("\"%s\" is internal to continuous view \"%s\"",
@@ -229,7 +237,7 @@ on_drop(SxUtility *u, DropStmt *stmt)
 
 /*
  * All objects of the command in one deletion, as core does, so that they may depend on each
- * other.  A view's three relations are named together: what depends on the view from outside is
+ * other.  A view's three relations, and its alerts, are named together: what depends on the view from outside is
  * then judged by RESTRICT and CASCADE as if the view stood alone.
  */
 static ObjectAddress
@@ -239,6 +247,7 @@ drop_run(SxUtility *u, void *arg)
 	const char *kind = stmt->removeType == OBJECT_VIEW ? "view" : "materialized view";
 	ObjectAddresses *objects = new_object_addresses();
 	ListCell   *lc;
+	ListCell   *alert;
 	Oid			relid = InvalidOid;
 	SxViewDef  *def;
 
@@ -265,6 +274,8 @@ drop_run(SxUtility *u, void *arg)
 		{
 			add_if_there(objects, def->queryid);
 			add_if_there(objects, def->matid);
+			foreach(alert, sx_catalog_alerts(relid))
+				add_if_there(objects, ((SxAlertDef *) lfirst(alert))->alertid);
 		}
 	}
 	if (list_length(stmt->objects) == 1 && OidIsValid(relid))
@@ -408,8 +419,8 @@ sx_alter_internal(const SxViewDef *def, Oid relid, AlterTableStmt *stmt)
 				sx_refuse_internal(def, relid);
 		}
 	}
-	/* a query view has no storage, and its options change what it means */
-	if (relid == def->queryid)
+	/* an internal view has no storage, and its options change what it means */
+	if (relid != def->matid)
 		sx_refuse_internal(def, relid);
 }
 
@@ -491,6 +502,7 @@ static void
 alter_view_run(SxUtility *u, AlterView *alter)
 {
 	Oid			new_owner = InvalidOid;
+	ListCell   *lc;
 
 	PreventCommandIfReadOnly("ALTER MATERIALIZED VIEW");
 	PreventCommandIfParallelMode("ALTER MATERIALIZED VIEW");
@@ -524,6 +536,8 @@ alter_view_run(SxUtility *u, AlterView *alter)
 		/* core has checked that this user may give the view to that role */
 		ATExecChangeOwner(alter->def->queryid, new_owner, true, AccessExclusiveLock);
 		ATExecChangeOwner(alter->def->matid, new_owner, true, AccessExclusiveLock);
+		foreach(lc, sx_catalog_alerts(alter->def->viewid))
+			ATExecChangeOwner(((SxAlertDef *) lfirst(lc))->alertid, new_owner, true, AccessExclusiveLock);
 		CommandCounterIncrement();
 		sx_catalog_announce();
 	}

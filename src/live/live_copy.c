@@ -119,6 +119,7 @@ copy_view(SxDb *db, dsa_area *area, Snapshot snapshot, SxLiveRequest *r, ViewNot
 	bool		one_bucket = r->nkeys > 0 && r->filtered != NULL;
 	uint32		hash = 0;
 
+	Assert(r->wanted == NULL || r->filtered == NULL);
 	memset(note, 0, offsetof(ViewNote, gens));
 	if (v == NULL)
 		return;
@@ -148,8 +149,10 @@ copy_view(SxDb *db, dsa_area *area, Snapshot snapshot, SxLiveRequest *r, ViewNot
 		g->has_rows = gen->nentries > 0;
 		g->skipped = !note->live || certainly_seen(gen, snapshot);
 		g->start = buf->used;
-		if (!g->skipped && gen->nentries > 0)
+		if (!g->skipped && gen->nentries > 0 && r->wanted == NULL)
 			copy_generation(area, gen, r, one_bucket, hash, buf);
+		for (int i = 0; !g->skipped && gen->nentries > 0 && i < r->nwanted; i++)
+			copy_generation(area, gen, r, true, r->wanted[i], buf);
 		g->end = buf->used;
 	}
 }

@@ -42,6 +42,7 @@ typedef struct Detached
 	dsa_pointer position;
 	dsa_pointer files;
 	dsa_pointer open_rows;
+	dsa_pointer changes;
 } Detached;
 
 static uint32 round_buckets(uint64 n);
@@ -355,6 +356,7 @@ detach(SxView *v, SxGeneration *gen, Detached *d)
 	d->position = gen->position;
 	d->files = gen->files;
 	d->open_rows = gen->open_rows;
+	d->changes = gen->changes;
 	memset(gen, 0, sizeof(SxGeneration));
 	gen->state = SX_GEN_FREE;
 }
@@ -392,6 +394,14 @@ free_detached(dsa_area *area, const Detached *d)
 	while (DsaPointerIsValid(p))
 	{
 		dsa_pointer next = ((SxSharedDeadLetter *) dsa_get_address(area, p))->next;
+
+		dsa_free(area, p);
+		p = next;
+	}
+	p = d->changes;
+	while (DsaPointerIsValid(p))
+	{
+		dsa_pointer next = ((SxChanges *) dsa_get_address(area, p))->next;
 
 		dsa_free(area, p);
 		p = next;

@@ -235,6 +235,23 @@ sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group)
 	return group->full;
 }
 
+MinimalTuple
+sx_read_groups_now(SxReadGroups *g, TupleTableSlot *keys, uint32 hash)
+{
+	SxReadGroup *group = find(g, hash, keys);
+	SxReadGroup alone = {0};
+	MinimalTuple row;
+
+	if (group)
+		return sx_read_groups_complete(g, group);
+	alone.live = ExecCopySlotMinimalTuple(keys);
+	if (!fetch_row(g, &alone))
+		return NULL;
+	row = sx_flatten_row(g->info, g->table);
+	ExecClearTuple(g->table);
+	return row;
+}
+
 static bool
 fetch_row(SxReadGroups *g, SxReadGroup *group)
 {

@@ -130,6 +130,8 @@ extern void sx_read_groups_end(SxReadGroups *g);
 extern SxReadGroup *sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row);
 /* fetches and combines the group's row of the table unless done; leaves scraps in the current context */
 extern MinimalTuple sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group);
+/* the row of this key, complete: of a group, or of the table alone; NULL: there is none */
+extern MinimalTuple sx_read_groups_now(SxReadGroups *g, TupleTableSlot *keys, uint32 hash);
 /* row of the table + group, in a slot that is valid as long as both and the current context */
 extern TupleTableSlot *sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group);
 

@@ -19,6 +19,7 @@
  * The cache of views is private to the process; entries in use by a statement are pinned
  * until its memory goes.
  */
+#include "live/group_scan.h"
 #include "live/live_read_internal.h"
 
 #include "access/nbtree.h"
@@ -450,6 +451,8 @@ sx_read_watermark(SxReadView *view)
 	SxDb	   *db = sx_my_db();
 	SxView	   *v;
 
+	if (sx_group_rows != NULL && sx_group_rows->matid == view->matid)
+		return sx_group_rows->watermark;
 	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
 	{
 		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)

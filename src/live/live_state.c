@@ -54,6 +54,9 @@ struct SxLiveWriter
 	dsa_pointer first_letter;
 	dsa_pointer last_letter;
 	uint32		nletters;
+	/* for the alerter */
+	dsa_pointer changes;		/* SxChanges, to be published; Invalid: none */
+	dsa_pointer seen_changes;	/* what it has seen, to be freed; linked */
 };
 
 static SxGeneration *open_generation(SxLiveWriter *w);
@@ -63,6 +66,7 @@ static SxLiveEntry *find_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, 
 static bool add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row);
 static bool combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTableSlot *row);
 static void grow_buckets(SxLiveWriter *w, SxGeneration *gen);
+static void publish_changes(SxLiveWriter *w, SxGeneration *gen, uint64 cycle);
 static void unlink_entry(SxLiveWriter *w, SxBuckets *buckets, Touched *t);
 static void forget(SxLiveWriter *w);
 static void reset_aggregates(SxLiveWriter *w);
@@ -420,6 +424,9 @@ sx_live_discard(SxLiveWriter *w)
 		dsa_free(w->area, w->first_letter);
 		w->first_letter = next;
 	}
+	if (DsaPointerIsValid(w->changes))
+		dsa_free(w->area, w->changes);
+	w->changes = InvalidDsaPointer;
 	forget(w);
 }
 
@@ -435,6 +442,63 @@ unlink_entry(SxLiveWriter *w, SxBuckets *buckets, Touched *t)
 		link = &((SxLiveEntry *) dsa_get_address(w->area, *link))->next[buckets->chain];
 	}
 	*link = t->entry->next[buckets->chain];
+}
+
+void
+sx_live_list_changes(SxLiveWriter *w)
+{
+	Size		size = offsetof(SxChanges, entry) + w->ntouched * sizeof(dsa_pointer);
+	SxChanges  *changes;
+
+	if (!w->view->alerted || w->ntouched == 0)
+		return;
+	w->changes = dsa_allocate_extended(w->area, size, DSA_ALLOC_NO_OOM | DSA_ALLOC_HUGE);
+	if (!DsaPointerIsValid(w->changes))
+		return;
+	changes = dsa_get_address(w->area, w->changes);
+	changes->next = InvalidDsaPointer;
+	changes->n = w->ntouched;
+	for (Size i = 0; i < w->ntouched; i++)
+		changes->entry[i] = w->touched[i].entry_dp;
+	w->bytes += size;
+}
+
+/* under the exclusive publish lock: stores only */
+static void
+publish_changes(SxLiveWriter *w, SxGeneration *gen, uint64 cycle)
+{
+	dsa_pointer *end = &w->seen_changes;
+	SxChanges  *changes;
+
+	/* what the alerter has seen goes */
+	while (DsaPointerIsValid(gen->changes))
+	{
+		changes = dsa_get_address(w->area, gen->changes);
+		if (changes->cycle > w->view->alerted_cycle)
+			break;
+		w->replaced_bytes += offsetof(SxChanges, entry) + changes->n * sizeof(dsa_pointer);
+		*end = gen->changes;
+		end = &changes->next;
+		gen->changes = changes->next;
+		changes->next = InvalidDsaPointer;
+	}
+	if (!DsaPointerIsValid(gen->changes))
+		gen->last_changes = InvalidDsaPointer;
+
+	if (!DsaPointerIsValid(w->changes))
+	{
+		if (w->view->alerted && w->ntouched > 0)
+			w->view->lost_changes = cycle;
+		return;
+	}
+	changes = dsa_get_address(w->area, w->changes);
+	changes->cycle = cycle;
+	if (DsaPointerIsValid(gen->last_changes))
+		((SxChanges *) dsa_get_address(w->area, gen->last_changes))->next = w->changes;
+	else
+		gen->changes = w->changes;
+	gen->last_changes = w->changes;
+	w->changes = InvalidDsaPointer;
 }
 
 /* under the exclusive publish lock: stores only */
@@ -459,6 +523,7 @@ sx_live_publish(SxLiveWriter *w, uint64 cycle, const SxRowCounts *counts)
 		gen->dead_letters = w->first_letter;
 		gen->ndead += w->nletters;
 	}
+	publish_changes(w, gen, cycle);
 	gen->bytes += w->bytes - w->replaced_bytes;
 	sx_counts_add(&gen->counts, counts);
 	gen->cycle = cycle;
@@ -471,6 +536,13 @@ sx_live_published(SxLiveWriter *w)
 		if (DsaPointerIsValid(w->touched[i].replaced))
 			dsa_free(w->area, w->touched[i].replaced);
 	w->first_letter = InvalidDsaPointer;
+	while (DsaPointerIsValid(w->seen_changes))
+	{
+		dsa_pointer next = ((SxChanges *) dsa_get_address(w->area, w->seen_changes))->next;
+
+		dsa_free(w->area, w->seen_changes);
+		w->seen_changes = next;
+	}
 	forget(w);
 }
 

@@ -33,6 +33,15 @@ typedef struct SxLiveEntry
 	uint32		keyhash[FLEXIBLE_ARRAY_MEMBER]; /* [nkeys] */
 } SxLiveEntry;
 
+/* The entries that one cycle changed, in a list per generation; of alerted views only */
+typedef struct SxChanges
+{
+	dsa_pointer next;			/* the next cycle's */
+	uint64		cycle;
+	uint32		n;
+	dsa_pointer entry[FLEXIBLE_ARRAY_MEMBER];	/* SxLiveEntry */
+} SxChanges;
+
 typedef struct SxSharedDeadLetter
 {
 	dsa_pointer next;
@@ -56,6 +65,11 @@ extern bool sx_live_prepare_dead_letter(SxLiveWriter *w, Oid stream, const char 
 										const char *row_json, const char *message);
 extern void sx_live_discard(SxLiveWriter *w);	/* forgets what is prepared */
 extern bool sx_live_has_prepared(SxLiveWriter *w);
+/*
+ * Before the lock: lists what will be published, if the view is alerted.  Without memory for that nothing
+ * fails: the alerter looks at everything.
+ */
+extern void sx_live_list_changes(SxLiveWriter *w);
 /* under publish exclusive; cannot fail. counts: of the stream rows of the batch */
 extern void sx_live_publish(SxLiveWriter *w, uint64 cycle, const SxRowCounts *counts);
 extern void sx_live_published(SxLiveWriter *w); /* after the lock: frees what was replaced */
@@ -86,6 +100,8 @@ typedef struct SxLiveRequest
 	int			nkeys;
 	bool	   *filtered;		/* [nkeys] this key column must have one of these hashes; NULL: no filter */
 	uint32	   *hash;			/* [nkeys] */
+	uint32	   *wanted;			/* [nwanted] or only entries with these hashes, each once; NULL: no such filter */
+	int			nwanted;
 	/* result, in CurrentMemoryContext */
 	bool		found;			/* the view has live state that this snapshot may add */
 	bool		too_old;		/* a generation that the snapshot does not see was freed */

@@ -94,6 +94,10 @@ db_reset(SxDb *db, Oid dboid)
 	db->flusher_pid = 0;
 	db->consumer_latch = NULL;
 	db->flusher_latch = NULL;
+	db->alerts_wanted = false;
+	db->alerter_pid = 0;
+	db->alerter_latch = NULL;
+	db->blamed_alert = InvalidOid;
 	db->slot_xmin = InvalidTransactionId;
 	db->slot_lsn = InvalidXLogRecPtr;
 	db->flushing_view = InvalidOid;
@@ -263,6 +267,18 @@ sx_wake_flusher(SxDb *db)
 
 	SpinLockAcquire(&db->mutex);
 	latch = db->flusher_latch;
+	SpinLockRelease(&db->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+sx_wake_alerter(SxDb *db)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&db->mutex);
+	latch = db->alerter_latch;
 	SpinLockRelease(&db->mutex);
 	if (latch)
 		SetLatch(latch);

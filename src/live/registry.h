@@ -56,6 +56,9 @@ typedef struct SxGeneration
 	bool		new_open_rows;	/* replace what is stored */
 	int64		watermark;		/* at that position */
 	SxRowCounts counts;			/* of the stream rows merged in */
+	/* of an alerted view: lists of the entries that each cycle changed, oldest first (SxChanges) */
+	dsa_pointer changes;
+	dsa_pointer last_changes;
 } SxGeneration;
 
 typedef enum SxViewState
@@ -141,6 +144,10 @@ typedef struct SxView
 	uint32		freshness[32];
 	TimestampTz last_seal;
 	int			flush_interval; /* ms, -1: setting */
+	/* alerts (live/live_changes.h); under publish: */
+	bool		alerted;		/* the alerter wants to know which entries change */
+	uint64		alerted_cycle;	/* it has seen the changes of this cycle and of those before */
+	uint64		lost_changes;	/* newest cycle whose changes could not be listed */
 } SxView;
 
 typedef struct SxDb
@@ -157,6 +164,10 @@ typedef struct SxDb
 	pid_t		flusher_pid;	/* (m) */
 	Latch	   *consumer_latch; /* (m) */
 	Latch	   *flusher_latch;	/* (m) */
+	bool		alerts_wanted;	/* (m) there are alerts: the launcher keeps an alerter */
+	pid_t		alerter_pid;	/* (m) */
+	Latch	   *alerter_latch;	/* (m) */
+	Oid			blamed_alert;	/* (m) its condition had to be ended with the alerter */
 	pg_atomic_uint32 consumer_sleeps;	/* a committing backend sets the latch only then */
 	uint32		generation;		/* incarnation of the DSA area: changes when a consumer starts */
 	dsa_handle	area;			/* DSM_HANDLE_INVALID: no live state */
@@ -221,6 +232,7 @@ extern int	sx_view_setback(SxDb *db, SxView *v, int first_ms, int longest_ms);
 extern void sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void sx_wake_consumer(SxDb *db);
 extern void sx_wake_flusher(SxDb *db);
+extern void sx_wake_alerter(SxDb *db);	/* nothing if there is none */
 extern void sx_wake_launcher(void);
 
 /* the gate */

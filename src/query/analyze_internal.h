@@ -10,6 +10,11 @@
 
 /* functions.c: refuses functions whose result may change; the query is rewritten */
 extern void sx_check_functions(Query *query);
+/* the same for an alert's condition */
+extern void sx_check_alert_functions(Query *query);
+
+/* view_def.c: a view in our schema that keeps a query, as the extension's owner */
+extern Oid	sx_create_internal_view(Query *query, List *names, const char *relname, Oid owner);
 
 /* strategy.c: keys and aggregates of a query; no checks */
 extern void sx_split_query(Query *query, SxAnalysis *a);

@@ -93,10 +93,36 @@ static const char *const settings_only[] = {
 	"xml", "xml_in", "xml_is_well_formed",
 };
 
+/* Where the functions stand, for messages */
+typedef struct Place
+{
+	const char *name;
+	const char *volatile_detail;
+	const char *stable_detail;
+	const char *value_detail;
+	const char *hint;
+} Place;
+
+static const Place in_view = {
+	"a continuous view",
+	"A row is computed once, when it is consumed; a volatile function may return something else when the query is run by hand.",
+	"Its result may depend on the clock, the session or other tables, not only on its arguments and on settings that the view keeps.",
+	"Its value depends on when and by whom the query is run.",
+	"Use it in the query that reads the view, or store the value in a column of the stream."
+};
+
+static const Place in_alert = {
+	"an alert's condition",
+	"The condition is evaluated when a group changes, and then it must say the same each time.",
+	"The condition is evaluated when a group changes, not when the clock, the session or other tables do.",
+	"The condition is evaluated when a group changes, not when the clock or the session does.",
+	"Compare with columns of the view, and with constants."
+};
+
 static bool check_node(Node *node, void *context);
 static bool check_function(Oid funcid, void *context);
 static bool depends_on_settings_only(Form_pg_proc proc);
-static void refuse_value_function(SQLValueFunction *f);
+static void refuse_value_function(SQLValueFunction *f, const Place *place);
 
 List *
 sx_pinned_settings(void)
@@ -116,7 +142,13 @@ sx_pinned_settings(void)
 void
 sx_check_functions(Query *query)
 {
-	check_node((Node *) query, NULL);
+	check_node((Node *) query, (void *) &in_view);
+}
+
+void
+sx_check_alert_functions(Query *query)
+{
+	check_node((Node *) query, (void *) &in_alert);
 }
 
 static bool
@@ -128,15 +160,15 @@ check_node(Node *node, void *context)
 		return query_tree_walker((Query *) node, check_node, context, 0);
 
 	if (IsA(node, SQLValueFunction))
-		refuse_value_function((SQLValueFunction *) node);
+		refuse_value_function((SQLValueFunction *) node, context);
 	if (IsA(node, NextValueExpr))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("sequences cannot be used in a continuous view")));
+				 errmsg("sequences cannot be used in %s", ((const Place *) context)->name)));
 	if (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("parameters cannot be used in a continuous view"),
+				 errmsg("parameters cannot be used in %s", ((const Place *) context)->name),
 				 errhint("Write the value as a constant.")));
 	/*
 	 * Of an aggregate only its own declaration counts, as in PostgreSQL: its support functions
@@ -150,6 +182,7 @@ check_node(Node *node, void *context)
 static bool
 check_function(Oid funcid, void *context)
 {
+	const Place *place = context;
 	HeapTuple	tuple = SearchSysCache1(PROCOID, ObjectIdGetDatum(funcid));
 	Form_pg_proc proc;
 
@@ -164,24 +197,25 @@ check_function(Oid funcid, void *context)
 	if (proc->provolatile == PROVOLATILE_VOLATILE)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("volatile function %s cannot be used in a continuous view",
-						format_procedure(funcid)),
-				 errdetail("A row is computed once, when it is consumed; a volatile function may return something else when the query is run by hand."),
+				 errmsg("volatile function %s cannot be used in %s",
+						format_procedure(funcid), place->name),
+				 errdetail_internal("%s", place->volatile_detail),
 				 funcid >= FirstNormalObjectId ?
 				 errhint("If its result depends on its arguments alone: ALTER FUNCTION %s IMMUTABLE.",
 						 format_procedure(funcid)) :
+				 place == &in_alert ? errhint("%s", place->hint) :
 				 errhint("Store the value in a column of the stream, for example with DEFAULT.")));
 
 	if (proc->provolatile == PROVOLATILE_STABLE && !depends_on_settings_only(proc))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-				 errmsg("stable function %s cannot be used in a continuous view",
-						format_procedure(funcid)),
-				 errdetail("Its result may depend on the clock, the session or other tables, not only on its arguments and on settings that the view keeps."),
+				 errmsg("stable function %s cannot be used in %s",
+						format_procedure(funcid), place->name),
+				 errdetail_internal("%s", place->stable_detail),
 				 funcid >= FirstNormalObjectId ?
 				 errhint("If its result depends on its arguments alone: ALTER FUNCTION %s IMMUTABLE.",
 						 format_procedure(funcid)) :
-				 errhint("Use it in the query that reads the view, or store the value in a column of the stream.")));
+				 errhint("%s", place->hint)));
 
 	ReleaseSysCache(tuple);
 	return false;
@@ -207,7 +241,7 @@ depends_on_settings_only(Form_pg_proc proc)
 }
 
 static void
-refuse_value_function(SQLValueFunction *f)
+refuse_value_function(SQLValueFunction *f, const Place *place)
 {
 	const char *name;
 
@@ -244,7 +278,7 @@ refuse_value_function(SQLValueFunction *f)
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_OBJECT_DEFINITION),
-			 errmsg("%s cannot be used in a continuous view", name),
-			 errdetail("Its value depends on when and by whom the query is run."),
-			 errhint("Use it in the query that reads the view, or store the value in a column of the stream.")));
+			 errmsg("%s cannot be used in %s", name, place->name),
+			 errdetail_internal("%s", place->value_detail),
+			 errhint("%s", place->hint)));
 }

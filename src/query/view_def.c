@@ -99,7 +99,6 @@ static bool name_is_taken(List *columns, const char *name);
 static void refuse_sublinks_on_with(Query *query);
 static bool sublink_uses_with(Node *node, int *level);
 static List *column_defs(List *columns);
-static Oid	create_query_view(Query *query, List *names, const char *relname, Oid owner);
 static Oid	create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname, Oid owner);
 static List *table_options(IntoClause *into, SxStrategy strategy);
 static void create_unique_index(Oid matid, List *columns, int nkeys, const char *relname);
@@ -169,7 +168,7 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(sx_catalog_extension_owner(),
 						   save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	def.queryid = create_query_view(query, names, queryname, owner);
+	def.queryid = sx_create_internal_view(query, names, queryname, owner);
 	SX_STOP_POINT(create_query);
 	def.matid = create_table(into, a, columns, matname, owner);
 	SX_STOP_POINT(create_table);
@@ -441,8 +440,8 @@ column_defs(List *columns)
 	return defs;
 }
 
-static Oid
-create_query_view(Query *query, List *names, const char *relname, Oid owner)
+Oid
+sx_create_internal_view(Query *query, List *names, const char *relname, Oid owner)
 {
 	CreateStmt *create = makeNode(CreateStmt);
 	Query	   *stored = copyObject(query);

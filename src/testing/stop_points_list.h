@@ -106,6 +106,19 @@ SX_POINT(file_noted, SX_ANY)			/* a table has a new file with its rows, which is
 SX_POINT(truncate_noted, SX_ANY)		/* or an empty one */
 SX_POINT(mark_stored, SX_ANY)			/* attached or detached partitions are noted */
 
+/* alerts: ddl/alert_functions.c, worker/alerter*.c */
+SX_POINT(alert_condition, SX_ANY)		/* the internal view is made */
+SX_POINT(alert_created, SX_ANY)			/* all is written, not committed */
+SX_POINT(alert_dropped, SX_ANY)
+SX_POINT(alerter_started, SX_ANY)		/* registered, nothing is known */
+SX_POINT(alerter_tracked, SX_ANY)		/* the consumer lists changes from now on */
+SX_POINT(alerter_collected, SX_ANY)		/* the rows of changed groups are put together */
+SX_POINT(alert_evaluated, SX_ANY)		/* which groups satisfy a condition is known, nothing is written */
+SX_POINT(alert_written, SX_ANY)			/* reports are written and queued, not committed */
+SX_POINT(alert_committed, SX_ANY)		/* committed, the changes are not taken as read */
+SX_POINT(alert_failed, SX_ANY)			/* a failure is noted, its transaction is open */
+SX_POINT(alerter_leaves, SX_ANY)		/* no alert is left */
+
 /* readers: live/live_read_statement.c, live/live_copy.c */
 SX_POINT(read_begin, SX_ANY)			/* the statement has its snapshot and no copy */
 SX_POINT(read_locked, SX_NO_ERROR)		/* under the shared lock: rows are copied */

@@ -366,6 +366,7 @@ sx_builder_commit(SxStoredPosition *pos)
 	v->last_flush = GetCurrentTimestamp();
 	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
 	SpinLockRelease(&sx_builder.db->mutex);
+	sx_wake_alerter(sx_builder.db);
 	if (limit > 0 && us > limit)
 		sx_builder_too_slow("writing", us, entries);
 }

@@ -760,6 +760,7 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 	SxPosition *old = c->position;
 	MemoryContext oldcxt;
 	bool		any = false;
+	bool		alerted = false;
 	int64		rows = 0;
 	ListCell   *lc;
 
@@ -768,7 +769,15 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 	MemoryContextSwitchTo(oldcxt);
 
 	foreach(lc, c->views)
-		any |= ((LiveView *) lfirst(lc))->prepared;
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (!lv->prepared)
+			continue;
+		any = true;
+		alerted |= lv->shared->alerted;
+		sx_live_list_changes(lv->writer);
+	}
 
 	if (any)
 	{
@@ -798,6 +807,8 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 		pg_atomic_write_u64(&db->cycle_published, c->cycle);
 	}
 	pfree(old);
+	if (alerted)
+		sx_wake_alerter(db);
 
 	foreach(lc, c->views)
 	{

@@ -348,6 +348,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	sx_unlock_publish(db);
 	if (batch->nrows > 0)
 		sx_live_published(lv->writer);
+	sx_wake_alerter(db);
 
 	SpinLockAcquire(&db->mutex);
 	lv->shared->counts = pos->counts;

@@ -18,6 +18,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
+#include "catalog/alerts.h"
 #include "catalog/definitions.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
@@ -60,11 +61,15 @@ sx_consumer_load_views(Consumer *c)
 	List	   *defs = NIL;
 	ListCell   *lc;
 	uint32		epoch = pg_atomic_read_u32(&c->db->require_epoch);
+	bool		alerts = false;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (sx_catalog_exists())
+	{
 		defs = sx_catalog_views();
+		alerts = sx_catalog_has_alerts();
+	}
 
 	foreach(lc, defs)
 	{
@@ -107,6 +112,19 @@ sx_consumer_load_views(Consumer *c)
 	sx_consumer_drop_detached(c);
 	sx_tail_set_streams(c->tail, sx_consumer_live_streams(c));
 	SX_STOP_POINT(views_loaded);
+	if (alerts)
+	{
+		bool		start;
+
+		SpinLockAcquire(&c->db->mutex);
+		start = !c->db->alerts_wanted || c->db->alerter_pid == 0;
+		c->db->alerts_wanted = true;
+		SpinLockRelease(&c->db->mutex);
+		if (start)
+			sx_wake_launcher();
+	}
+	/* also when the last alert is gone */
+	sx_wake_alerter(c->db);
 	c->require_epoch = epoch;
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
@@ -328,6 +346,7 @@ sx_consumer_set_state(SxDb *db, SxView *v, SxViewState state)
 	sx_lock_publish_exclusive(db);
 	v->state = state;
 	sx_unlock_publish(db);
+	sx_wake_alerter(db);
 }
 
 /* drops the process's own things; shared memory is dropped by sx_consumer_drop_detached */
@@ -366,6 +385,7 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	lv->drop_pending = true;
 	lv->caught_up = false;
 	SX_STOP_POINT_OF(detached, lv->def->viewid);
+	sx_wake_alerter(c->db);
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
 

@@ -1,6 +1,7 @@
 /*
  * launcher.c
- *		Finds the databases that have streams and keeps a consumer and a flusher in each.
+ *		Finds the databases that have streams and keeps a consumer and a flusher in each, and an
+ *		alerter while there are alerts (the consumer says so).
  *
  * The launcher is connected to no database: it reads pg_database only.  At start a
  * short-lived scout looks into each connectable database; later, CREATE asks for workers
@@ -43,6 +44,8 @@ typedef struct Served
 {
 	BackgroundWorkerHandle *consumer;
 	BackgroundWorkerHandle *flusher;
+	BackgroundWorkerHandle *alerter;
+	TimestampTz alerter_started;
 	TimestampTz consumer_started;
 	TimestampTz flusher_started;
 } Served;
@@ -268,6 +271,7 @@ serve(SxDb *db, Served *s)
 	bool		wanted;
 	bool		has_consumer;
 	bool		has_flusher;
+	bool		wants_alerter;
 
 	if (!OidIsValid(db->dboid))
 		return;
@@ -276,6 +280,7 @@ serve(SxDb *db, Served *s)
 	wanted = db->wanted && !db->closing;
 	has_consumer = db->consumer_pid != 0;
 	has_flusher = db->flusher_pid != 0;
+	wants_alerter = wanted && db->alerts_wanted && db->alerter_pid == 0;
 	SpinLockRelease(&db->mutex);
 
 	/* on a standby DROP DATABASE ends ours without a word: look before starting it again */
@@ -297,6 +302,12 @@ serve(SxDb *db, Served *s)
 		s->flusher = start_worker(db, "streamext flusher", "sx_flusher_main");
 		s->flusher_started = s->flusher ? now : 0;
 	}
+	if (!is_running(&s->alerter) && wants_alerter && !RecoveryInProgress() &&
+		TimestampDifferenceExceeds(s->alerter_started, now, RESTART_PAUSE_MS))
+	{
+		s->alerter = start_worker(db, "streamext alerter", "sx_alerter_main");
+		s->alerter_started = now;
+	}
 }
 
 static BackgroundWorkerHandle *
@@ -317,6 +328,9 @@ start_worker(SxDb *db, const char *type, const char *function)
 
 	sx_worker_log(LOG, "could not start %s for database %u: max_worker_processes is exhausted",
 				  type, db->dboid);
+	/* views do without an alerter */
+	if (strcmp(type, "streamext alerter") == 0)
+		return NULL;
 	SpinLockAcquire(&db->mutex);
 	strlcpy(db->problem, "No background worker slot is free; raise max_worker_processes in postgresql.conf and restart the server.",
 			sizeof(db->problem));
@@ -340,7 +354,7 @@ sweep(void)
 		SxDb	   *db = &sx_shared->dbs[i];
 
 		if (OidIsValid(db->dboid) && !list_member_oid(dbs, db->dboid) &&
-			db->consumer_pid == 0 && db->flusher_pid == 0 && !db->closing)
+			db->consumer_pid == 0 && db->flusher_pid == 0 && db->alerter_pid == 0 && !db->closing)
 		{
 			(void) sx_slot_drop(db->dboid);
 			sx_db_free(db);

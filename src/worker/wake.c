@@ -505,7 +505,7 @@ sx_wait_flushed(List *views, int timeout_ms, bool (*needed) (Oid viewid), char *
 }
 
 /*
- * DROP EXTENSION: builders stop now, so that they hold no lock that the drop waits for; the
+ * DROP EXTENSION: builders and the alerter stop now, so that they hold no lock that the drop waits for; the
  * consumer leaves, with the slot, when it sees that the extension is gone.
  */
 void
@@ -516,6 +516,8 @@ sx_worker_stop_at_commit(void)
 	if (db == NULL)
 		return;
 	begin_close(db);
+	if (db->alerter_pid != 0)
+		kill(db->alerter_pid, SIGTERM);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;
@@ -545,7 +547,7 @@ sx_worker_stop_database(Oid dboid)
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
 	{
-		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0;
+		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0 || db->alerter_pid != 0;
 
 		for (int i = 0; i < db->nviews; i++)
 			running |= db->views[i].builder_pid != 0;
@@ -561,15 +563,19 @@ stop_workers(SxDb *db)
 {
 	pid_t		consumer;
 	pid_t		flusher;
+	pid_t		alerter;
 
 	SpinLockAcquire(&db->mutex);
 	consumer = db->consumer_pid;
 	flusher = db->flusher_pid;
+	alerter = db->alerter_pid;
 	SpinLockRelease(&db->mutex);
 	if (consumer != 0)
 		kill(consumer, SIGTERM);
 	if (flusher != 0)
 		kill(flusher, SIGTERM);
+	if (alerter != 0)
+		kill(alerter, SIGTERM);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;

@@ -1,6 +1,6 @@
 /*
  * worker.h
- *		launcher -> consumer + flusher (+ builders) per database.
+ *		launcher -> consumer + flusher (+ builders, alerter) per database.
  */
 #ifndef SX_WORKER_H
 #define SX_WORKER_H
@@ -16,6 +16,7 @@ extern PGDLLEXPORT void sx_scout_main(Datum arg);
 extern PGDLLEXPORT void sx_consumer_main(Datum arg);
 extern PGDLLEXPORT void sx_flusher_main(Datum arg);
 extern PGDLLEXPORT void sx_builder_main(Datum arg);
+extern PGDLLEXPORT void sx_alerter_main(Datum arg);
 
 /* is this process one of ours? */
 extern bool sx_is_worker;

@@ -44,6 +44,8 @@ my %plan = (
 	(map { $_ => ['truncate'] } qw(settle_wait settled truncate_noted)),
 	(map { $_ => ['rewrite'] } qw(file_noted)),
 	(map { $_ => ['attach'] } qw(mark_stored)),
+	(map { $_ => ['alert'] } qw(alert_condition alert_created alert_dropped alerter_started alerter_tracked
+		alerter_collected alert_evaluated alert_written alert_committed alert_failed alerter_leaves)),
 	(map { $_ => [ 'read', 'backend' ] } qw(read_begin read_locked read_copied)),
 );
 # others that crash phases must not miss: a point by another way
@@ -52,7 +54,7 @@ my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create'
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open);
+my @all = qw(flush create pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();
@@ -142,7 +144,7 @@ SQL
 }
 
 # places from which an error does not end the process anyway
-my $caught = qr/^(compute_|flush_|merge_|history_|results_|scan_|catch_up_|builder_)/;
+my $caught = qr/^(compute_|flush_|merge_|history_|results_|scan_|catch_up_|builder_|alert_(written|committed|failed))/;
 for my $action (qw(error terminate))
 {
 	next unless $phases{$action};

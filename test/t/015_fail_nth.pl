@@ -28,13 +28,15 @@ my @nth = (
 	[ 'lock', 'consumer', 'small' ],
 	[ 'lock', 'flusher', 'small' ],
 	[ 'lock', 'builder', 'create_empty' ],
+	[ 'table_write', 'alerter', 'alert' ],
+	[ 'lock', 'alerter', 'alert' ],
 	[ 'worker_start', 'consumer', 'create_small' ],
 	[ 'worker_start', 'launcher', 'restart' ],
 );
 my $most = 40;
 # kind, process (undef: all workers), pause between failures in ms, seconds, places at least
 my @places = ([ 'shared_allocation', undef, 10, 4, 5 ], [ 'table_write', undef, 10, 4, 4 ], [ 'commit', undef, 20, 5, 8 ],
-	[ 'allocation', 'flusher', 10, 4, 5 ], [ 'allocation', undef, 10, 15, 12 ]);
+	[ 'allocation', 'flusher', 10, 4, 5 ], [ 'allocation', 'alerter', 10, 5, 5 ], [ 'allocation', undef, 10, 15, 12 ]);
 my @databases = qw(app app2 app3);
 # a view that is not live says why
 my $states = <<'SQL';
@@ -94,7 +96,7 @@ for my $case (@places)
 		{
 			next if $run{$i} && $run{$i}->{handle}->pumpable;
 			$run{$i} = start_workload_in($databases[ $i / 2 ], $node, '',
-				$i % 2 ? qw(create pause attach truncate) : qw(flush create_bad create_empty));
+				$i % 2 ? qw(create alert pause attach truncate) : qw(flush create_bad create_empty));
 		}
 		my $out = test_query($node, "SELECT fired FROM testing.failed(); $states") // next;
 		my @bad;

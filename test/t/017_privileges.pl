@@ -193,7 +193,7 @@ note('--- reading what belongs to others');
 refused('another\'s view', 'mallory', 'SELECT * FROM victim.sums', '42501');
 refused('its table', 'mallory', 'SELECT * FROM ' . internal('victim.sums', 'mat'), '42501');
 refused('its query', 'mallory', 'SELECT * FROM ' . internal('victim.sums', 'query'), '42501');
-refused("streamext.$_", 'mallory', "SELECT * FROM streamext.$_", '42501') for qw(view_def stream_def view_position dead_letter attach_mark file_mark view_stop lost_interval);
+refused("streamext.$_", 'mallory', "SELECT * FROM streamext.$_", '42501') for qw(view_def stream_def view_position dead_letter attach_mark file_mark view_stop lost_interval alert_def alert_fired alert_error);
 $node->safe_psql($app, "INSERT INTO victim.ev VALUES (1, 0, 'secret of a dead letter')");
 ok(query_until($node, $app, "SELECT count(*) FROM streamext.dead_letters WHERE view = 'victim.rows'::regclass", '1', 30), 'there is a dead letter');
 allowed('dead letters of others are not seen', 'mallory', 'SELECT count(*) FROM streamext.dead_letters', '0');
@@ -204,6 +204,11 @@ allowed('a function with a low cost sees no more of dead letters', 'mallory', <<
 CREATE FUNCTION mallory.peek(jsonb) RETURNS bool LANGUAGE plpgsql COST 0.0001 AS $$ BEGIN RAISE NOTICE 'peeked: %', $1; RETURN true; END $$;
 SELECT id FROM streamext.dead_letters WHERE mallory.peek("row");
 SQL
+refused('an alert on another\'s view', 'mallory', "SELECT streamext.create_alert('a', 'victim.sums', 'true', 'x')", '42501');
+as_role('victim', "SELECT streamext.create_alert('victims', 'victim.sums', 's > 1000000', 'x')");
+refused('dropping another\'s alert', 'mallory', "SELECT streamext.drop_alert('victims')", '42501');
+allowed('alerts of others are not seen', 'mallory', 'SELECT count(*) FROM streamext.alert_status', '0');
+refused('nor their condition', 'mallory', "SELECT * FROM streamext.alert_" . $node->safe_psql($app, "SELECT substr(alert::text, 17) FROM streamext.alert_def"), '42501');
 refused('wait_for() on another\'s view', 'mallory', "SELECT streamext.wait_for('victim.sums')", '42501');
 refused("$_() on another's view", 'mallory', "SELECT streamext.$_('victim.sums')", '42501') for qw(flush pause resume verify explain);
 $node->safe_psql($app, 'GRANT SELECT ON victim.sums TO reader');
@@ -381,11 +386,13 @@ is($node->safe_psql($app, "SELECT string_agg(view::text, ' ' ORDER BY view::text
 is($node->safe_psql($app, "SELECT streamext.wait_for(NULL, '120s')"), 't', 'the builders went through them');
 as_role('mallory', "INSERT INTO mallory.ev SELECT i % 3, i, 'x' FROM generate_series(1, 5) i");
 is($node->safe_psql($app, "SELECT streamext.wait_for(NULL, '120s')"), 't', 'the consumer too');
+# an alert's condition, by the alerter
+as_role('mallory', "SELECT streamext.create_alert('trap', 'mallory.allowed', 's + public.trap(''alert'') < 0', 'x')");
 as_role('mallory', "INSERT INTO mallory.ev VALUES (1, 5, 'x'); SET streamext.wait_timeout = '120s'; SELECT streamext.flush('mallory.' || x) FROM unnest('{expression,key,condition,aggregate,by_domain}'::text[]) x");
 ok(1, 'and the flusher');
-trap_ran($_, 'mallory') for qw(expression key condition step merge domain cast operator index definer shadow);
+trap_ran($_, 'mallory') for qw(alert expression key condition step merge domain cast operator index definer shadow);
 # read by others, functions run as the reader, as in any view: nobody privileged has read these
-is(join("\n", grep { !/mallory / } map { trapped($_) } qw(expression key condition step merge domain cast operator index definer shadow constraint)), '', 'no trap ran as anybody else');
+is(join("\n", grep { !/mallory / } map { trapped($_) } qw(alert expression key condition step merge domain cast operator index definer shadow constraint)), '', 'no trap ran as anybody else');
 is($node->safe_psql($app, "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'more%' OR rolname = 'mallory' AND rolsuper"), '0', 'no role was made');
 $node->safe_psql($app, 'INSERT INTO victim.ev VALUES (1, 7, NULL)');
 oracle($node, $app, 'victim.sums', 'settings that a trap left behind do no harm');
@@ -539,10 +546,12 @@ is($node->safe_psql($app, <<'SQL'), <<'LIST' =~ s/\n$//r, 'functions of schema s
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'streamext'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')
 ORDER BY p.oid::regprocedure::text COLLATE "C"
 SQL
+streamext.alerter_runs()
 streamext.alter_stream(regclass,name,interval,interval,text,interval,interval,text)
 streamext.check_installation()
 streamext.combine(regprocedure,anyelement,anyelement)
 streamext.combine(regprocedure,anyelement,anyelement,"any")
+streamext.create_alert(text,regclass,text,text)
 streamext.create_stream(regclass,name,interval,interval,text,interval,interval,text)
 streamext.create_view(text,text,boolean,text,text,regclass)
 streamext.cumulate(bigint,bigint,bigint)
@@ -550,6 +559,7 @@ streamext.cumulate(date,interval,interval)
 streamext.cumulate(timestamp with time zone,interval,interval)
 streamext.cumulate(timestamp with time zone,interval,interval,text)
 streamext.cumulate(timestamp without time zone,interval,interval)
+streamext.drop_alert(text)
 streamext.drop_stream(regclass)
 streamext.explain(regclass)
 streamext.finalize(regprocedure,"any",anyelement)
@@ -564,6 +574,7 @@ streamext.hop(timestamp with time zone,interval,interval,text)
 streamext.hop(timestamp with time zone,interval,interval,timestamp with time zone)
 streamext.hop(timestamp without time zone,interval,interval)
 streamext.hop(timestamp without time zone,interval,interval,timestamp without time zone)
+streamext.is_final(regclass,anyelement)
 streamext.pause(regclass)
 streamext.resume(regclass)
 streamext.stream_states()
@@ -580,6 +591,7 @@ streamext.tumble(timestamp without time zone,interval,timestamp without time zon
 streamext.verify(regclass)
 streamext.view_states()
 streamext.wait_for(regclass,interval)
+streamext.watermark(regclass)
 streamext.window_end(bigint,bigint)
 streamext.window_end(date,interval)
 streamext.window_end(timestamp with time zone,interval)

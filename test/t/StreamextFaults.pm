@@ -108,6 +108,18 @@ BEGIN
 	IF n <> wanted THEN
 		result := result || format('%s internal relations instead of %s; ', n, wanted);
 	END IF;
+	-- alerts that workload alert has left: each is about one group, reported once when it is there
+	FOR r IN SELECT a.alert, substr(a.alert, 3)::int + 100 AS k FROM streamext.alert_status a WHERE a.alert LIKE 'a\_%' LOOP
+		SELECT count(*) INTO wanted FROM by_key b WHERE b.k = r.k;
+		FOR i IN 1 .. 2000 LOOP
+			SELECT count(*) INTO n FROM streamext.alerts a WHERE a.alert = r.alert;
+			EXIT WHEN n >= wanted;
+			PERFORM pg_sleep(0.01);
+		END LOOP;
+		IF n <> wanted THEN
+			result := result || format('alert %s: reported %s times instead of %s; ', r.alert, n, wanted);
+		END IF;
+	END LOOP;
 	RETURN result;
 END
 $$;
@@ -123,6 +135,20 @@ BEGIN
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 	RAISE 'view % did not become %', v, wanted;
+END
+$$;
+CREATE PROCEDURE testing.await_that(query text) LANGUAGE plpgsql AS $$
+DECLARE done boolean;
+BEGIN
+	FOR i IN 1 .. 1000 LOOP
+		EXECUTE query INTO done;
+		IF done THEN
+			RETURN;
+		END IF;
+		COMMIT;
+		PERFORM pg_sleep(0.01);
+	END LOOP;
+	RAISE 'never came: %', query;
 END
 $$;
 SQL
@@ -231,6 +257,26 @@ SELECT streamext.wait_for(NULL, '15s');
 COMMIT;
 SELECT streamext.wait_for(NULL, '10s');
 SQL
+	# an alert that is sent, and one that fails; the alerter leaves when both are gone
+	alert => [ 'app', <<'SQL' ],
+SET streamext.wait_timeout = '10s';
+SELECT streamext.create_alert('a_%N%', 'by_key', 'k = 100 + %N%', 'a');
+SELECT streamext.create_alert('b_%N%', 'by_key', '100 / (k - 100 - %N%) > 100000', 'b');
+INSERT INTO ev VALUES (100 + %N%, 5, 'alert');
+CALL testing.await_that($$SELECT count(*) = 1 FROM streamext.alerts WHERE alert = 'a_%N%'$$);
+CALL testing.await_that($$SELECT state = 'failed' FROM streamext.alert_status WHERE alert = 'b_%N%'$$);
+-- and what was left by others that could not
+DO $$
+DECLARE a text;
+BEGIN
+	FOR a IN SELECT alert FROM streamext.alert_status WHERE substr(alert, 3)::int <= %N% LOOP
+		PERFORM streamext.drop_alert(a);
+	END LOOP;
+END
+$$;
+CALL testing.await_that($$SELECT count(*) = 0 OR EXISTS (SELECT FROM streamext.alert_status)
+  FROM pg_stat_activity WHERE backend_type = 'streamext alerter' AND datname = current_database()$$);
+SQL
 	restart => [ 'app', $write . <<'SQL' ],
 SELECT pg_terminate_backend(pid) FROM pg_stat_activity
   WHERE backend_type = 'streamext consumer' AND datname = current_database();
@@ -328,6 +374,9 @@ DECLARE v text;
 BEGIN
 	FOR v IN SELECT view FROM streamext.views WHERE view::text LIKE 'x\_%' LOOP
 		EXECUTE 'DROP MATERIALIZED VIEW ' || v;
+	END LOOP;
+	FOR v IN SELECT alert FROM streamext.alert_status LOOP
+		PERFORM streamext.drop_alert(v);
 	END LOOP;
 END
 $$;
