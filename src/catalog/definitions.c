@@ -27,6 +27,7 @@
 
 #include "catalog/alerts.h"
 #include "catalog/catalog_internal.h"
+#include "catalog/sinks.h"
 
 /* columns of streamext.view_def */
 enum
@@ -241,6 +242,7 @@ sx_catalog_delete_view(Oid viewid)
 	sx_delete_by_oid(SX_REL_DEAD_LETTER, SX_REL_DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, viewid);
 	sx_delete_by_oid(SX_REL_LOST_INTERVAL, SX_REL_LOST_INTERVAL_VIEW_IDX, LOST_VIEW, viewid);
 	sx_delete_by_oid(SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid);
+	sx_catalog_delete_sinks(viewid);
 	sx_catalog_announce();
 }
 

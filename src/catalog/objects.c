@@ -45,7 +45,8 @@ static const char *const relation_names[SX_N_RELATIONS] = {
 	"view_stop", "view_stop_pkey",
 	"alert_def", "alert_def_pkey", "alert_def_alert_key",
 	"alert_fired", "alert_fired_key",
-	"alert_error", "alert_error_pkey"
+	"alert_error", "alert_error_pkey",
+	"sink", "sink_pkey", "sink_target_idx"
 };
 
 #define MAX_CHANGE_CALLBACKS	8

@@ -25,6 +25,7 @@
 
 #include "catalog/alerts.h"
 #include "catalog/file_marks.h"
+#include "catalog/sinks.h"
 #include "ddl/ddl_internal.h"
 #include "worker/worker.h"
 
@@ -35,6 +36,7 @@ static object_access_hook_type prev_object_access_hook = NULL;
 
 static void object_access(ObjectAccessType access, Oid class_id, Oid object_id, int sub_id, void *arg);
 static void relation_dropped(Oid relid);
+static void drop_sinks_into(Oid relid);
 static void check_nothing_unread(Oid relid);
 
 void
@@ -103,6 +105,7 @@ relation_dropped(Oid relid)
 			}
 			if (get_rel_relispartition(relid))
 				check_nothing_unread(relid);
+			drop_sinks_into(relid);
 			sx_catalog_delete_marks(relid);
 			sx_catalog_delete_file_marks(relid, NULL, NULL);
 			if (sx_catalog_stream(relid) != NULL)
@@ -111,6 +114,24 @@ relation_dropped(Oid relid)
 
 		default:
 			break;
+	}
+}
+
+/* nobody could append to it any more */
+static void
+drop_sinks_into(Oid relid)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_sinks_into(relid))
+	{
+		SxSink	   *sink = lfirst(lc);
+
+		ereport(NOTICE,
+				(errmsg("closed windows of continuous view \"%s\" are no longer appended to table \"%s\"",
+						get_rel_name(sink->viewid), get_rel_name(relid))));
+		(void) sx_catalog_delete_sink(sink->viewid, relid);
+		sx_catalog_announce();
 	}
 }
 

@@ -31,6 +31,7 @@
 
 #include "catalog/definitions.h"
 #include "ddl/ddl_internal.h"
+#include "query/view_columns.h"
 #include "query/view_def.h"
 
 static SxViewDef *find_index_view(const RangeVar *rv, Oid *indexid);

@@ -942,39 +942,3 @@ keep_row(void *arg, TupleTableSlot *row)
 {
 	tuplestore_puttupleslot((Tuplestorestate *) arg, row);
 }
-
-Node *
-sx_view_column_expr(const SxViewDef *def, const char *colname)
-{
-	Relation	view = table_open(def->viewid, AccessShareLock);
-	Query	   *query = copyObject(get_view_query(view));
-	AttrNumber	attno = get_attnum(def->viewid, colname);
-	int			rti = 0;
-	ListCell   *lc;
-	Node	   *expr;
-
-	table_close(view, NoLock);
-	if (attno == InvalidAttrNumber || attno > list_length(query->targetList))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_COLUMN),
-				 errmsg("column \"%s\" of continuous view \"%s\" does not exist",
-						colname, get_rel_name(def->viewid))));
-	expr = (Node *) list_nth_node(TargetEntry, query->targetList, attno - 1)->expr;
-
-	/* the stored rule may have other entries in front */
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		rti++;
-		if (rte->rtekind == RTE_RELATION && rte->relid == def->matid)
-		{
-			if (rti != 1)
-				ChangeVarNodes(expr, rti, 1, 0);
-			return expr;
-		}
-	}
-	elog(ERROR, "materialized table of continuous view \"%s\" is missing from its definition",
-		 get_rel_name(def->viewid));
-	return NULL;
-}

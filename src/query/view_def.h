@@ -38,7 +38,4 @@ extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool 
 /* option emit of a view that is there */
 extern void sx_view_set_emit(const SxViewDef *def, bool on_close);
 
-/* the columns of the user's view as expressions over the materialized table (Var varno 1), for CREATE INDEX */
-extern Node *sx_view_column_expr(const SxViewDef *def, const char *colname);
-
 #endif							/* SX_VIEW_DEF_H */

@@ -334,6 +334,14 @@ sx_windows_create(SxViewInfo *info)
 	return w;
 }
 
+void
+sx_windows_destroy(SxWindows *w)
+{
+	FreeExprContext(w->econtext, true);
+	MemoryContextDelete(w->context);
+	pfree(w);
+}
+
 bool
 sx_windows_set_time(SxWindows *w, int64 closed_until)
 {

@@ -153,13 +153,29 @@ CREATE TABLE streamext.view_stop
 );
 COMMENT ON TABLE streamext.view_stop IS 'continuous views that are stopped; see reason in view streamext.status';
 
+-- Tables that the closed windows of a view are appended to.
+CREATE TABLE streamext.sink
+(
+	view pg_catalog.regclass NOT NULL,
+	target pg_catalog.regclass NOT NULL,
+	corrections pg_catalog.bool NOT NULL,
+	closed_until pg_catalog.int8 NOT NULL,
+	"rows" pg_catalog.int8 NOT NULL,
+	CONSTRAINT sink_pkey PRIMARY KEY (view, target)
+);
+CREATE INDEX sink_target_idx ON streamext.sink (target);
+COMMENT ON TABLE streamext.sink IS 'where closed windows go; see view streamext.sinks';
+COMMENT ON COLUMN streamext.sink.closed_until IS
+'windows that were closed by then are in the target, or were closed before it was a sink; as view_position.watermark';
+
+SELECT pg_catalog.pg_extension_config_dump('streamext.sink', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.stream_def', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.view_def', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.view_id_seq', '');
 
 REVOKE ALL ON streamext.stream_def, streamext.view_def, streamext.view_position,
 	streamext.dead_letter, streamext.lost_interval, streamext.attach_mark,
-	streamext.file_mark, streamext.view_stop FROM PUBLIC;
+	streamext.file_mark, streamext.view_stop, streamext.sink FROM PUBLIC;
 REVOKE ALL ON SEQUENCE streamext.view_id_seq FROM PUBLIC;
 
 -- Fires when a dump is restored, and only then: our own functions insert without triggers.

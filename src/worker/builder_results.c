@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "time/sink.h"
 #include "time/watermark.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -319,6 +320,9 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	sx_counts_add(&pos->counts, &sx_builder.counts);
 	pos->watermark = sx_builder.watermark;
 	sx_catalog_store_position(pos);
+	sx_run_as_begin(&as, sx_builder.def);
+	sx_sinks_append(sx_builder.info, pos->watermark, replace ? NULL : sx_builder.rows, true);
+	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
 }
 

@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "time/sink.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -36,6 +37,8 @@
 /* first and longest pause of a view that fails */
 #define FIRST_PAUSE_MS		100
 #define LONGEST_PAUSE_MS	10000
+/* appending closed windows may take as long as writing so many rows */
+#define SINK_ROWS			10000
 
 typedef struct FlushView
 {
@@ -59,6 +62,7 @@ static SxViewInfo *get_info(Oid viewid);
 static bool flush_one(SxDb *db);
 static SxView *claim(SxDb *db);
 static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
+static void append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, Tuplestorestate *rows);
 static void put_row(void *arg, MinimalTuple tuple);
 static void put_letter(void *arg, const SxSharedDeadLetter *d);
 static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored);
@@ -283,6 +287,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxStoredPosition *stored;
 	SxStoredPosition keep;
 	TimestampTz started = sx_now();
+	FlushRows	rows = {0};
 
 	sx_budget_start(0);
 	StartTransactionCommand();
@@ -313,7 +318,6 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	if (gen->nentries > 0)
 	{
 		SxRunAs		as;
-		FlushRows	rows;
 
 		sx_budget_start(sx_budget_of_flush(gen->nentries));
 		sx_run_as_begin(&as, info->def);
@@ -322,7 +326,6 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		sx_gen_rows(db, gen, put_row, &rows);
 		sx_merge_into_table(info, rows.store);
 		ExecDropSingleTupleTableSlot(rows.slot);
-		tuplestore_end(rows.store);
 		sx_run_as_end(&as);
 		/* a trigger may have caught the cancel: the view leaves all the same */
 		if (sx_budget_exceeded())
@@ -336,6 +339,9 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	store_position(db, gen, v, stored);
 	keep = *stored;
 	SX_STOP_POINT_OF(flush_stored, v->viewid);
+	append_closed(info, stored, gen, rows.store);
+	if (rows.store != NULL)
+		tuplestore_end(rows.store);
 	PopActiveSnapshot();
 
 	sx_lock_publish_exclusive(db);
@@ -348,6 +354,25 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SX_STOP_POINT_OF(flush_committed, v->viewid);
 
 	flushed(db, v, gen, &keep, started);
+}
+
+/* to the view's sinks; part of the same flush, for which it takes longer */
+static void
+append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, Tuplestorestate *rows)
+{
+	SxRunAs		as;
+
+	if (sx_catalog_sinks(info->def->viewid) == NIL)
+		return;
+	sx_budget_start(sx_budget_of_flush(gen->nentries + SINK_ROWS));
+	sx_run_as_begin(&as, info->def);
+	sx_sinks_append(info, stored->watermark, rows, false);
+	sx_run_as_end(&as);
+	if (sx_budget_exceeded())
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("appending closed windows took too long")));
+	SX_STOP_POINT_OF(flush_appended, info->def->viewid);
 }
 
 static void

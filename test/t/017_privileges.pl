@@ -541,6 +541,38 @@ is($node->safe_psql('restored', "SELECT streamext.wait_for('victim.sums', '60s')
 oracle($node, 'restored', 'victim.sums', 'restored');
 is(join("\n", grep { !/: (?:mallory|victim) / } grep { !/^(?:constraint|table check|domain|index|policy): / } substr(slurp_file($node->logfile), $log_before) =~ /TRAP ([^\n]*)/g), '', 'nor do the workers');
 
+note('--- closed windows go to a table of hers');
+as_role('mallory', <<'SQL');
+CREATE TABLE mallory.ticks (id bigint NOT NULL);
+SELECT streamext.create_stream('mallory.ticks', event_time => 'id');
+CREATE MATERIALIZED VIEW mallory.tens WITH (streamext.continuous) AS SELECT streamext.tumble(id, 10) AS w, count(*) AS n FROM mallory.ticks GROUP BY 1;
+CREATE TABLE mallory.closed (w bigint, n bigint DEFAULT public.trap('sink default'), CHECK (public.trap('sink check') = 1));
+CREATE FUNCTION mallory.on_close() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.trap(TG_ARGV[0]); RETURN NEW; END';
+CREATE TRIGGER t BEFORE INSERT ON mallory.closed FOR EACH ROW EXECUTE FUNCTION mallory.on_close('sink trigger');
+SELECT streamext.create_sink('mallory.tens', 'mallory.closed');
+INSERT INTO mallory.ticks VALUES (1), (12);
+SQL
+trap_ran($_, 'mallory') for ('sink trigger', 'sink check');
+is($node->safe_psql($app, 'SELECT count(*) FROM mallory.closed'), '1', 'the window is appended');
+as_role('mallory', <<'SQL');
+CREATE CONSTRAINT TRIGGER d AFTER INSERT ON mallory.closed DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION mallory.on_close('deferred sink trigger');
+INSERT INTO mallory.ticks VALUES (13), (24);
+SQL
+ok(query_until($node, $app, "SELECT last_error FROM streamext.status WHERE view = 'mallory.tens'::regclass",
+	'cannot fire deferred trigger within security-restricted operation', 30), 'a trigger that would run after it, as whoever commits, is refused');
+is(join("\n", trapped('deferred sink trigger')), '', 'and did not run');
+as_role('mallory', 'DROP TRIGGER d ON mallory.closed');
+$node->safe_psql($app, 'ALTER TABLE mallory.closed OWNER TO victim');
+as_role('mallory', 'INSERT INTO mallory.ticks VALUES (35)');
+ok(query_until($node, $app, "SELECT last_error FROM streamext.status WHERE view = 'mallory.tens'::regclass",
+	'permission denied for table closed', 30), 'a table that is no longer hers takes no more');
+refused('a sink of another\'s view', 'mallory', "SELECT streamext.create_sink('victim.sums', 'mallory.ticks')", '42501');
+refused('another\'s table as a sink', 'mallory', "SELECT streamext.create_sink('mallory.tens', 'victim.ev')", '42501|42703');
+refused('another\'s sink dropped', 'reader', "SELECT streamext.drop_sink('mallory.tens', 'mallory.closed')", '42501');
+as_role('mallory', "SELECT streamext.drop_sink('mallory.tens', 'mallory.closed')");
+is($node->safe_psql($app, "SELECT streamext.wait_for('mallory.tens', '60s')"), 't', 'without the sink the view goes on');
+oracle($node, $app, 'mallory.tens', 'after all that');
+
 note('--- what everybody may call');
 is($node->safe_psql($app, <<'SQL'), <<'LIST' =~ s/\n$//r, 'functions of schema streamext that PUBLIC may execute');
 SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'streamext'::regnamespace AND has_function_privilege('public', p.oid, 'EXECUTE')
@@ -552,6 +584,7 @@ streamext.check_installation()
 streamext.combine(regprocedure,anyelement,anyelement)
 streamext.combine(regprocedure,anyelement,anyelement,"any")
 streamext.create_alert(text,regclass,text,text)
+streamext.create_sink(regclass,regclass,boolean,boolean)
 streamext.create_stream(regclass,name,interval,interval,text,interval,interval,text)
 streamext.create_view(text,text,boolean,text,text,regclass)
 streamext.cumulate(bigint,bigint,bigint)
@@ -560,6 +593,7 @@ streamext.cumulate(timestamp with time zone,interval,interval)
 streamext.cumulate(timestamp with time zone,interval,interval,text)
 streamext.cumulate(timestamp without time zone,interval,interval)
 streamext.drop_alert(text)
+streamext.drop_sink(regclass,regclass)
 streamext.drop_stream(regclass)
 streamext.explain(regclass)
 streamext.finalize(regprocedure,"any",anyelement)

@@ -1,0 +1,17 @@
+/*
+ * view_columns.h
+ *		The columns of a continuous view, and what stands behind them.
+ */
+#ifndef SX_VIEW_COLUMNS_H
+#define SX_VIEW_COLUMNS_H
+
+#include "catalog/definitions.h"
+
+/* a column of the user's view as expression over the materialized table (Var varno 1) */
+extern Node *sx_view_column_expr(const SxViewDef *def, const char *colname);
+/* their names, of char * */
+extern List *sx_view_columns(const SxViewDef *def);
+/* the column that is this key (from 0); NULL: the view does not put it out */
+extern char *sx_view_key_column(const SxViewDef *def, int key);
+
+#endif							/* SX_VIEW_COLUMNS_H */
