@@ -87,6 +87,11 @@ SELECT count(*) FROM streamext.verify('slow');
 UPDATE clicks SET page = 'other' WHERE page = 'x';
 SELECT * FROM streamext.verify('pages') ORDER BY 1;
 
+-- what flushes write is in the statistics that autovacuum goes by, while the flusher runs
+INSERT INTO clicks SELECT * FROM clicks LIMIT 1;
+SELECT streamext.flush('pages');
+SELECT test.until(format('SELECT n_tup_upd > 0 FROM pg_stat_user_tables WHERE relid = %s', mat::oid)) FROM streamext.view_def WHERE view = 'pages'::regclass;
+
 -- create_view(): for tools that cannot pass options
 SELECT streamext.create_view('made', 'SELECT page, max(ms) AS ms FROM clicks GROUP BY page');
 SELECT test.check('made');

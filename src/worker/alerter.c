@@ -54,12 +54,14 @@
 #define LONGEST_SCAN_PAUSE_MS	60000
 /* how often a lock is tried */
 #define LOCK_PAUSE_MS		50
+#define REPORT_MS			1000
 /* how often we look though nobody has woken us */
 #define LONGEST_SLEEP_MS	10000
 
 static volatile bool catalog_stale;
 static List *views = NIL;		/* of AlertedView *, in TopMemoryContext */
 
+static void report_statistics(TimestampTz *wake_at);
 static void alerter_exit(int code, Datum arg);
 static void catalog_changed(void);
 static void take_blame(SxDb *db);
@@ -139,12 +141,30 @@ sx_alerter_main(Datum arg)
 
 		foreach(lc, views)
 			busy |= serve(db, lfirst(lc), turn, &wake_at);
-		/* for autovacuum, mostly */
-		pgstat_report_stat(false);
+		report_statistics(&wake_at);
 		if (!busy && !catalog_stale)
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
 							 Max(TimestampDifferenceMilliseconds(sx_now(), wake_at), 0), PG_WAIT_EXTENSION);
 	}
+}
+
+/*
+ * Autovacuum goes by what we report.  Not forced, that waits for another transaction to end, which may be
+ * never; forced, it would be done each time a row changes.
+ */
+static void
+report_statistics(TimestampTz *wake_at)
+{
+	static TimestampTz reported = 0;
+	TimestampTz now = sx_now();
+
+	if (TimestampDifferenceExceeds(reported, now, REPORT_MS))
+	{
+		(void) pgstat_report_stat(true);
+		reported = now;
+	}
+	else if (pgstat_report_stat(false) > 0)
+		earlier(wake_at, TimestampTzPlusMilliseconds(reported, REPORT_MS + 1));
 }
 
 static void

@@ -121,6 +121,8 @@ sx_flusher_main(Datum arg)
 			proc_exit(0);
 
 		did = flush_one(db);
+		/* autovacuum goes by what we report; not forced, it waits for another transaction to end */
+		(void) pgstat_report_stat(!did);
 		if (!did)
 		{
 			(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
