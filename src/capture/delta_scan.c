@@ -436,6 +436,7 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 	int64		event_time = sx_event_time(slot->tts_values[r->time_attno - 1], r->batch->time_type);
 	ExprContext *econtext = node->ps.ps_ExprContext;
 	SxLate		how;
+	bool		leave_out;
 
 	if (event_time >= late->before || slot->tts_isnull[r->time_attno - 1])
 		return false;
@@ -452,11 +453,12 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 		if (!passes)
 			return false;
 	}
+	leave_out = how == SX_TOO_LATE || (how == SX_LATE && late->leave_out);
 	if (!r->again)
 	{
 		late->n++;
-		late->nleft_out += how == SX_LATE && late->leave_out;
-		if (how == SX_LATE && late->keep)
+		late->nleft_out += leave_out;
+		if (leave_out && late->keep)
 		{
 			SxRun		run = r->batch->runs[r->run];
 
@@ -472,7 +474,7 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 			late->runs[late->nruns++] = run;
 		}
 	}
-	return how == SX_LATE && late->leave_out;
+	return leave_out;
 }
 
 /* Only UPDATE and row locks ask, and a delta plan has neither */

@@ -34,7 +34,8 @@ typedef enum SxLate
 {
 	SX_NOT_LATE,
 	SX_PARTLY_LATE,				/* for some of the windows that it falls into */
-	SX_LATE
+	SX_LATE,
+	SX_TOO_LATE					/* for windows that are not kept any more */
 } SxLate;
 
 /* Rows that come late for one view, after the conditions on the stream alone */
@@ -44,10 +45,10 @@ typedef struct SxBatchLate
 	/* inside the plan, as the view's owner */
 	SxLate		(*how_late) (void *arg, int64 event_time);
 	void	   *arg;
-	bool		leave_out;		/* SX_LATE: not given to the plan */
+	bool		leave_out;		/* SX_LATE: not given to the plan; SX_TOO_LATE never is */
 	bool		keep;			/* of those the addresses are wanted */
 	/* found */
-	int64		n;				/* SX_LATE or SX_PARTLY_LATE */
+	int64		n;				/* all but SX_NOT_LATE */
 	int64		nleft_out;
 	int			nruns;
 	int			maxruns;

@@ -61,6 +61,7 @@ static void read_stream_time(Relation rel, HeapTuple tup, SxStreamDef *stream);
 static int64 interval_column(Relation rel, HeapTuple tup, int column);
 static int	interval_to_ms(const Interval *span);
 static Datum ms_to_interval(int ms);
+static Datum us_to_interval(int64 us);
 static void update_view(Oid viewid, const Datum *values, const bool *nulls, const bool *replace);
 
 /* ---- views ---- */
@@ -199,6 +200,7 @@ read_view(Relation rel, HeapTuple tup)
 	def->on_close = strcmp(emit, "on_close") == 0;
 	value = heap_getattr(tup, VIEW_FLUSH_INTERVAL, desc, &isnull);
 	def->flush_interval = isnull ? -1 : interval_to_ms(DatumGetIntervalP(value));
+	def->retention = interval_column(rel, tup, VIEW_RETENTION);
 	def->settings = read_text_array(sx_column(tup, VIEW_SETTINGS, rel));
 	return def;
 }
@@ -223,7 +225,8 @@ sx_catalog_insert_view(const SxViewDef *def)
 		values[VIEW_FLUSH_INTERVAL - 1] = ms_to_interval(def->flush_interval);
 	else
 		nulls[VIEW_FLUSH_INTERVAL - 1] = true;
-	nulls[VIEW_RETENTION - 1] = true;
+	values[VIEW_RETENTION - 1] = us_to_interval(def->retention);
+	nulls[VIEW_RETENTION - 1] = def->retention < 0;
 	values[VIEW_SETTINGS - 1] = make_text_array(def->settings);
 
 	sx_insert_row(SX_REL_VIEW_DEF, values, nulls);
@@ -259,7 +262,7 @@ sx_catalog_set_paused(Oid viewid, bool paused)
 }
 
 void
-sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval)
+sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval, int64 retention)
 {
 	Datum		values[VIEW_NCOLUMNS] = {0};
 	bool		nulls[VIEW_NCOLUMNS] = {0};
@@ -272,6 +275,9 @@ sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval)
 	else
 		nulls[VIEW_FLUSH_INTERVAL - 1] = true;
 	replace[VIEW_FLUSH_INTERVAL - 1] = true;
+	values[VIEW_RETENTION - 1] = us_to_interval(retention);
+	nulls[VIEW_RETENTION - 1] = retention < 0;
+	replace[VIEW_RETENTION - 1] = true;
 	update_view(viewid, values, nulls, replace);
 }
 
@@ -540,8 +546,15 @@ interval_to_ms(const Interval *span)
 static Datum
 ms_to_interval(int ms)
 {
+	return us_to_interval(ms * INT64CONST(1000));
+}
+
+static Datum
+us_to_interval(int64 us)
+{
 	Interval   *span = palloc0(sizeof(Interval));
 
-	span->time = ms * INT64CONST(1000);
+	span->day = us / USECS_PER_DAY;
+	span->time = us % USECS_PER_DAY;
 	return IntervalPGetDatum(span);
 }

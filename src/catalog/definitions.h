@@ -39,6 +39,7 @@ typedef struct SxViewDef
 	bool		paused;
 	bool		on_close;		/* option emit */
 	int			flush_interval; /* ms, -1 = streamext.flush_interval */
+	int64		retention;		/* microseconds, -1 = none */
 	List	   *settings;		/* of char *: "TimeZone=UTC" ..., pinned at CREATE */
 } SxViewDef;
 
@@ -112,6 +113,7 @@ typedef struct SxStoredPosition
 	Oid		   *file_nodes;
 	SxRowCounts counts;
 	int64		watermark;		/* as in capture/event_time.h */
+	int64		removed_until;	/* windows closed by then take no more rows, and go */
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
 								 * belongs to scan->upto */
@@ -164,7 +166,7 @@ extern SxViewDef *sx_catalog_view_by_any(Oid relid);
 extern void sx_catalog_insert_view(const SxViewDef *def);
 extern void sx_catalog_delete_view(Oid viewid);	/* and its position */
 extern void sx_catalog_set_paused(Oid viewid, bool paused);
-extern void sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval);
+extern void sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval, int64 retention);
 extern void sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time);
 /* all columns by number - 1; a row that exists changes in the columns marked in replace */
 extern void sx_catalog_write_stream(Oid streamid, const Datum *values, const bool *nulls, const bool *replace);

@@ -56,6 +56,7 @@ typedef struct AlterView
 	bool		options;		/* these change */
 	bool		on_close;
 	int			flush_interval;
+	int64		retention;
 } AlterView;
 
 static void refuse_internal_name(const RangeVar *rv);
@@ -361,6 +362,7 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 	alter.stmt = stmt;
 	alter.on_close = def->on_close;
 	alter.flush_interval = def->flush_interval;
+	alter.retention = def->retention;
 	foreach(lc, stmt->cmds)
 	{
 		AlterTableCmd *cmd = lfirst_node(AlterTableCmd, lc);
@@ -460,10 +462,11 @@ alter_view_options(AlterView *alter, AlterTableCmd *cmd)
 	{
 		DefElem    *def = lfirst_node(DefElem, lc);
 		bool		emit = strcmp(def->defname, "emit") == 0;
-		SxViewOptions parsed = {.flush_interval = -1};
+		bool		retention = strcmp(def->defname, "retention") == 0;
+		SxViewOptions parsed = {.flush_interval = -1, .retention = -1};
 		bool		continuous = false;
 
-		if (!emit && strcmp(def->defname, "flush_interval") != 0)
+		if (!emit && !retention && strcmp(def->defname, "flush_interval") != 0)
 		{
 			/* an unknown one is refused as at CREATE */
 			if (strcmp(def->defname, "continuous") != 0 && strcmp(def->defname, "stream") != 0)
@@ -477,6 +480,8 @@ alter_view_options(AlterView *alter, AlterTableCmd *cmd)
 			(void) sx_view_parse_options(list_make1(copyObject(def)), &parsed, &continuous);
 		if (emit)
 			alter->on_close = parsed.on_close;
+		else if (retention)
+			alter->retention = parsed.retention;
 		else
 			alter->flush_interval = parsed.flush_interval;
 		alter->options = true;
@@ -547,7 +552,9 @@ alter_view_run(SxUtility *u, AlterView *alter)
 		LockRelationOid(alter->def->viewid, ShareUpdateExclusiveLock);
 		if (alter->on_close != alter->def->on_close)
 			sx_view_set_emit(alter->def, alter->on_close);
-		sx_catalog_set_options(alter->def->viewid, alter->on_close, alter->flush_interval);
+		if (alter->retention >= 0 && alter->def->retention < 0)
+			sx_view_prepare_retention(alter->def);
+		sx_catalog_set_options(alter->def->viewid, alter->on_close, alter->flush_interval, alter->retention);
 	}
 }
 

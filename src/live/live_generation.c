@@ -247,6 +247,7 @@ sx_gen_seal(SxDb *db, SxView *v, const SxPosition *position, XLogRecPtr start_ls
 	gen->position = position_dp;
 	gen->start_lsn = start_lsn;
 	gen->watermark = v->watermark;
+	gen->removed_until = v->removed_until;
 	gen->files = files_dp;
 	gen->open_rows = open_dp;
 	gen->new_open_rows = new_open_rows;

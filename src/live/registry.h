@@ -55,6 +55,7 @@ typedef struct SxGeneration
 	dsa_pointer open_rows;		/* bytea (capture/open_rows.h); Invalid: none */
 	bool		new_open_rows;	/* replace what is stored */
 	int64		watermark;		/* at that position */
+	int64		removed_until;
 	SxRowCounts counts;			/* of the stream rows merged in */
 	/* of an alerted view: lists of the entries that each cycle changed, oldest first (SxChanges) */
 	dsa_pointer changes;
@@ -107,6 +108,7 @@ typedef struct SxView
 	 * publish lock.
 	 */
 	int64		watermark;		/* (m) */
+	int64		removed_until;	/* (m) changed by the seal; see time/retention.h */
 	bool		idle;			/* (m) it follows the clock */
 	/* status (m) */
 	SxRowCounts counts;			/* flushed and live */

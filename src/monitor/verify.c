@@ -41,9 +41,12 @@
 #include "utils/tuplestore.h"
 #include "utils/typcache.h"
 
+#include "capture/event_time.h"
 #include "ddl/ddl.h"
 #include "live/live_read.h"
 #include "query/plan.h"
+#include "query/view_columns.h"
+#include "query/window_key.h"
 #include "time/final.h"
 #include "worker/worker.h"
 
@@ -67,12 +70,16 @@ typedef struct Comparison
 	SortSupport sort;			/* [nkeys] */
 	double	   *tolerance;		/* [nkeys], 0: exact */
 	FmgrInfo	to_jsonb;		/* of a row of sort_desc */
+	SxWindows  *removed;		/* rows of these windows do not count; NULL: all do */
+	AttrNumber	window;			/* in this column */
 } Comparison;
 
 PG_FUNCTION_INFO_V1(sx_verify);
 
 static Comparison *make_comparison(Oid viewid);
 static Tuplesortstate *run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot);
+static void leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until);
+static bool next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
 static int	compare_rows(Comparison *cmp, TupleTableSlot *a, TupleTableSlot *b);
 static int	compare_floats(Oid type, Datum a, Datum b, double tolerance);
 static void put_difference(ReturnSetInfo *rsinfo, Comparison *cmp, const char *source,
@@ -134,6 +141,7 @@ sx_verify(PG_FUNCTION_ARGS)
 
 	sx_run_as_begin(&run_as, def);
 	cmp = make_comparison(viewid);
+	leave_out_removed(cmp, def, stored->removed_until);
 	in_view = NULL;
 	/* a view that shows closed windows only is compared as a whole */
 	sx_live_read_disabled = sx_all_is_final = true;
@@ -150,8 +158,8 @@ sx_verify(PG_FUNCTION_ARGS)
 
 	view_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
 	query_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
-	more_view = tuplesort_gettupleslot(in_view, true, false, view_slot, NULL);
-	more_query = tuplesort_gettupleslot(in_query, true, false, query_slot, NULL);
+	more_view = next_row(cmp, in_view, view_slot);
+	more_query = next_row(cmp, in_query, query_slot);
 	while (more_view || more_query)
 	{
 		int			order;
@@ -169,9 +177,9 @@ sx_verify(PG_FUNCTION_ARGS)
 		else if (order > 0)
 			put_difference(rsinfo, cmp, "query", query_slot);
 		if (order <= 0)
-			more_view = tuplesort_gettupleslot(in_view, true, false, view_slot, NULL);
+			more_view = next_row(cmp, in_view, view_slot);
 		if (order >= 0)
-			more_query = tuplesort_gettupleslot(in_query, true, false, query_slot, NULL);
+			more_query = next_row(cmp, in_query, query_slot);
 	}
 	ExecDropSingleTupleTableSlot(view_slot);
 	ExecDropSingleTupleTableSlot(query_slot);
@@ -252,6 +260,42 @@ make_comparison(Oid viewid)
 											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
 					   &cmp->to_jsonb);
 	return cmp;
+}
+
+/* windows past the view's retention: some may still be in its table, and the raw rows of some may be there */
+static void
+leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until)
+{
+	SxViewInfo *info;
+	char	   *column;
+
+	if (removed_until == SX_TIME_NONE)
+		return;
+	info = sx_view_info_create(def, CurrentMemoryContext);
+	column = info->window_key >= 0 ? sx_view_key_column(def, info->window_key) : NULL;
+	if (column == NULL)
+		return;
+	cmp->window = get_attnum(def->viewid, column);
+	cmp->removed = sx_windows_create(info);
+	(void) sx_windows_set_time(cmp->removed, removed_until);
+}
+
+/* the next row that counts; false: there is none */
+static bool
+next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot)
+{
+	while (tuplesort_gettupleslot(sort, true, false, slot, NULL))
+	{
+		bool		isnull;
+		Datum		window;
+
+		if (cmp->removed == NULL)
+			return true;
+		window = slot_getattr(slot, cmp->window, &isnull);
+		if (!sx_window_is_closed(cmp->removed, window, isnull))
+			return true;
+	}
+	return false;
 }
 
 /* all rows of a relation as this snapshot sees them */

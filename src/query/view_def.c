@@ -23,6 +23,8 @@
  */
 #include "query/view_def.h"
 
+#include "access/genam.h"
+#include "access/htup_details.h"
 #include "access/reloptions.h"
 #include "access/sysattr.h"
 #include "access/table.h"
@@ -32,6 +34,7 @@
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_index.h"
 #include "catalog/pg_namespace.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_tablespace.h"
@@ -105,6 +108,7 @@ static void create_unique_index(Oid matid, List *columns, int nkeys, const char 
 static ObjectAddress create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns,
 									  Oid matid);
 static Query *reading_query(SxAnalysis *a, List *names, List *columns, Relation mat);
+static int	needed_window(SxAnalysis *a, const char *what);
 static Node *is_final_call(SxAnalysis *a, Oid matid, int varno);
 static Oid	is_final_function(void);
 static bool is_call_of_is_final(Node *node, Oid matid);
@@ -185,6 +189,11 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 		def.streamid = a->streamid;
 		sx_view_set_emit(&def, true);
 	}
+	if (options->retention >= 0)
+	{
+		def.streamid = a->streamid;
+		sx_view_prepare_retention(&def);
+	}
 
 	ObjectAddressSet(queryview, RelationRelationId, def.queryid);
 	ObjectAddressSet(mat, RelationRelationId, def.matid);
@@ -209,6 +218,7 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	def.with_data = !into->skipData;
 	def.on_close = options->on_close;
 	def.flush_interval = options->flush_interval;
+	def.retention = options->retention;
 	def.settings = sx_pinned_settings();
 	register_stream(def.streamid);
 	sx_catalog_insert_view(&def);
@@ -731,28 +741,83 @@ sx_view_set_emit(const SxViewDef *def, bool on_close)
 static Node *
 is_final_call(SxAnalysis *a, Oid matid, int varno)
 {
-	SxStreamDef *stream = sx_catalog_stream(a->streamid);
-	Expr	   *window;
-	int			key = stream ? sx_find_window_key(a, &stream->time, &window) : -1;
-	Node	   *expr;
+	int			key = needed_window(a, "\"streamext.emit\" = \"on_close\"");
+	Node	   *expr = (Node *) list_nth_node(TargetEntry, a->keys, key)->expr;
 
-	if (key < 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"streamext.emit\" = \"on_close\" needs windows of event time"),
-				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
-				 errdetail("Stream \"%s\" has no event time.", get_rel_name(a->streamid)) :
-				 errdetail("The query does not group by a window of column \"%s\".", NameStr(stream->event_time)),
-				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
-				 errhint("Declare it first with streamext.create_stream() or streamext.alter_stream().") :
-				 errhint("Group by streamext.tumble() or streamext.hop() on it.")));
-	expr = (Node *) list_nth_node(TargetEntry, a->keys, key)->expr;
 	return (Node *) makeFuncExpr(is_final_function(), BOOLOID,
 								 list_make2(makeConst(REGCLASSOID, -1, InvalidOid, sizeof(Oid),
 													  ObjectIdGetDatum(matid), false, true),
 											makeVar(varno, key + 1, exprType(expr), exprTypmod(expr),
 													exprCollation(expr), 0)),
 								 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+}
+
+/*
+ * Old windows are found by an index; when the window is the first key, that of the keys serves.
+ */
+void
+sx_view_prepare_retention(const SxViewDef *def)
+{
+	SxAnalysis *a = sx_analyze_stored(def->queryid, def->streamid);
+	int			key = needed_window(a, "\"streamext.retention\"");
+	SxStreamDef *stream = sx_catalog_stream(a->streamid);
+	Relation	mat = table_open(def->matid, ShareLock);
+	char	   *column = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(mat), key)->attname));
+	bool		indexed = false;
+	ListCell   *lc;
+	IndexStmt  *stmt;
+	IndexElem  *elem;
+
+	if (stream->time.type == INT8OID)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"streamext.retention\" needs an event time of type timestamptz, timestamp or date"),
+				 errdetail("Column \"%s\" has type bigint, which has no unit of time.", NameStr(stream->event_time)),
+				 errhint("Leave it out, or declare another column as event_time.")));
+	foreach(lc, RelationGetIndexList(mat))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		indexed |= index->rd_index->indkey.values[0] == key + 1 &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+		index_close(index, NoLock);
+	}
+	table_close(mat, NoLock);
+	if (indexed)
+		return;
+
+	stmt = makeNode(IndexStmt);
+	elem = makeNode(IndexElem);
+	stmt->relation = makeRangeVar(SX_SCHEMA, get_rel_name(def->matid), -1);
+	stmt->accessMethod = pstrdup("btree");
+	stmt->transformed = true;
+	elem->name = column;
+	elem->ordering = SORTBY_DEFAULT;
+	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
+	stmt->indexParams = list_make1(elem);
+	SxDefineIndex(def->matid, stmt);
+	CommandCounterIncrement();
+}
+
+/* the key that is the view's window */
+static int
+needed_window(SxAnalysis *a, const char *what)
+{
+	SxStreamDef *stream = sx_catalog_stream(a->streamid);
+	Expr	   *window;
+	int			key = stream ? sx_find_window_key(a, &stream->time, &window) : -1;
+
+	if (key < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("%s needs windows of event time", what),
+				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
+				 errdetail("Stream \"%s\" has no event time.", get_rel_name(a->streamid)) :
+				 errdetail("The query does not group by a window of column \"%s\".", NameStr(stream->event_time)),
+				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
+				 errhint("Declare it first with streamext.create_stream() or streamext.alter_stream().") :
+				 errhint("Group by streamext.tumble() or streamext.hop() on it.")));
+	return key;
 }
 
 static Oid

@@ -22,6 +22,7 @@ typedef struct SxViewOptions
 	Oid			stream;			/* InvalidOid: find it */
 	bool		on_close;
 	int			flush_interval; /* ms, -1: default */
+	int64		retention;		/* microseconds, -1: none */
 } SxViewOptions;
 
 /*
@@ -35,7 +36,8 @@ extern ObjectAddress sx_view_create(IntoClause *into, Query *query, const SxView
  * *continuous says whether streamext.continuous was there and true */
 extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous);
 
-/* option emit of a view that is there */
+/* options of a view that is there */
 extern void sx_view_set_emit(const SxViewDef *def, bool on_close);
+extern void sx_view_prepare_retention(const SxViewDef *def);
 
 #endif							/* SX_VIEW_DEF_H */

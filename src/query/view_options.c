@@ -8,13 +8,16 @@
 #include "commands/defrem.h"
 #include "nodes/makefuncs.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
+#include "utils/timestamp.h"
 #include "utils/regproc.h"
 #include "utils/varlena.h"
 
 static void parse_option(DefElem *def, SxViewOptions *options, bool *continuous);
 static Oid	stream_option(DefElem *def);
 static int	interval_option(DefElem *def);
+static int64 retention_option(DefElem *def);
 
 List *
 sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous)
@@ -26,6 +29,7 @@ sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous)
 	options->stream = InvalidOid;
 	options->on_close = false;
 	options->flush_interval = -1;
+	options->retention = -1;
 	*continuous = false;
 
 	foreach(lc, defelems)
@@ -67,18 +71,18 @@ parse_option(DefElem *def, SxViewOptions *options, bool *continuous)
 					 errhint("The values are \"changes\" and \"on_close\".")));
 		options->on_close = strcmp(value, "on_close") == 0;
 	}
-	else if (strcmp(def->defname, "retention") == 0 || strcmp(def->defname, "live_memory") == 0)
+	else if (strcmp(def->defname, "retention") == 0)
+		options->retention = retention_option(def);
+	else if (strcmp(def->defname, "live_memory") == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("option \"streamext.%s\" is not supported yet", def->defname),
-				 strcmp(def->defname, "retention") == 0 ?
-				 errhint("Leave it out; raw rows of the stream can be deleted at any time.") :
 				 errhint("Set streamext.live_memory for the whole server.")));
 	else
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("unrecognized option \"streamext.%s\"", def->defname),
-				 errhint("The options are streamext.continuous, streamext.stream, streamext.emit and streamext.flush_interval.")));
+				 errhint("The options are streamext.continuous, streamext.stream, streamext.emit, streamext.flush_interval and streamext.retention.")));
 }
 
 static Oid
@@ -103,5 +107,22 @@ interval_option(DefElem *def)
 				 errmsg("invalid value for option \"streamext.flush_interval\": \"%s\"", value),
 				 hint != NULL ? errhint("%s", hint) :
 				 errhint("Write a time of at least one millisecond, such as '1s' or '500ms'.")));
+	return result;
+}
+
+/* microseconds */
+static int64
+retention_option(DefElem *def)
+{
+	char	   *value = defGetString(def);
+	int64		result = sx_span_us(DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(value),
+																		 ObjectIdGetDatum(InvalidOid),
+																		 Int32GetDatum(-1))));
+
+	if (result < 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("invalid value for option \"streamext.retention\": \"%s\"", value),
+				 errhint("Write an interval, such as '30 days'.")));
 	return result;
 }

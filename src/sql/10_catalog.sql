@@ -67,6 +67,7 @@ CREATE TABLE streamext.view_position
 	late_rows pg_catalog.int8 NOT NULL,
 	dropped_rows pg_catalog.int8 NOT NULL,
 	future_rows pg_catalog.int8 NOT NULL,
+	removed_until pg_catalog.int8 NOT NULL,
 	CONSTRAINT view_position_pkey PRIMARY KEY (view)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE streamext.view_position IS
@@ -82,6 +83,8 @@ COMMENT ON COLUMN streamext.view_position.built_by IS
 'the transaction that wrote the view''s history: a partition that left the stream before that was never counted; 3 for a view WITH NO DATA, to which nothing is new that the stream has had';
 COMMENT ON COLUMN streamext.view_position.watermark IS
 'of the stream at this position: microseconds since 2000-01-01, or a bigint event time; the lowest bigint: none';
+COMMENT ON COLUMN streamext.view_position.removed_until IS
+'windows that were closed by then are past the view''s retention; as watermark';
 COMMENT ON COLUMN streamext.view_position.open_rows IS
 'where rows of transactions lie that were open when the position was stored, so that no WAL is kept for them';
 

@@ -39,6 +39,7 @@ SX_POINT(merge_written, SX_ANY)			/* rows are upserted */
 SX_POINT(flush_merged, SX_ANY)			/* all rows are, dead letters and position are not */
 SX_POINT(flush_stored, SX_ANY)			/* the position is written */
 SX_POINT(flush_appended, SX_ANY)		/* closed windows are appended to the sinks */
+SX_POINT(windows_removed, SX_ANY)		/* a batch of old windows is deleted, not committed */
 SX_POINT(flush_noted, SX_ANY)			/* readers know the flush's id, it is not committed */
 SX_POINT(flush_committed, SX_NO_ERROR)	/* committed, the generation is not marked */
 SX_POINT(flush_protected, SX_NO_ERROR)	/* the slot may move, the generation is not marked */

@@ -7,6 +7,8 @@
  * when it goes on, and what a batch contains does not depend on the order in it.  Only rows before the
  * watermark can be late, which one comparison of integers tells of nearly all rows that they are not.
  *
+ * A window that is past the view's retention takes no rows at all, whatever the stream does with late ones.
+ *
  * With hop() and cumulate() a row falls into several windows.  It is late if one of them is closed; under
  * `drop` and `dead_letter` it still counts for those that are open, and becomes a dead letter only if none is.
  */
@@ -25,18 +27,19 @@ sx_lateness_create(SxViewInfo *info)
 		return NULL;
 	l = MemoryContextAllocZero(info->context, sizeof(SxLateness));
 	l->windows = sx_windows_create(info);
+	l->removed = sx_windows_create(info);
 	l->rows.how_late = how_late;
 	l->rows.arg = l;
 	return l;
 }
 
 void
-sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, MemoryContext mcxt)
+sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, int64 removed_until, MemoryContext mcxt)
 {
 	l->time = *time;
 	l->watermark = watermark;
 	l->any = false;
-	l->rows.before = sx_event_time_minus(watermark, time->lateness);
+	l->rows.before = sx_lateness_before(time, watermark, removed_until);
 	l->rows.leave_out = time->late != SX_LATE_MERGE;
 	l->rows.keep = time->late == SX_LATE_DEAD_LETTER;
 	l->rows.n = 0;
@@ -45,7 +48,14 @@ sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, Memo
 	l->rows.maxruns = 0;
 	l->rows.runs = NULL;
 	l->rows.context = mcxt;
-	(void) sx_windows_set_time(l->windows, l->rows.before);
+	(void) sx_windows_set_time(l->windows, sx_event_time_minus(watermark, time->lateness));
+	(void) sx_windows_set_time(l->removed, removed_until);
+}
+
+int64
+sx_lateness_before(const SxStreamTime *time, int64 watermark, int64 removed_until)
+{
+	return Max(sx_event_time_minus(watermark, time->lateness), removed_until);
 }
 
 /* inside the plan */
@@ -55,6 +65,9 @@ how_late(void *arg, int64 event_time)
 	SxLateness *l = arg;
 	bool		any;
 
+	if (sx_time_is_closed(l->removed, event_time, &any))
+		return SX_TOO_LATE;
+	l->any |= any;
 	if (sx_time_is_closed(l->windows, event_time, &any))
 		return SX_LATE;
 	l->any |= any;
@@ -67,10 +80,10 @@ sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row)
 	bool		isnull;
 	Datum		key;
 
-	if (!l->any || !l->rows.leave_out)
+	if (!l->any)
 		return false;
 	key = slot_getattr(row, info->window_key + 1, &isnull);
-	return sx_window_is_closed(l->windows, key, isnull);
+	return sx_window_is_closed(l->rows.leave_out ? l->windows : l->removed, key, isnull);
 }
 
 char *
@@ -84,6 +97,6 @@ void
 sx_lateness_count(const SxLateness *l, SxRowCounts *counts)
 {
 	counts->late += l->rows.n;
-	if (l->time.late == SX_LATE_DROP)
+	if (!l->rows.keep)
 		counts->dropped += l->rows.nleft_out;
 }

@@ -13,6 +13,7 @@
 typedef struct SxLateness
 {
 	SxWindows  *windows;
+	SxWindows  *removed;		/* past the view's retention */
 	SxBatchLate rows;			/* what batches are asked for and say */
 	SxStreamTime time;
 	int64		watermark;		/* by which rows are judged */
@@ -25,7 +26,10 @@ extern SxLateness *sx_lateness_create(SxViewInfo *info);
  * Before a batch: rows are judged by the watermark at the position before it, and by the stream's present
  * settings.  Late rows whose addresses are wanted are kept in mcxt.
  */
-extern void sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, MemoryContext mcxt);
+extern void sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, int64 removed_until,
+							  MemoryContext mcxt);
+/* no row from here on would be late */
+extern int64 sx_lateness_before(const SxStreamTime *time, int64 watermark, int64 removed_until);
 /* does this group of the batch belong to a closed window that takes no more rows? */
 extern bool sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row);
 /* what a late row's dead letter says */

@@ -101,6 +101,7 @@ sx_builder_main(Datum arg)
 					 errmsg("the continuous view is gone")));
 
 		sx_builder.watermark = stored->watermark;
+		sx_builder.removed_until = stored->removed_until;
 		sx_builder.lost_from = stored->complete_at;
 		/* a predecessor may have ended between its commit and saying so */
 		SpinLockAcquire(&sx_builder.db->mutex);

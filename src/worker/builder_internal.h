@@ -27,6 +27,7 @@ typedef struct SxBuilder
 	Tuplestorestate *letters;	/* dead letters not written yet */
 	SxRowCounts counts;			/* of the stream rows in them */
 	int64		watermark;		/* behind them */
+	int64		removed_until;
 	SxStreamTime time;
 	SxLateness *lateness;		/* NULL: the view has no windows */
 	uint64		stored_version; /* of the open rows stored last */

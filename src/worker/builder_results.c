@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "time/retention.h"
 #include "time/sink.h"
 #include "time/watermark.h"
 #include "utils/builtins.h"
@@ -25,6 +26,8 @@
 
 /* looks for a lock that is not free */
 #define LOCK_TRIES		300
+/* rows of old windows removed at a time */
+#define REMOVE_ROWS		1000
 
 /* Columns of a dead letter on its way, all text */
 enum
@@ -41,6 +44,7 @@ static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, 
 static TupleDesc letter_desc(void);
 static void move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc);
 static void write_letters(void);
+static void remove_old(int64 until);
 
 /* rows that VACUUM has taken, while nothing protected them */
 void
@@ -123,7 +127,7 @@ sx_builder_compute(SxBatch *batch, bool judge)
 		int64		us;
 
 		if (p.late)
-			sx_lateness_begin(p.late, &sx_builder.time, sx_builder.watermark, sx_builder.work);
+			sx_lateness_begin(p.late, &sx_builder.time, sx_builder.watermark, sx_builder.removed_until, sx_builder.work);
 		sx_ask_times(batch, &sx_builder.time);
 		sx_builder_begin_work(batch->nrows);
 		result = sx_process_batch(&p, batch);
@@ -319,6 +323,8 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	pos->seq++;
 	sx_counts_add(&pos->counts, &sx_builder.counts);
 	pos->watermark = sx_builder.watermark;
+	pos->removed_until = sx_builder.removed_until =
+		sx_retention_until(sx_builder.def, &sx_builder.time, pos->watermark, pos->removed_until);
 	sx_catalog_store_position(pos);
 	sx_run_as_begin(&as, sx_builder.def);
 	sx_sinks_append(sx_builder.info, pos->watermark, replace ? NULL : sx_builder.rows, true);
@@ -361,11 +367,13 @@ sx_builder_commit(SxStoredPosition *pos)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	us = sx_builder_end_work();
+	remove_old(pos->removed_until);
 
 	sx_builder.written_lsn = pos->start_lsn;
 	SpinLockAcquire(&sx_builder.db->mutex);
 	v->counts = pos->counts;
 	v->watermark = pos->watermark;
+	v->removed_until = pos->removed_until;
 	v->flushes++;
 	v->last_flush = GetCurrentTimestamp();
 	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
@@ -375,6 +383,26 @@ sx_builder_commit(SxStoredPosition *pos)
 	(void) pgstat_report_stat(false);
 	if (limit > 0 && us > limit)
 		sx_builder_too_slow("writing", us, entries);
+}
+
+/* a batch each time, as the flusher does for views that it writes */
+static void
+remove_old(int64 until)
+{
+	SxRunAs		as;
+
+	if (sx_builder.def->retention < 0 || until == SX_TIME_NONE)
+		return;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	if (ConditionalLockRelationOid(sx_builder.def->matid, RowExclusiveLock))
+	{
+		sx_run_as_begin(&as, sx_builder.def);
+		(void) sx_retention_remove(sx_builder.info, until, REMOVE_ROWS);
+		sx_run_as_end(&as);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
 }
 
 /* rows: -1, not known */

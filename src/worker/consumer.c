@@ -63,7 +63,7 @@ static SxProcessResult compute_view(Consumer *c, LiveView *lv, SxBatch *batch, S
 static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
 static void leave_locked(Consumer *c, Oid streamid);
 static void discard_all(Consumer *c);
-static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed);
+static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
 static void note_freshness(Consumer *c, List *taken);
@@ -411,9 +411,8 @@ consume(Consumer *c, SxPosition *snapshot)
 	note_lag(c, postponed);
 	if (taken != NIL)
 		SX_STOP_POINT(compute_done);
-	publish(c, sx_tail_position(snapshot, held, nheld), consumed);
+	publish(c, sx_tail_position(snapshot, held, nheld), consumed, taken);
 
-	note_freshness(c, taken);
 	foreach(lc, taken)
 		sx_pending_remove(pending, lfirst(lc));
 	if (taken != NIL)
@@ -450,7 +449,7 @@ note_lag(Consumer *c, List *postponed)
 	}
 }
 
-/* how long after its commit record was written each transaction became visible */
+/* how long after its commit record was written each transaction became visible; who waits for it finds this noted */
 static void
 note_freshness(Consumer *c, List *taken)
 {
@@ -721,7 +720,7 @@ sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData 
 	p.context = mcxt;
 	p.late = lv->lateness;
 	if (p.late)
-		sx_lateness_begin(p.late, &lv->time, lv->shared->watermark, mcxt);
+		sx_lateness_begin(p.late, &lv->time, lv->shared->watermark, lv->shared->removed_until, mcxt);
 	result = sx_process_batch(&p, batch);
 	if (batch->times)
 	{
@@ -754,7 +753,7 @@ apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *
 
 /* all views and the position, in one instant; nothing here can fail */
 static void
-publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
+publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken)
 {
 	SxDb	   *db = c->db;
 	SxPosition *old = c->position;
@@ -792,6 +791,7 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 			lv->shared->watermark = Max(lv->shared->watermark, lv->watermark);
 			SX_STOP_POINT_OF(publish_half, lv->def->viewid);
 		}
+		note_freshness(c, taken);
 		/* inside the lock, so that a copy and its cycle agree */
 		pg_atomic_write_u64(&db->consumed_lsn, consumed);
 		pg_write_barrier();
@@ -802,6 +802,7 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed)
 	}
 	else
 	{
+		note_freshness(c, taken);
 		pg_atomic_write_u64(&db->consumed_lsn, consumed);
 		pg_write_barrier();
 		pg_atomic_write_u64(&db->cycle_published, c->cycle);

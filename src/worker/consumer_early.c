@@ -385,7 +385,7 @@ sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r)
 		last = r->runs[i].xid;
 		part = find_part(last, lv);
 		if (part == NULL || (lv->lateness != NULL && part->times.first <
-							 sx_event_time_minus(lv->shared->watermark, lv->time.lateness)))
+							 sx_lateness_before(&lv->time, lv->shared->watermark, lv->shared->removed_until)))
 			return false;
 	}
 	return true;

@@ -13,6 +13,7 @@
 #include "capture/open_rows.h"
 #include "miscadmin.h"
 #include "pgstat.h"
+#include "time/retention.h"
 #include "utils/memutils.h"
 #include "testing/stop_points.h"
 
@@ -234,6 +235,7 @@ seal(Consumer *c, LiveView *lv)
 
 	/* stored with this generation: no other is sealed */
 	v->complete_at = c->complete_at;
+	v->removed_until = sx_retention_until(lv->def, &lv->time, v->watermark, v->removed_until);
 	n = sx_consumer_files(c, lv->def->streamid, &rels, &nodes);
 	SX_STOP_POINT_OF(seal_begin, v->viewid);
 	if (version != lv->stored_version)

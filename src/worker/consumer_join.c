@@ -303,6 +303,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, false);
 	sx_ask_times(batch, &lv->time);
 	lv->shared->watermark = pos->watermark;
+	lv->shared->removed_until = pos->removed_until;
 	sx_consumer_begin_prepare(lv, pos->watermark);
 	lv->counts.rows = batch->nrows;
 	if (batch->nrows > 0)

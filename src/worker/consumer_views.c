@@ -181,7 +181,7 @@ add_view(Consumer *c, SxViewDef *def)
 		v->streamid = def->streamid;
 		v->flush_interval = def->flush_interval;
 		v->viewid = def->viewid;
-		v->watermark = SX_TIME_NONE;
+		v->watermark = v->removed_until = SX_TIME_NONE;
 		db->nviews = Max(db->nviews, slot + 1);
 	}
 	sx_unlock_publish(db);

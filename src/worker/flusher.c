@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "time/retention.h"
 #include "time/sink.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
@@ -39,12 +40,17 @@
 #define LONGEST_PAUSE_MS	10000
 /* appending closed windows may take as long as writing so many rows */
 #define SINK_ROWS			10000
+/* rows of old windows removed at a time */
+#define REMOVE_ROWS			1000
 
 typedef struct FlushView
 {
 	Oid			viewid;			/* hash key */
 	SxViewInfo *info;
 	bool		stale;
+	/* see time/retention.h */
+	int64		remove_until;	/* as stored with the last flush */
+	int64		removed_until;	/* what is done */
 } FlushView;
 
 typedef struct FlushRows
@@ -68,6 +74,8 @@ static void put_letter(void *arg, const SxSharedDeadLetter *d);
 static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored);
 static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
 					TimestampTz started);
+static bool remove_some(void);
+static bool remove_rows(Oid viewid, int64 until);
 static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
 static void flush_is_slow(SxDb *db, SxView *v);
 
@@ -120,7 +128,8 @@ sx_flusher_main(Datum arg)
 		if (!wanted)
 			proc_exit(0);
 
-		did = flush_one(db);
+		/* old windows go when there is nothing to write */
+		did = flush_one(db) || remove_some();
 		/* autovacuum goes by what we report; not forced, it waits for another transaction to end */
 		(void) pgstat_report_stat(!did);
 		if (!did)
@@ -185,6 +194,7 @@ get_info(Oid viewid)
 	{
 		fv->info = NULL;
 		fv->stale = false;
+		fv->remove_until = fv->removed_until = SX_TIME_NONE;
 	}
 	if (fv->info && fv->stale)
 	{
@@ -417,6 +427,7 @@ store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
 	stored->new_open_rows = gen->new_open_rows;
 	sx_counts_add(&stored->counts, &gen->counts);
 	stored->watermark = gen->watermark;
+	stored->removed_until = gen->removed_until;
 	stored->complete_at = v->complete_at;
 	stored->nfiles = files[0];
 	stored->file_rels = palloc(sizeof(Oid) * (files[0] + 1));
@@ -435,7 +446,10 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	TimestampTz now = sx_now();
 	TimestampTz wall_clock = GetCurrentTimestamp();
 	SxPosition *position = dsa_get_address(sx_db_area(db), gen->position);
+	FlushView  *fv = hash_search(views, &v->viewid, HASH_FIND, NULL);
 
+	if (fv != NULL)
+		fv->remove_until = Max(fv->remove_until, gen->removed_until);
 	SpinLockAcquire(&db->mutex);
 	v->protect_xmin = position->xmin;
 	v->protect_lsn = gen->start_lsn;
@@ -454,6 +468,79 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	v->seq = stored->seq;
 	sx_unlock_publish(db);
 	SX_STOP_POINT_OF(flush_marked, v->viewid);
+}
+
+/* a batch of one view's; false: there is nothing to remove */
+static bool
+remove_some(void)
+{
+	HASH_SEQ_STATUS seq;
+	Oid			viewid = InvalidOid;
+	int64		until = 0;
+	FlushView  *fv;
+	bool		all;
+
+	hash_seq_init(&seq, views);
+	while ((fv = hash_seq_search(&seq)) != NULL)
+	{
+		if (fv->removed_until >= fv->remove_until)
+			continue;
+		viewid = fv->viewid;
+		until = fv->remove_until;
+	}
+	if (!OidIsValid(viewid))
+		return false;
+
+	all = remove_rows(viewid, until);
+	fv = hash_search(views, &viewid, HASH_FIND, NULL);
+	if (fv != NULL && all)
+		fv->removed_until = until;
+	return true;
+}
+
+/* true: no more are left, or it must wait for the next flush */
+static bool
+remove_rows(Oid viewid, int64 until)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	volatile bool all = true;
+
+	PG_TRY();
+	{
+		SxViewContext vc;
+		SxViewInfo *info;
+
+		sx_view_context_push(&vc, viewid, "removing old windows");
+		sx_budget_start(sx_budget_of_flush(REMOVE_ROWS));
+		StartTransactionCommand();
+		PushActiveSnapshot(GetTransactionSnapshot());
+		AcceptInvalidationMessages();
+		info = get_info(viewid);
+		if (info != NULL && ConditionalLockRelationOid(info->def->matid, RowExclusiveLock))
+		{
+			SxRunAs		as;
+
+			sx_run_as_begin(&as, info->def);
+			all = sx_retention_remove(info, until, REMOVE_ROWS) < REMOVE_ROWS;
+			sx_run_as_end(&as);
+		}
+		SX_STOP_POINT_OF(windows_removed, viewid);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		(void) sx_budget_stop();
+		sx_view_context_pop(&vc);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error = sx_worker_recover(caller);
+
+		(void) sx_budget_stop();
+		all = true;
+		sx_worker_log(LOG, "could not remove old windows of continuous view with OID %u: %s", viewid, error->message);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(caller);
+	return all;
 }
 
 static void

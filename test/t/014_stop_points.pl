@@ -27,7 +27,7 @@ my %plan = (
 	(map { $_ => ['write'] } qw(consume_taken compute_slice compute_applied compute_done publish_half publish_locked
 		published consumed)),
 	(map { $_ => ['flush'] } qw(seal_begin seal_locked sealed flush_claimed flush_checked merge_written flush_merged
-		flush_stored flush_appended flush_noted flush_committed flush_protected flush_marked flush_requested generation_detached
+		flush_stored flush_appended windows_removed flush_noted flush_committed flush_protected flush_marked flush_requested generation_detached
 		slot_advance slot_advanced)),
 	(map { $_ => ['leave'] } qw(slot_created slot_reserved slot_persisted slot_drop consumer_leaves)),
 	(map { $_ => ['pause'] } qw(join_position join_read join_computed join_published join_done detached detached_dropped

@@ -71,15 +71,19 @@ CREATE MATERIALIZED VIEW inverse WITH (streamext.continuous) AS
 CREATE MATERIALIZED VIEW truncated WITH (streamext.continuous) AS
   SELECT k, count(*) AS n, sum(v) AS total FROM tr GROUP BY k;
 -- windows that close, and a sink for them
-CREATE TABLE ticks (id bigint NOT NULL);
-SELECT streamext.create_stream('ticks', event_time => 'id');
-CREATE MATERIALIZED VIEW by_ten WITH (streamext.continuous) AS SELECT id / 10 AS w, count(*) AS n FROM ticks GROUP BY 1;
-CREATE TABLE closed (at bigserial, w bigint NOT NULL, n bigint NOT NULL, UNIQUE (w, n));
+CREATE TABLE ticks (ts timestamptz NOT NULL);
+SELECT streamext.create_stream('ticks', event_time => 'ts');
+CREATE MATERIALIZED VIEW by_ten WITH (streamext.continuous) AS
+  SELECT streamext.tumble(ts, '10 s') AS w, count(*) AS n FROM ticks GROUP BY 1;
+CREATE TABLE closed (at bigserial, w timestamptz NOT NULL, n bigint NOT NULL, UNIQUE (w, n));
 SELECT streamext.create_sink('by_ten', 'closed', corrections => true);
+CREATE MATERIALIZED VIEW recent WITH (streamext.continuous, streamext.retention = '20 s') AS
+  SELECT streamext.tumble(ts, '10 s') AS w, count(*) AS n FROM ticks GROUP BY 1;
 
 -- a view's query as the oracle runs it: without rows that are dead letters, with rows that were destroyed
 CREATE FUNCTION testing.oracle_query(view regclass, definition text) RETURNS text LANGUAGE sql AS $$
 SELECT CASE WHEN definition LIKE '%1000 / %' THEN regexp_replace(query, '\mev\M(?=\s+GROUP)', 'ev WHERE v <> 0')
+	WHEN view = 'recent'::regclass THEN query || ' HAVING streamext.tumble(ts, ''10 s'') >= (SELECT min(w) FROM recent)'
 	WHEN view = 'truncated'::regclass THEN regexp_replace(query, '\mtr\M', 'tr_all', 'g')
 	ELSE query END
 FROM (SELECT rtrim(regexp_replace(definition, '\mev\.', '', 'g'), ';') AS query) q
@@ -180,7 +184,7 @@ ROLLBACK TO a;
 INSERT INTO ev VALUES (4, 301, 'kept');
 COMMIT;
 INSERT INTO pt SELECT i, i FROM generate_series(0, 19) i;
-INSERT INTO ticks SELECT last + i FROM (SELECT coalesce(max(id), 0) AS last FROM ticks) t, generate_series(-3, 7) i;
+INSERT INTO ticks SELECT last + i * interval '1 s' FROM (SELECT coalesce(max(ts), '2024-01-01') AS last FROM ticks) t, generate_series(-3, 7) i;
 SQL
 my %workloads = (
 	write => [ 'app', $write . "SELECT streamext.wait_for(NULL, '15s');\n" ],
