@@ -1,6 +1,7 @@
 # test/demo/demo.pl
 #		Replays twelve days of flights in arrival order, by several clients at once, while a
-#		terminal reads continuous views; at the end compares each view with its query.
+#		terminal reads continuous views, the watermark, late rows and alerts; at the end compares
+#		each view with its query, and the alerts with what they should be.
 #
 # Called by test/lib/build.sh with a private server installed at SX_BINDIR.  Processes: this one
 # reads and draws; each client is a child that feeds one psql.  KEEP=1 leaves the server up.
@@ -208,6 +209,11 @@ sub frame
 	my @worst = ask('SELECT origin, to_char(hour, \'DD Mon HH24:00\'), flights, round(avg_delay, 0), max_delay
 		FROM airport_hours WHERE flights >= 10 ORDER BY avg_delay DESC, origin, hour LIMIT 8');
 	my ($heavy) = ask('SELECT count(*) FROM heavy_delays');
+	my ($time) = ask("SELECT to_char(watermark, 'DD Mon HH24:MI'), late_rows,
+		(SELECT count(*) FROM airport_hours WHERE streamext.is_final('airport_hours', hour)),
+		(SELECT count(*) FROM streamext.alerts) FROM streamext.status WHERE view = 'airport_hours'::regclass");
+	my @alerts = ask("SELECT \"group\" ->> 'origin', to_char((\"group\" ->> 'hour')::timestamptz, 'DD Mon HH24:00'),
+		round((\"row\" ->> 'avg_delay')::numeric) FROM streamext.alerts ORDER BY id DESC LIMIT 3");
 	$reading += time - $asked;
 	$frames++;
 
@@ -229,6 +235,9 @@ sub frame
 				100 * $done, commas($rows), commas($total), commas($rate), $elapsed),
 			"  fresh after $fresh   mean delay $overall->[1] min   " . commas($overall->[2])
 			  . " miles   $heavy->[0] delays over 3 h",
+			'  watermark ' . ($time->[0] || '-') . '   ' . commas($time->[1] || 0) . ' late rows   '
+			  . commas($time->[2] || 0) . ' airport hours final   ' . ($time->[3] || 0) . ' alerts: '
+			  . join(', ', map { "$_->[0] $_->[1] $_->[2] min" } @alerts),
 			'',
 			sprintf('  %-18s %8s %7s %6s     %-21s %8s %7s', 'CITY', 'FLIGHTS', 'DELAY', 'LATE', 'WORST HOURS', 'FLIGHTS', 'DELAY'));
 		for my $i (0 .. 7)
@@ -245,6 +254,8 @@ sub frame
 		$printed = $now;
 		printf "%3d %%  %s of %s rows  %s rows/s  fresh after %s  top: %s\n", 100 * $done, commas($rows), commas($total),
 		  commas($rate), $fresh, join(', ', map { "$_->[0] " . commas($_->[1]) } @cities[ 0 .. ($#cities < 2 ? $#cities : 2) ]);
+		printf "      watermark %s, %s late rows, %s airport hours final, %s alerts\n", $time->[0] || '-', commas($time->[1] || 0),
+		  commas($time->[2] || 0), $time->[3] || 0;
 	}
 	return;
 }
@@ -258,6 +269,12 @@ CREATE TABLE airports (code text PRIMARY KEY, city text NOT NULL);
 \\copy airports FROM '$top/test/data/airports.csv' (FORMAT csv, HEADER)
 ANALYZE airports;
 SQL
+# departures arrive up to hours late: windows stay open for three
+my $declare = <<'SQL';
+SELECT streamext.create_stream('flights', event_time => 'ts', watermark_delay => '3 hours');
+SQL
+script('demo', $declare);
+print $declare;
 for my $view (@views)
 {
 	my ($name, $query) = @$view;
@@ -265,6 +282,12 @@ for my $view (@views)
 	script('demo', "CREATE MATERIALIZED VIEW $name WITH (streamext.continuous) AS\n$query;");
 	print "$name\n", map { "    $_\n" } split /\n/, $query;
 }
+
+my $alert = <<'SQL';
+SELECT streamext.create_alert('delayed', 'airport_hours', 'avg_delay > 45 AND flights >= 10', 'delays');
+SQL
+script('demo', $alert);
+print $alert;
 
 connect_asker();
 ($total, $blocks) = blocks();
@@ -330,6 +353,14 @@ for my $view (@views)
 	printf "  %-14s %7s rows   read in %6.1f ms, by query %6.1f ms   %s\n", $name, commas($rows->[0]),
 	  1000 * ($t1 - $t0), 1000 * ($t2 - $t1), $verdict;
 }
+# an hour whose mean has fallen again since was reported, too, so there may be more alerts than such hours now
+my ($alerts, $missed) = @{ (ask(<<"SQL"))[0] };
+SELECT (SELECT count(*) FROM streamext.alerts), count(*)
+FROM airport_hours h WHERE avg_delay > 45 AND flights >= 10 AND NOT EXISTS (SELECT FROM streamext.alerts a
+	WHERE a."group" ->> 'origin' = h.origin AND (a."group" ->> 'hour')::timestamptz = h.hour)
+SQL
+printf "  %-14s %7s reported, once each   %s\n", 'alerts', commas($alerts), $missed ? "$missed MISSING" : 'complete';
+$failed = 1 if $missed;
 close $questions;
 waitpid($asker, 0);
 
