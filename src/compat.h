@@ -90,6 +90,11 @@ SxFileEquals(SxFile a, SxFile b)
 #else
 #define SxFlattenGroupEntry(query)	((void) (query))
 #endif
+#if PG_VERSION_NUM >= 180000
+#define SX_IGNORE_GROUPEXPRS	QTW_IGNORE_GROUPEXPRS
+#else
+#define SX_IGNORE_GROUPEXPRS	0
+#endif
 
 /* 16: permissions moved from the range table to entries of their own */
 #if PG_VERSION_NUM >= 160000
@@ -98,6 +103,7 @@ SxFileEquals(SxFile a, SxFile b)
 #define SxCheckQueryPermissions(query) \
 	ExecCheckPermissions((query)->rtable, (query)->rteperminfos, true)
 #define SxSelectedColumns(query, rte)	(getRTEPermissionInfo((query)->rteperminfos, (rte))->selectedCols)
+#define SxDropPermissions(rte)	((rte)->perminfoindex = 0)
 #define SxCheckAsUser(query, rte) \
 	((rte)->perminfoindex == 0 ? InvalidOid : \
 	 getRTEPermissionInfo((query)->rteperminfos, (rte))->checkAsUser)
@@ -105,6 +111,7 @@ SxFileEquals(SxFile a, SxFile b)
 	((query)->rtable = (pstate)->p_rtable, (query)->rteperminfos = (pstate)->p_rteperminfos)
 #define SxTablespaceAclCheck(oid, role)	object_aclcheck(TableSpaceRelationId, (oid), (role), ACL_CREATE)
 #else
+#define SxDropPermissions(rte)	((rte)->requiredPerms = 0)
 #define SxCheckQueryPermissions(query)	ExecCheckRTPerms((query)->rtable, true)
 #define SxSelectedColumns(query, rte)	((rte)->selectedCols)
 #define SxCheckAsUser(query, rte)		((rte)->checkAsUser)

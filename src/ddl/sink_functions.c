@@ -169,6 +169,12 @@ check_columns(const SxViewDef *def, SxViewInfo *info, const SxSink *sink)
 				 errdetail("Stream \"%s\" has no event time.", get_rel_name(def->streamid)) :
 				 errdetail("It does not group by a window of its stream's event time."),
 				 errhint("Give the stream an event time, and group by streamext.tumble() or streamext.hop() on it.")));
+	if (sink->corrections && info->session_key >= 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("a sink of a continuous view with session() cannot have corrections"),
+				 errdetail("A late row may make one session of several, which no row appended to the table takes back."),
+				 errhint("Leave out corrections.")));
 	for (int i = 0; i < info->nkeys; i++)
 	{
 		if ((i == info->window_key || sink->corrections) && sx_view_key_column(def, i) == NULL)

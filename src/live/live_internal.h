@@ -1,6 +1,7 @@
 /*
  * live_internal.h
- *		What the files of the live state share: the layout of a generation's hash table.
+ *		What the files of the live state share: the layout of a generation's hash table, and the
+ *		consumer's side of a view.
  */
 #ifndef SX_LIVE_INTERNAL_H
 #define SX_LIVE_INTERNAL_H
@@ -42,5 +43,64 @@ sx_entry_size(int nkeys)
 /* Invalid when memory is exhausted; the array is empty */
 extern dsa_pointer sx_buckets_allocate(dsa_area *area, uint32 nbuckets);
 extern Size sx_buckets_size(uint32 nbuckets);
+
+/* ---- the consumer's side: live_state.c, live_sessions.c ---- */
+
+/* an entry that has something prepared; prepared Invalid: its row goes, another has taken it up */
+typedef struct SxTouched
+{
+	SxLiveEntry *entry;
+	dsa_pointer entry_dp;
+	dsa_pointer replaced;		/* its row before the publication */
+	bool		is_new;
+} SxTouched;
+
+typedef struct SxSessionIndex SxSessionIndex;
+
+struct SxLiveWriter
+{
+	SxDb	   *db;
+	SxView	   *view;
+	SxViewInfo *info;
+	dsa_area   *area;
+	MemoryContext context;
+	MemoryContext scratch;		/* reset with every row */
+	TupleTableSlot *entry_slot; /* an entry's tuple */
+	TupleTableSlot *combined;
+	uint32	   *keyhash;		/* [nkeys], of the row at hand */
+	SxTouched  *touched;
+	Size		ntouched;
+	Size		maxtouched;
+	int64		bytes;			/* what publishing adds to the generation */
+	int64		replaced_bytes; /* and takes from it */
+	uint32		combines;
+	uint32		no_growth_below;	/* entries; set when there was no memory for more buckets */
+	/* dead letters, newest first */
+	dsa_pointer first_letter;
+	dsa_pointer last_letter;
+	uint32		nletters;
+	/* for the alerter */
+	dsa_pointer changes;		/* SxChanges, to be published; Invalid: none */
+	dsa_pointer seen_changes;	/* what it has seen, to be freed; linked */
+	/* sessions */
+	SxSessionIndex *sessions;	/* made when first needed */
+	uint64		dead_gen;		/* the generation with ... */
+	uint32		ndead;			/* ... so many entries whose row went */
+};
+
+/* room for n more touched entries, before anything shared is changed */
+extern void sx_live_reserve(SxLiveWriter *w, Size n);
+/* a new entry, the last one touched; false: memory is exhausted */
+extern bool sx_live_add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row);
+/* the entry's tuple is in w->entry_slot; false: memory is exhausted */
+extern bool sx_live_combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTableSlot *row);
+extern void sx_live_note_combine(SxLiveWriter *w);
+
+/* sessions: the row goes into one entry with all that it overlaps; w->keyhash is set */
+extern bool sx_session_prepare(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row);
+/* what is prepared is forgotten: find out again what there is */
+extern void sx_session_discard(SxLiveWriter *w);
+/* after a publication: gives entries back whose row went, when there are many */
+extern void sx_session_published(SxLiveWriter *w);
 
 #endif							/* SX_LIVE_INTERNAL_H */

@@ -401,7 +401,8 @@ make_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	scan->custom_plans = children;
 	scan->custom_exprs = list_make2(quals, sort);
 	scan->custom_private = list_make5(list_make1_oid(matid),
-									  list_make3_int(stream && sort == NIL, keys_sort, view->def->nkeys),
+									  list_make4_int(stream && sort == NIL && view->session_key < 0, keys_sort,
+													 view->def->nkeys, view->session_key),
 									  prefilter, filters, functions);
 	scan->custom_private = lappend(scan->custom_private, operators);
 	scan->custom_private = lappend(scan->custom_private, collations);
@@ -459,7 +460,8 @@ find_key_filter(PlannerInfo *root, SxReadView *view, Index rti, Node *clause, in
 			key = (Node *) ((RelabelType *) key)->arg;
 		var = (Var *) key;
 		if (!IsA(key, Var) || var->varno != rti || var->varlevelsup != 0 ||
-			var->varattno <= 0 || var->varattno > view->def->nkeys)
+			var->varattno <= 0 || var->varattno > view->def->nkeys ||
+			var->varattno - 1 == view->session_key)
 			continue;
 		if (bms_is_member(rti, pull_varnos(root, value)) ||
 			contain_volatile_functions(value) || contain_subplans(value))

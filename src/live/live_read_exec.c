@@ -14,6 +14,9 @@
  *				 keys alone, fetching waits until the group's turn comes, so that LIMIT is
  *				 cheap.
  *
+ * Of sessions (live_read_sessions.c), a live group may take up several rows of the table, and other
+ * live groups, when it is completed; so it is always merge.
+ *
  * Candidates of a scan are found by the hashes of `key = value` quals and by those quals that
  * depend on keys alone; all quals are tried in any case, on the combined row.
  *
@@ -50,6 +53,7 @@ typedef struct ReadState
 	bool		stream;
 	bool		keys_sort;
 	int			nkeys;
+	int			session_key;	/* -1: none */
 	ExprState  *quals;
 	ExprState  *prefilter;
 	int			nfilters;
@@ -146,6 +150,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	st->stream = linitial_int(flags) != 0;
 	st->keys_sort = lsecond_int(flags) != 0;
 	st->nkeys = lthird_int(flags);
+	st->session_key = lfourth_int(flags);
 
 	st->child = ExecInitNode(linitial(scan->custom_plans), estate,
 							 eflags & ~(EXEC_FLAG_BACKWARD | EXEC_FLAG_MARK));
@@ -264,6 +269,9 @@ register_node(ReadState *st, EState *estate, Oid matid)
 		filtered[f->key] = true;
 		any = true;
 	}
+	/* found by what they overlap, not by hash: see sx_key_hash() */
+	if (st->session_key >= 0)
+		filtered[st->session_key] = true;
 	MemoryContextSwitchTo(old);
 	ResetExprContext(econtext);
 
@@ -360,8 +368,8 @@ start_scan(ReadState *st)
 		uint32		h = sx_row_hash(hash, st->nkeys);
 
 		for (int i = g->buckets[h & g->mask]; i >= 0; i = g->groups[i].next)
-			if (g->groups[i].hash == h)
-				add_candidate(st, i);
+			for (int j = 0; g->groups[i].hash == h && j < g->groups[i].run; j++)
+				add_candidate(st, i + j);
 	}
 	else
 	{
@@ -405,6 +413,8 @@ runtime_hashes(ReadState *st, bool *filtered, uint32 *hash)
 		filtered[f->key] = true;
 	}
 	MemoryContextSwitchTo(old);
+	if (st->session_key >= 0)
+		filtered[st->session_key] = true;
 	for (int k = 0; k < st->nkeys; k++)
 		all &= filtered[k];
 	return all;
@@ -419,6 +429,8 @@ add_candidate(ReadState *st, int number)
 	Candidate  *c;
 
 	ResetExprContext(econtext);
+	if (group->absorbed)
+		return;
 	if (st->prefilter && !pass(st, st->prefilter, tuple))
 		return;
 	if (st->nsort > 0 && !st->keys_sort)
@@ -623,6 +635,8 @@ next_live(ReadState *st)
 	MinimalTuple tuple;
 
 	CHECK_FOR_INTERRUPTS();
+	if (group->absorbed)
+		return NULL;
 	ResetExprContext(st->live_econtext);
 	old = MemoryContextSwitchTo(st->live_econtext->ecxt_per_tuple_memory);
 	tuple = sx_read_groups_complete(st->groups, group);

@@ -25,9 +25,6 @@
 static void build(SxReadGroups *g, SxLiveRequest *request);
 static SxReadGroup *find(SxReadGroups *g, uint32 hash, TupleTableSlot *row);
 static void build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets);
-static void combined_one(SxReadGroups *g);
-static void open_index(SxReadGroups *g);
-static bool is_key_index(Relation index, int nkeys);
 static bool fetch_row(SxReadGroups *g, SxReadGroup *group);
 
 SxReadGroups *
@@ -49,6 +46,7 @@ sx_read_groups_create(EState *estate, SxReadView *view, SxLiveRequest *request, 
 	MemoryContextSwitchTo(estate->es_query_cxt);
 	g->live = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsMinimalTuple);
 	g->probe = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsMinimalTuple);
+	g->second = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsMinimalTuple);
 	g->combined = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsVirtual);
 	g->table = table_slot_create(mat, &estate->es_tupleTable);
 	MemoryContextSwitchTo(context);
@@ -78,7 +76,9 @@ build(SxReadGroups *g, SxLiveRequest *request)
 
 	scratch = AllocSetContextCreate(g->context, "streamext combine", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(scratch);
-	for (int i = 0; i < request->nrows; i++)
+	if (g->info->session_key >= 0)
+		sx_read_sessions_build(g, request);
+	for (int i = 0; i < request->nrows && g->info->session_key < 0; i++)
 	{
 		SxReadGroup *group = NULL;
 
@@ -98,7 +98,7 @@ build(SxReadGroups *g, SxLiveRequest *request)
 			group->live = ExecCopySlotMinimalTuple(g->combined);
 			MemoryContextSwitchTo(scratch);
 			ExecClearTuple(g->combined);
-			combined_one(g);
+			sx_read_groups_combined(g);
 			MemoryContextReset(scratch);
 			continue;
 		}
@@ -107,6 +107,7 @@ build(SxReadGroups *g, SxLiveRequest *request)
 		memset(group, 0, sizeof(SxReadGroup));
 		group->live = request->rows[i];
 		group->next = -1;
+		group->run = 1;
 		if (nkeys > 0)
 		{
 			int		   *head = &g->buckets[request->hashes[i] & g->mask];
@@ -139,8 +140,9 @@ build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
 		if (TupleDescAttr(g->info->desc, k)->attbyval)
 			g->order[n++] = k;
 	for (int k = 0; k < nkeys; k++)
-		if (!TupleDescAttr(g->info->desc, k)->attbyval)
+		if (!TupleDescAttr(g->info->desc, k)->attbyval && k != g->info->session_key)
 			g->order[n++] = k;
+	g->norder = n;
 
 	g->bitmask = nbits - 1;
 	g->bits = palloc(sizeof(uint8 *) * (nkeys + 1));
@@ -157,8 +159,8 @@ build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
 	}
 }
 
-static void
-combined_one(SxReadGroups *g)
+void
+sx_read_groups_combined(SxReadGroups *g)
 {
 	if (++g->combines < COMBINES_PER_RESET)
 		return;
@@ -190,7 +192,7 @@ sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row)
 	uint32		hash;
 
 	slot_getsomeattrs(row, info->nkeys);
-	for (int i = 0; i < info->nkeys; i++)
+	for (int i = 0; i < g->norder; i++)
 	{
 		int			k = g->order[i];
 		uint32		bit;
@@ -200,9 +202,13 @@ sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row)
 		if ((g->bits[k][bit / 8] & (1 << (bit % 8))) == 0)
 			return NULL;
 	}
+	if (info->session_key >= 0)
+		g->keyhash[info->session_key] = 0;
 	hash = sx_row_hash(g->keyhash, info->nkeys);
 	if (g->buckets[hash & g->mask] < 0)
 		return NULL;
+	if (info->session_key >= 0)
+		return sx_read_sessions_find(g, hash, row);
 	return find(g, hash, row);
 }
 
@@ -211,7 +217,7 @@ sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group)
 {
 	ExecStoreMinimalTuple(group->live, g->live, false);
 	sx_combine_rows(g->info, row, g->live, g->combined);
-	combined_one(g);
+	sx_read_groups_combined(g);
 	return g->combined;
 }
 
@@ -220,7 +226,9 @@ sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group)
 {
 	if (group->full)
 		return group->full;
-	if (fetch_row(g, group))
+	if (g->info->session_key >= 0)
+		sx_read_sessions_complete(g, group);
+	else if (fetch_row(g, group))
 	{
 		TupleTableSlot *combined = sx_read_groups_combine(g, g->table, group);
 		MemoryContext old = MemoryContextSwitchTo(g->context);
@@ -255,91 +263,26 @@ sx_read_groups_now(SxReadGroups *g, TupleTableSlot *keys, uint32 hash)
 static bool
 fetch_row(SxReadGroups *g, SxReadGroup *group)
 {
-	int			nkeys = g->info->nkeys;
 	MemoryContext old;
 	bool		found;
 
-	if (g->scan == NULL)
-		open_index(g);
-	ExecStoreMinimalTuple(group->live, g->live, false);
-	slot_getsomeattrs(g->live, nkeys);
-	for (int i = 0; i < nkeys; i++)
-	{
-		ScanKeyData *key = &g->scankeys[i];
-
-		/* NULL is a key like others */
-		key->sk_flags = g->live->tts_isnull[i] ? SK_ISNULL | SK_SEARCHNULL : 0;
-		key->sk_argument = g->live->tts_isnull[i] ? (Datum) 0 : g->live->tts_values[i];
-	}
-
 	/* a B-tree scan remembers dead entries from one call to the next, in the context of the call */
 	old = MemoryContextSwitchTo(g->context);
-	index_rescan(g->scan, g->scankeys, nkeys, NULL, 0);
-	found = index_getnext_slot(g->scan, ForwardScanDirection, g->table);
+	if (g->scan == NULL)
+		g->scan = sx_key_scan_begin(g->info, g->mat, g->snapshot, g->table);
+	ExecStoreMinimalTuple(group->live, g->live, false);
+	found = sx_key_scan_find(g->scan, g->live);
 	MemoryContextSwitchTo(old);
 	return found;
-}
-
-static void
-open_index(SxReadGroups *g)
-{
-	int			nkeys = g->info->nkeys;
-	MemoryContext old = MemoryContextSwitchTo(g->context);
-	ListCell   *lc;
-
-	foreach(lc, RelationGetIndexList(g->mat))
-	{
-		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-
-		if (is_key_index(index, nkeys))
-		{
-			g->index = index;
-			break;
-		}
-		index_close(index, AccessShareLock);
-	}
-	if (g->index == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("the materialized table of continuous view \"%s\" has lost its unique index",
-						get_rel_name(g->view->def->viewid)),
-				 errhint("Drop the view and create it again.")));
-
-	g->scankeys = palloc0(sizeof(ScanKeyData) * nkeys);
-	for (int i = 0; i < nkeys; i++)
-	{
-		ScanKeyEntryInitialize(&g->scankeys[i], 0, i + 1, BTEqualStrategyNumber,
-							   InvalidOid, g->info->collations[i], g->info->eqfns[i].fn_oid, (Datum) 0);
-	}
-	g->scan = SxIndexBeginScan(g->mat, g->index, g->snapshot, nkeys);
-	MemoryContextSwitchTo(old);
-}
-
-static bool
-is_key_index(Relation index, int nkeys)
-{
-	Form_pg_index form = index->rd_index;
-
-	if (!form->indisunique || !form->indisvalid || !form->indnullsnotdistinct ||
-		form->indnkeyatts != nkeys || RelationGetIndexExpressions(index) != NIL ||
-		RelationGetIndexPredicate(index) != NIL)
-		return false;
-	for (int i = 0; i < nkeys; i++)
-		if (form->indkey.values[i] != i + 1)
-			return false;
-	return true;
 }
 
 void
 sx_read_groups_end(SxReadGroups *g)
 {
 	if (g->scan)
-		index_endscan(g->scan);
-	if (g->index)
-		index_close(g->index, NoLock);
+		sx_key_scan_end(g->scan);
 	for (int i = 0; g->combines > 0 && i < g->info->naggs; i++)
 		sx_agg_reset(g->info->aggs[i]);
 	g->scan = NULL;
-	g->index = NULL;
 	g->combines = 0;
 }

@@ -7,12 +7,11 @@
 #ifndef SX_LIVE_READ_INTERNAL_H
 #define SX_LIVE_READ_INTERNAL_H
 
+#include "live/key_scan.h"
 #include "live/live_read.h"
 #include "live/live_state.h"
 #include "query/window_key.h"
 
-#include "access/genam.h"
-#include "access/skey.h"
 #include "nodes/execnodes.h"
 #include "nodes/extensible.h"
 
@@ -25,6 +24,7 @@ typedef struct SxReadView
 	MemoryContext context;
 	SxViewDef  *def;
 	bool	   *exact;			/* [nkeys] equal keys are the same bytes */
+	int			session_key;	/* -1: none */
 	SxViewInfo *info;			/* made when first needed */
 	SxWindows  *windows;		/* likewise; NULL: it has none */
 	bool		built;			/* its position was seen to be ours */
@@ -73,7 +73,7 @@ typedef struct SxKeyFilter
 enum
 {
 	SX_PRIVATE_MAT,				/* list of Oid */
-	SX_PRIVATE_FLAGS,			/* list of int: stream, keys_sort, nkeys */
+	SX_PRIVATE_FLAGS,			/* list of int: stream, keys_sort, nkeys, session_key */
 	SX_PRIVATE_PREFILTER,		/* list of int, per qual */
 	SX_PRIVATE_FILTERS,			/* list of int: qual, argument, key, runtime */
 	SX_PRIVATE_FILTER_FUNCTIONS,	/* list of Oid */
@@ -94,6 +94,11 @@ typedef struct SxReadGroup
 	int			next;			/* in the bucket; -1: last */
 	const uint32 *keyhash;
 	uint32		matched;		/* scan in which the child's row was met */
+	/* sessions: see live_read_sessions.c */
+	SxSpan		span;			/* of the live row */
+	int			first;			/* of the group's live sessions, which stand together ... */
+	int			run;			/* ... and there: how many */
+	bool		absorbed;		/* part of another one's full row */
 } SxReadGroup;
 
 typedef struct SxReadGroups
@@ -109,30 +114,39 @@ typedef struct SxReadGroups
 	int		   *buckets;
 	uint32	   *keyhash;		/* [nkeys] scratch */
 	/* for each key a bitmap of its hashes: most rows of the table fail at the first */
-	int		   *order;			/* [nkeys] keys, those whose hash is cheap first */
+	int		   *order;			/* [norder] keys, those whose hash is cheap first; sessions have none */
+	int			norder;
 	uint8	  **bits;			/* [nkeys] */
 	uint32		bitmask;
 	int			combines;
 	/* slots of the table's row type */
 	TupleTableSlot *live;		/* a group's tuple */
 	TupleTableSlot *probe;
+	TupleTableSlot *second;
 	TupleTableSlot *combined;	/* virtual */
 	TupleTableSlot *table;		/* as the table's access method has it */
-	Relation	index;			/* on the keys */
-	IndexScanDesc scan;
-	ScanKeyData *scankeys;
+	SxKeyScan  *scan;			/* made when first needed */
 } SxReadGroups;
 
 extern SxReadGroups *sx_read_groups_create(EState *estate, SxReadView *view, SxLiveRequest *request,
 										   Relation mat, MemoryContext parent);
 extern void sx_read_groups_end(SxReadGroups *g);
-/* the group of a row of the table, or NULL; allocates in the current context */
+/* the group of a row of the table, or NULL; of sessions any that overlaps it; allocates in the current context */
 extern SxReadGroup *sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row);
-/* fetches and combines the group's row of the table unless done; leaves scraps in the current context */
+/* fetches and combines the group's row of the table unless done; may mark others as absorbed; leaves scraps in the current context */
 extern MinimalTuple sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group);
 /* the row of this key, complete: of a group, or of the table alone; NULL: there is none */
 extern MinimalTuple sx_read_groups_now(SxReadGroups *g, TupleTableSlot *keys, uint32 hash);
 /* row of the table + group, in a slot that is valid as long as both and the current context */
 extern TupleTableSlot *sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group);
+
+/* after each combination: aggregates' scratch memory */
+extern void sx_read_groups_combined(SxReadGroups *g);
+
+/* ---- live_read_sessions.c ---- */
+
+extern void sx_read_sessions_build(SxReadGroups *g, SxLiveRequest *request);
+extern SxReadGroup *sx_read_sessions_find(SxReadGroups *g, uint32 hash, TupleTableSlot *row);
+extern void sx_read_sessions_complete(SxReadGroups *g, SxReadGroup *group);
 
 #endif							/* SX_LIVE_READ_INTERNAL_H */

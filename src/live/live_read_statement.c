@@ -39,6 +39,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/typcache.h"
+#include "query/analyze.h"
 #include "worker/worker.h"
 #include "testing/stop_points.h"
 
@@ -99,6 +100,7 @@ static void relation_changed(Datum arg, Oid relid);
 static void drop_stale(void);
 static void free_view(SxReadView *view);
 static SxReadView *load_view(Oid matid);
+static int	session_key_of(const SxViewDef *def, TupleDesc desc);
 static bool equal_means_same(Oid type, Oid collation);
 static SxReadStatement *new_statement(EState *estate);
 static void end_statement(void *arg);
@@ -273,11 +275,33 @@ load_view(Oid matid)
 		for (int i = 0; i < def->nkeys && i < desc->natts; i++)
 			view->exact[i] = equal_means_same(TupleDescAttr(desc, i)->atttypid,
 											  TupleDescAttr(desc, i)->attcollation);
+		view->session_key = session_key_of(def, desc);
+		if (view->session_key >= 0)
+			view->exact[view->session_key] = false;
 		table_close(rel, NoLock);
 		MemoryContextSwitchTo(old);
 	}
 	MemoryContextSetParent(context, TopMemoryContext);
 	return view;
+}
+
+/* only a range can be one; the query says */
+static int
+session_key_of(const SxViewDef *def, TupleDesc desc)
+{
+	MemoryContext scratch;
+	MemoryContext old;
+	bool		session;
+
+	if (def->strategy != SX_MERGE || def->nkeys < 1 || def->nkeys > desc->natts ||
+		!type_is_range(TupleDescAttr(desc, def->nkeys - 1)->atttypid))
+		return -1;
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext query", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	session = sx_analyze_stored(def->queryid, def->streamid)->session;
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return session ? def->nkeys - 1 : -1;
 }
 
 /* btree knows, for deduplication */

@@ -14,6 +14,9 @@
  *
  * A consumer that dies leaves a published state, possibly entries without a row and tuples
  * that nobody points to; the next consumer makes a new area.
+ *
+ * Rows of a session are found by what they overlap, and may unite several entries: see
+ * live_sessions.c.
  */
 #include "live/live_internal.h"
 
@@ -23,51 +26,14 @@
 /* aggregates' scratch memory is given back after this many combined rows */
 #define COMBINES_PER_RESET	1000
 
-/* an entry that has something prepared */
-typedef struct Touched
-{
-	SxLiveEntry *entry;
-	dsa_pointer entry_dp;
-	dsa_pointer replaced;		/* its row before the publication */
-	bool		is_new;
-} Touched;
-
-struct SxLiveWriter
-{
-	SxDb	   *db;
-	SxView	   *view;
-	SxViewInfo *info;
-	dsa_area   *area;
-	MemoryContext context;
-	MemoryContext scratch;		/* reset with every row */
-	TupleTableSlot *entry_slot; /* an entry's tuple */
-	TupleTableSlot *combined;
-	uint32	   *keyhash;		/* [nkeys], of the row at hand */
-	Touched    *touched;
-	Size		ntouched;
-	Size		maxtouched;
-	int64		bytes;			/* what publishing adds to the generation */
-	int64		replaced_bytes; /* and takes from it */
-	uint32		combines;
-	uint32		no_growth_below;	/* entries; set when there was no memory for more buckets */
-	/* dead letters, newest first */
-	dsa_pointer first_letter;
-	dsa_pointer last_letter;
-	uint32		nletters;
-	/* for the alerter */
-	dsa_pointer changes;		/* SxChanges, to be published; Invalid: none */
-	dsa_pointer seen_changes;	/* what it has seen, to be freed; linked */
-};
-
 static SxGeneration *open_generation(SxLiveWriter *w);
-static void reserve_touched(SxLiveWriter *w);
 static SxLiveEntry *find_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row,
 							   dsa_pointer *dp);
-static bool add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row);
-static bool combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTableSlot *row);
 static void grow_buckets(SxLiveWriter *w, SxGeneration *gen);
+static void mark_to_go(SxBuckets *buckets, SxTouched *t);
+static bool is_to_go(SxBuckets *buckets, SxTouched *t);
+static Size unlink_marked(SxLiveWriter *w, SxBuckets *buckets, uint32 hash, Size most);
 static void publish_changes(SxLiveWriter *w, SxGeneration *gen, uint64 cycle);
-static void unlink_entry(SxLiveWriter *w, SxBuckets *buckets, Touched *t);
 static void forget(SxLiveWriter *w);
 static void reset_aggregates(SxLiveWriter *w);
 
@@ -122,7 +88,7 @@ sx_live_prepare(SxLiveWriter *w, TupleTableSlot *row)
 	uint32		hash = 0;
 	bool		ok;
 
-	reserve_touched(w);
+	sx_live_reserve(w, 1);
 	MemoryContextReset(w->scratch);
 	old = MemoryContextSwitchTo(w->scratch);
 
@@ -132,33 +98,34 @@ sx_live_prepare(SxLiveWriter *w, TupleTableSlot *row)
 		for (int i = 0; i < info->nkeys; i++)
 			w->keyhash[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
 		hash = sx_row_hash(w->keyhash, info->nkeys);
-		entry = find_entry(w, gen, hash, row, &dp);
+		if (info->session_key < 0)
+			entry = find_entry(w, gen, hash, row, &dp);
 	}
-	if (entry)
-		ok = combine_entry(w, entry, dp, row);
+	if (info->session_key >= 0)
+		ok = sx_session_prepare(w, gen, hash, row);
+	else if (entry)
+		ok = sx_live_combine_entry(w, entry, dp, row);
 	else
-		ok = add_entry(w, gen, hash, row);
+		ok = sx_live_add_entry(w, gen, hash, row);
 
 	MemoryContextSwitchTo(old);
 	return ok;
 }
 
-/* room for one more, before anything shared is changed */
-static void
-reserve_touched(SxLiveWriter *w)
+void
+sx_live_reserve(SxLiveWriter *w, Size n)
 {
-	if (w->ntouched < w->maxtouched)
+	Size		max = Max(w->maxtouched, 64);
+
+	if (w->touched != NULL && w->ntouched + n <= w->maxtouched)
 		return;
+	while (max < w->ntouched + n)
+		max *= 2;
 	if (w->touched == NULL)
-	{
-		w->maxtouched = 64;
-		w->touched = MemoryContextAlloc(w->context, w->maxtouched * sizeof(Touched));
-	}
+		w->touched = MemoryContextAllocHuge(w->context, max * sizeof(SxTouched));
 	else
-	{
-		w->touched = repalloc_huge(w->touched, 2 * w->maxtouched * sizeof(Touched));
-		w->maxtouched *= 2;
-	}
+		w->touched = repalloc_huge(w->touched, max * sizeof(SxTouched));
+	w->maxtouched = max;
 }
 
 static SxLiveEntry *
@@ -189,8 +156,8 @@ find_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row,
 	return NULL;
 }
 
-static bool
-add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row)
+bool
+sx_live_add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row)
 {
 	int			nkeys = w->info->nkeys;
 	MinimalTuple tuple = sx_flatten_row(w->info, row);
@@ -199,7 +166,7 @@ add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row)
 	dsa_pointer entry_dp;
 	dsa_pointer row_dp;
 	dsa_pointer *head;
-	Touched    *t;
+	SxTouched  *t;
 
 	if (nkeys > 0)
 		grow_buckets(w, gen);
@@ -239,20 +206,18 @@ add_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row)
 	return true;
 }
 
-static bool
-combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTableSlot *row)
+bool
+sx_live_combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTableSlot *row)
 {
 	MinimalTuple tuple;
 	MinimalTuple before;
 	dsa_pointer dp;
 
-	/* find_entry left its tuple in entry_slot */
 	sx_combine_rows(w->info, w->entry_slot, row, w->combined);
 	tuple = sx_flatten_row(w->info, w->combined);
 	ExecClearTuple(w->combined);
 	ExecClearTuple(w->entry_slot);
-	if (++w->combines >= COMBINES_PER_RESET)
-		reset_aggregates(w);
+	sx_live_note_combine(w);
 
 	if (DsaPointerIsValid(entry->prepared))
 	{
@@ -281,7 +246,7 @@ combine_entry(SxLiveWriter *w, SxLiveEntry *entry, dsa_pointer entry_dp, TupleTa
 	}
 	else
 	{
-		Touched    *t = &w->touched[w->ntouched++];
+		SxTouched  *t = &w->touched[w->ntouched++];
 
 		before = dsa_get_address(w->area, entry->row);
 		w->replaced_bytes += before->t_len;
@@ -387,35 +352,40 @@ void
 sx_live_discard(SxLiveWriter *w)
 {
 	SxGeneration *gen = sx_gen_at(w->view, w->view->open_gen);
-	bool		any_new = false;
+	SxBuckets  *buckets = dsa_get_address(w->area, gen->buckets);
+	Size		nnew = 0;
 
 	for (Size i = 0; i < w->ntouched; i++)
-		any_new |= w->touched[i].is_new;
+		if (w->touched[i].is_new)
+		{
+			mark_to_go(buckets, &w->touched[i]);
+			nnew++;
+		}
 
 	/* before they are freed no reader may stand on them */
-	if (any_new)
+	if (nnew > 0)
 	{
-		SxBuckets  *buckets = dsa_get_address(w->area, gen->buckets);
+		Size		left = nnew;
 
 		sx_lock_publish_exclusive(w->db);
-		for (Size i = w->ntouched; i > 0; i--)
-			if (w->touched[i - 1].is_new)
-			{
-				unlink_entry(w, buckets, &w->touched[i - 1]);
-				gen->nentries--;
-			}
+		for (Size i = w->ntouched; i > 0 && left > 0; i--)
+			if (w->touched[i - 1].is_new && is_to_go(buckets, &w->touched[i - 1]))
+				left -= unlink_marked(w, buckets, w->touched[i - 1].entry->hash, left);
+		gen->nentries -= nnew;
 		sx_unlock_publish(w->db);
 	}
 	for (Size i = 0; i < w->ntouched; i++)
 	{
-		Touched    *t = &w->touched[i];
+		SxTouched  *t = &w->touched[i];
 
-		dsa_free(w->area, t->entry->prepared);
+		if (DsaPointerIsValid(t->entry->prepared))
+			dsa_free(w->area, t->entry->prepared);
 		if (t->is_new)
 			dsa_free(w->area, t->entry_dp);
 		else
 			t->entry->prepared = InvalidDsaPointer;
 	}
+	sx_session_discard(w);
 	while (DsaPointerIsValid(w->first_letter))
 	{
 		SxSharedDeadLetter *d = dsa_get_address(w->area, w->first_letter);
@@ -430,18 +400,40 @@ sx_live_discard(SxLiveWriter *w)
 	forget(w);
 }
 
-/* newest first, so that it stands at or near the head of its chain */
+/* the pointer that chains nothing now: no other entry points to itself */
 static void
-unlink_entry(SxLiveWriter *w, SxBuckets *buckets, Touched *t)
+mark_to_go(SxBuckets *buckets, SxTouched *t)
 {
-	dsa_pointer *link = &buckets->bucket[t->entry->hash & (buckets->nbuckets - 1)];
+	t->entry->next[1 - buckets->chain] = t->entry_dp;
+}
 
-	while (*link != t->entry_dp)
+static bool
+is_to_go(SxBuckets *buckets, SxTouched *t)
+{
+	return t->entry->next[1 - buckets->chain] == t->entry_dp;
+}
+
+/* unlinks the marked entries of one bucket, whose chain is walked only this once; returns how many */
+static Size
+unlink_marked(SxLiveWriter *w, SxBuckets *buckets, uint32 hash, Size most)
+{
+	dsa_pointer *link = &buckets->bucket[hash & (buckets->nbuckets - 1)];
+	Size		n = 0;
+
+	while (DsaPointerIsValid(*link) && n < most)
 	{
-		Assert(DsaPointerIsValid(*link));
-		link = &((SxLiveEntry *) dsa_get_address(w->area, *link))->next[buckets->chain];
+		SxLiveEntry *entry = dsa_get_address(w->area, *link);
+
+		if (entry->next[1 - buckets->chain] == *link)
+		{
+			entry->next[1 - buckets->chain] = InvalidDsaPointer;
+			*link = entry->next[buckets->chain];
+			n++;
+		}
+		else
+			link = &entry->next[buckets->chain];
 	}
-	*link = t->entry->next[buckets->chain];
+	return n;
 }
 
 void
@@ -507,13 +499,23 @@ sx_live_publish(SxLiveWriter *w, uint64 cycle, const SxRowCounts *counts)
 {
 	SxGeneration *gen = sx_gen_at(w->view, w->view->open_gen);
 
+	if (w->dead_gen != gen->no)
+	{
+		w->dead_gen = gen->no;
+		w->ndead = 0;
+	}
 	for (Size i = 0; i < w->ntouched; i++)
 	{
-		Touched    *t = &w->touched[i];
+		SxTouched  *t = &w->touched[i];
 
 		t->replaced = t->entry->row;
 		t->entry->row = t->entry->prepared;
 		t->entry->prepared = InvalidDsaPointer;
+		if (!DsaPointerIsValid(t->entry->row))
+		{
+			gen->nentries--;
+			w->ndead++;
+		}
 	}
 	if (w->nletters > 0)
 	{
@@ -544,6 +546,7 @@ sx_live_published(SxLiveWriter *w)
 		w->seen_changes = next;
 	}
 	forget(w);
+	sx_session_published(w);
 }
 
 static void
@@ -566,6 +569,13 @@ forget(SxLiveWriter *w)
 	ExecClearTuple(w->combined);
 	MemoryContextReset(w->scratch);
 	reset_aggregates(w);
+}
+
+void
+sx_live_note_combine(SxLiveWriter *w)
+{
+	if (++w->combines >= COMBINES_PER_RESET)
+		reset_aggregates(w);
 }
 
 static void

@@ -27,7 +27,7 @@
 typedef struct SxLiveEntry
 {
 	dsa_pointer next[2];		/* in the bucket; SxBuckets.chain says which counts */
-	dsa_pointer row;			/* MinimalTuple; Invalid: not published yet */
+	dsa_pointer row;			/* MinimalTuple; Invalid: not published yet, or gone into another entry's */
 	dsa_pointer prepared;		/* the consumer's; Invalid outside prepare..publish */
 	uint32		hash;			/* over all keys */
 	uint32		keyhash[FLEXIBLE_ARRAY_MEMBER]; /* [nkeys] */

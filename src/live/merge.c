@@ -18,6 +18,8 @@
  * combined by that one's statement, which sees the row as updated.  Rows that fit one chunk
  * and have no key twice, the usual case, are written from the caller's tuplestore.
  *
+ * Sessions overlap instead of being equal: see merge_sessions.c.
+ *
  * Everything is part of the caller's transaction.
  */
 #include "postgres.h"
@@ -26,9 +28,11 @@
 #include "access/table.h"
 #include "catalog/indexing.h"
 #include "catalog/pg_collation.h"
+#include "catalog/pg_type.h"
 #include "commands/sequence.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -61,6 +65,7 @@ enum
 typedef struct SxMerge
 {
 	SPIPlanPtr	plan;			/* in memory of SPI's, freed by the callback */
+	SPIPlanPtr	delete_plan;	/* sessions that others have taken up */
 	MemoryContextCallback callback;
 } SxMerge;
 
@@ -88,8 +93,8 @@ typedef struct Chunk
 } Chunk;
 
 static SxMerge *get_merge(SxViewInfo *info);
-static void free_plan(void *arg);
-static void write_rows(SxViewInfo *info, Tuplestorestate *store);
+static void free_plans(void *arg);
+static char *table_name(SxViewInfo *info);
 static char *build_statement(SxViewInfo *info);
 static void append_combine(StringInfo sql, SxAgg *agg, const char *column);
 static bool chunk_fill(Chunk *chunk, Tuplestorestate *store);
@@ -124,9 +129,14 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
 
 	if (count == 0)
 		return;
+	if (info->session_key >= 0)
+	{
+		sx_merge_sessions(info, rows);
+		return;
+	}
 	if (info->nkeys == 0 || count == 1)
 	{
-		write_rows(info, rows);
+		sx_merge_write(info, rows);
 		return;
 	}
 
@@ -146,7 +156,7 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
 		if (first && !more && !chunk.combined)
 		{
 			MemoryContextReset(chunk.context);
-			write_rows(info, rows);
+			sx_merge_write(info, rows);
 		}
 		else if (chunk.nrows > 0)
 		{
@@ -160,7 +170,7 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
 			ExecClearTuple(chunk.other);
 			/* the statement needs memory too */
 			MemoryContextReset(chunk.context);
-			write_rows(info, store);
+			sx_merge_write(info, store);
 			tuplestore_end(store);
 		}
 		first = false;
@@ -184,7 +194,7 @@ get_merge(SxViewInfo *info)
 
 	old = MemoryContextSwitchTo(info->context);
 	merge = palloc0(sizeof(SxMerge));
-	merge->callback.func = free_plan;
+	merge->callback.func = free_plans;
 	merge->callback.arg = merge;
 	MemoryContextRegisterResetCallback(info->context, &merge->callback);
 	info->merge = merge;
@@ -193,18 +203,20 @@ get_merge(SxViewInfo *info)
 }
 
 static void
-free_plan(void *arg)
+free_plans(void *arg)
 {
 	SxMerge    *merge = arg;
 
 	if (merge->plan != NULL)
 		SPI_freeplan(merge->plan);
 	merge->plan = NULL;
+	if (merge->delete_plan != NULL)
+		SPI_freeplan(merge->delete_plan);
+	merge->delete_plan = NULL;
 }
 
-/* no key twice */
-static void
-write_rows(SxViewInfo *info, Tuplestorestate *store)
+void
+sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 {
 	SxMerge    *merge = get_merge(info);
 	EphemeralNamedRelationData enr;
@@ -240,18 +252,58 @@ write_rows(SxViewInfo *info, Tuplestorestate *store)
 	SX_STOP_POINT_OF(merge_written, info->def->viewid);
 }
 
-static char *
-build_statement(SxViewInfo *info)
+/* by their ctids, which nobody else changes: the position's sequence number says who writes */
+void
+sx_merge_delete(SxViewInfo *info, Datum *ctids, int n)
 {
-	StringInfoData sql;
-	StringInfoData columns;
+	SxMerge    *merge = get_merge(info);
+	Datum		array;
+	int			result;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (merge->delete_plan == NULL)
+	{
+		Oid			type = TIDARRAYOID;
+		SPIPlanPtr	plan = SPI_prepare(psprintf("DELETE FROM ONLY %s WHERE ctid = ANY ($1)", table_name(info)),
+									   1, &type);
+
+		if (plan == NULL)
+			elog(ERROR, "could not prepare the delete: %s", SPI_result_code_string(SPI_result));
+		SPI_keepplan(plan);
+		merge->delete_plan = plan;
+	}
+	array = PointerGetDatum(construct_array(ctids, n, TIDOID, sizeof(ItemPointerData), false, TYPALIGN_SHORT));
+	result = SPI_execute_plan(merge->delete_plan, &array, NULL, false, 0);
+	if (result < 0)
+		elog(ERROR, "could not execute the delete: %s", SPI_result_code_string(result));
+	if (SPI_processed != n)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("could not replace sessions of the materialized table"),
+				 errdetail("%d sessions become part of others, but " UINT64_FORMAT " were deleted.", n, SPI_processed),
+				 errhint("Something else writes the table, or a trigger stands in the way: remove it.")));
+	SPI_finish();
+}
+
+static char *
+table_name(SxViewInfo *info)
+{
 	char	   *table = get_rel_name(info->def->matid);
 
 	if (table == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_TABLE),
 				 errmsg("materialized table with OID %u does not exist", info->def->matid)));
-	table = quote_qualified_identifier(get_namespace_name(get_rel_namespace(info->def->matid)), table);
+	return quote_qualified_identifier(get_namespace_name(get_rel_namespace(info->def->matid)), table);
+}
+
+static char *
+build_statement(SxViewInfo *info)
+{
+	StringInfoData sql;
+	StringInfoData columns;
+	char	   *table = table_name(info);
 
 	initStringInfo(&sql);
 	initStringInfo(&columns);

@@ -7,6 +7,7 @@
 
 #include "query/view_info.h"
 
+#include "utils/tuplesort.h"
 #include "utils/tuplestore.h"
 
 /*
@@ -15,6 +16,12 @@
  * several times: they are combined first.
  */
 extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows);
+/* for live/merge_sessions.c: no key twice; and rows that the table must have, by their ctids */
+extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
+extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);
+extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows);
+/* the rows by group and time; slot: minimal, of the table's row type */
+extern Tuplesortstate *sx_sort_sessions(SxViewInfo *info, Tuplestorestate *rows, TupleTableSlot *slot);
 /* inserts rows into streamext.dead_letter; as the extension's owner, runs no user code */
 extern void sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
 								  const char *row_json, const char *message, TimestampTz at);

@@ -14,6 +14,8 @@
  * the caller gets rows that reading the view would show as well.  Rows that were updated or
  * deleted, which a view does not follow, show up as differences, and so do dead letters.
  *
+ * Of sessions the query says only which rows are compared; verify_sessions.c puts them together.
+ *
  * Nothing is written, and no lock is held but those of reading.
  */
 #include "postgres.h"
@@ -44,6 +46,7 @@
 #include "capture/event_time.h"
 #include "ddl/ddl.h"
 #include "live/live_read.h"
+#include "monitor/verify_sessions.h"
 #include "query/plan.h"
 #include "query/view_columns.h"
 #include "query/window_key.h"
@@ -77,9 +80,12 @@ typedef struct Comparison
 PG_FUNCTION_INFO_V1(sx_verify);
 
 static Comparison *make_comparison(Oid viewid);
+static Tuplesortstate *begin_sort(Comparison *cmp);
 static Tuplesortstate *run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot);
 static void leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until);
 static bool next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
+static Tuplesortstate *run_query(Comparison *cmp, const SxViewDef *def, Snapshot snapshot);
+static void put_sorted(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
 static int	compare_rows(Comparison *cmp, TupleTableSlot *a, TupleTableSlot *b);
 static int	compare_floats(Oid type, Datum a, Datum b, double tolerance);
 static void put_difference(ReturnSetInfo *rsinfo, Comparison *cmp, const char *source,
@@ -154,7 +160,7 @@ sx_verify(PG_FUNCTION_ARGS)
 		sx_live_read_disabled = sx_all_is_final = false;
 	}
 	PG_END_TRY();
-	in_query = run_sorted(cmp, def->queryid, at_position);
+	in_query = run_query(cmp, def, at_position);
 
 	view_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
 	query_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
@@ -298,6 +304,80 @@ next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot)
 	return false;
 }
 
+static Tuplesortstate *
+begin_sort(Comparison *cmp)
+{
+	return tuplesort_begin_heap(cmp->sort_desc, cmp->nkeys, cmp->attnums, cmp->sortops,
+								cmp->collations, cmp->nulls_first, work_mem, NULL,
+								TUPLESORT_NONE);
+}
+
+/* the view's query; which rows are one session, no query by itself says */
+static Tuplesortstate *
+run_query(Comparison *cmp, const SxViewDef *def, Snapshot snapshot)
+{
+	SxViewInfo *info = sx_view_info_create(def, CurrentMemoryContext);
+	Tuplesortstate *sort;
+	Tuplestorestate *rows;
+	TupleTableSlot *row;
+	TupleTableSlot *slot;
+	MemoryContext row_context;
+
+	if (info->session_key < 0)
+	{
+		sx_view_info_destroy(info);
+		return run_sorted(cmp, def->queryid, snapshot);
+	}
+
+	sx_all_is_final = true;
+	PG_TRY();
+	{
+		rows = sx_recompute_sessions(info, snapshot, cmp->desc);
+	}
+	PG_FINALLY();
+	{
+		sx_all_is_final = false;
+	}
+	PG_END_TRY();
+	row = MakeSingleTupleTableSlot(cmp->desc, &TTSOpsMinimalTuple);
+	slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsVirtual);
+	row_context = AllocSetContextCreate(CurrentMemoryContext, "streamext verify row", ALLOCSET_DEFAULT_SIZES);
+	sort = begin_sort(cmp);
+	while (tuplestore_gettupleslot(rows, true, false, row))
+	{
+		MemoryContext old = MemoryContextSwitchTo(row_context);
+
+		CHECK_FOR_INTERRUPTS();
+		slot_getallattrs(row);
+		ExecClearTuple(slot);
+		memcpy(slot->tts_values, row->tts_values, sizeof(Datum) * cmp->desc->natts);
+		memcpy(slot->tts_isnull, row->tts_isnull, sizeof(bool) * cmp->desc->natts);
+		put_sorted(cmp, sort, slot);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(row_context);
+	}
+	ExecDropSingleTupleTableSlot(row);
+	ExecDropSingleTupleTableSlot(slot);
+	MemoryContextDelete(row_context);
+	tuplestore_end(rows);
+	sx_view_info_destroy(info);
+	tuplesort_performsort(sort);
+	return sort;
+}
+
+/* the slot's values are those of the view: columns without an order become text */
+static void
+put_sorted(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot)
+{
+	for (int i = 0; i < cmp->desc->natts; i++)
+	{
+		if (!slot->tts_isnull[i] && OidIsValid(cmp->out[i].fn_oid))
+			slot->tts_values[i] = CStringGetTextDatum(OutputFunctionCall(&cmp->out[i], slot->tts_values[i]));
+	}
+	ExecStoreVirtualTuple(slot);
+	tuplesort_puttupleslot(sort, slot);
+}
+
 /* all rows of a relation as this snapshot sees them */
 static Tuplesortstate *
 run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot)
@@ -311,10 +391,7 @@ run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot)
 	SPIPlanPtr	plan;
 	Portal		portal;
 
-	sort = tuplesort_begin_heap(cmp->sort_desc, cmp->nkeys, cmp->attnums, cmp->sortops,
-								cmp->collations, cmp->nulls_first, work_mem, NULL,
-								TUPLESORT_NONE);
-
+	sort = begin_sort(cmp);
 	initStringInfo(&sql);
 	appendStringInfo(&sql, "SELECT * FROM %s",
 					 quote_qualified_identifier(get_namespace_name(get_rel_namespace(relid)),
@@ -347,14 +424,7 @@ run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot)
 			ExecClearTuple(slot);
 			heap_deform_tuple(SPI_tuptable->vals[row], SPI_tuptable->tupdesc,
 							  slot->tts_values, slot->tts_isnull);
-			for (int i = 0; i < natts; i++)
-			{
-				if (!slot->tts_isnull[i] && OidIsValid(cmp->out[i].fn_oid))
-					slot->tts_values[i] =
-						CStringGetTextDatum(OutputFunctionCall(&cmp->out[i], slot->tts_values[i]));
-			}
-			ExecStoreVirtualTuple(slot);
-			tuplesort_puttupleslot(sort, slot);
+			put_sorted(cmp, sort, slot);
 			MemoryContextSwitchTo(old);
 		}
 		SPI_freetuptable(SPI_tuptable);

@@ -174,6 +174,12 @@ sx_alert_check_keys(const SxViewDef *view)
 				 errmsg("continuous view \"%s\" has no groups", get_rel_name(view->viewid)),
 				 errdetail("An alert is sent once per group; this view keeps rows."),
 				 errhint("Create the alert on a view with GROUP BY: the rows' key, for example.")));
+	if (sx_analyze_stored(view->queryid, view->streamid)->session)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("alerts are not supported on a continuous view with session()"),
+				 errdetail("An alert is sent once per group; sessions grow and become one, so they are no groups to tell apart."),
+				 errhint("Create the alert on a view with GROUP BY over the other columns or tumble().")));
 	(void) sx_alert_rows(view);
 }
 

@@ -31,6 +31,7 @@
 #include "optimizer/optimizer.h"
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
+#include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
@@ -96,6 +97,7 @@ sx_analyze(Query *query, Oid stream_hint)
 	SxFlattenGroupEntry(flat);
 	sx_split_query(flat, a);
 	a->query = query;
+	sx_check_session(flat, a->keys);
 	if (a->strategy == SX_MERGE)
 	{
 		sx_check_keys(flat, a);

@@ -17,7 +17,8 @@ typedef struct SxAnalysis
 	Query	   *query;			/* as analysed from the user's text, not rewritten */
 	SxStrategy	strategy;
 	Oid			streamid;
-	List	   *keys;			/* merge: of TargetEntry *, the group keys in order (may be resjunk) */
+	List	   *keys;			/* merge: of TargetEntry *, the group keys in order (may be resjunk) ... */
+	bool		session;		/* ... the last one is session() */
 	List	   *aggrefs;		/* merge: of Aggref *, distinct ones (equal()) in targetlist and HAVING */
 } SxAnalysis;
 

@@ -84,8 +84,12 @@ put_merge(ReturnSetInfo *rsinfo, SxViewInfo *info)
 	{
 		Form_pg_attribute att = TupleDescAttr(info->desc, i);
 
-		put_line(rsinfo, "Key: %s %s", quote_identifier(NameStr(att->attname)),
-				 format_type_with_typemod(att->atttypid, att->atttypmod));
+		if (i == info->session_key)
+			put_line(rsinfo, "Session window: %s %s, gap %s", quote_identifier(NameStr(att->attname)),
+					 format_type_be(att->atttypid), sx_session_gap(llast_node(TargetEntry, a->keys)));
+		else
+			put_line(rsinfo, "Key: %s %s", quote_identifier(NameStr(att->attname)),
+					 format_type_with_typemod(att->atttypid, att->atttypmod));
 	}
 	for (int i = 0; i < info->naggs; i++)
 	{

@@ -47,6 +47,7 @@
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "query/analyze_internal.h"
+#include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -126,6 +127,7 @@ sx_plan_query(SxPlan *plan, SxPlanVariant variant)
 	ListCell   *lc;
 
 	table_close(view, NoLock);
+	SxFlattenGroupEntry(query);
 	sx_split_query(query, &a);
 	if (a.strategy != def->strategy)
 		elog(ERROR, "query of continuous view \"%s\" does not fit its strategy", get_rel_name(def->viewid));
@@ -166,6 +168,7 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result)
 	List	   *indexes = NIL;
 	Build		build = {0};
 	Build	   *outer = current_build;
+	bool		session_allowed = sx_session_allowed;
 
 	MemoryContextSwitchTo(scratch);
 	query = sx_plan_query(plan, variant);
@@ -186,12 +189,14 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result)
 	PG_TRY();
 	{
 		current_build = &build;
+		sx_session_allowed = true;
 		/* not through planner_hook: others would not know what to make of it */
 		stmt = standard_planner(query, "streamext delta query", 0, NULL);
 	}
 	PG_FINALLY();
 	{
 		current_build = outer;
+		sx_session_allowed = session_allowed;
 	}
 	PG_END_TRY();
 

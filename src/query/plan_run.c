@@ -27,6 +27,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "query/analyze.h"
+#include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
@@ -438,6 +439,7 @@ run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink
 {
 	Receiver	receiver = {0};
 	QueryDesc  *desc;
+	bool		session_allowed = sx_session_allowed;
 
 	receiver.pub.receiveSlot = receive_row;
 	receiver.pub.rStartup = receiver_startup;
@@ -454,11 +456,20 @@ run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink
 
 	desc = CreateQueryDesc(stmt, "streamext delta query", GetActiveSnapshot(), InvalidSnapshot,
 						   &receiver.pub, NULL, NULL, 0);
-	ExecutorStart(desc, 0);
-	if (started)
-		started(arg);
-	SxExecutorRun(desc);
-	ExecutorFinish(desc);
+	PG_TRY();
+	{
+		sx_session_allowed = true;
+		ExecutorStart(desc, 0);
+		if (started)
+			started(arg);
+		SxExecutorRun(desc);
+		ExecutorFinish(desc);
+	}
+	PG_FINALLY();
+	{
+		sx_session_allowed = session_allowed;
+	}
+	PG_END_TRY();
 	ExecutorEnd(desc);
 	FreeQueryDesc(desc);
 

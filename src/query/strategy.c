@@ -23,6 +23,7 @@
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "query/aggregate_state.h"
+#include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
@@ -46,10 +47,12 @@ void
 sx_split_query(Query *query, SxAnalysis *a)
 {
 	CollectContext context = {0};
+	TargetEntry *session = NULL;
 	ListCell   *lc;
 
 	a->query = query;
 	a->keys = NIL;
+	a->session = false;
 	a->aggrefs = NIL;
 	if (!query->hasAggs && query->groupClause == NIL)
 	{
@@ -59,8 +62,20 @@ sx_split_query(Query *query, SxAnalysis *a)
 
 	a->strategy = SX_MERGE;
 	foreach(lc, query->groupClause)
-		a->keys = lappend(a->keys,
-						  get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList));
+	{
+		TargetEntry *tle = get_sortgroupclause_tle(lfirst_node(SortGroupClause, lc), query->targetList);
+
+		if (sx_is_session_call((Node *) tle->expr) && session == NULL)
+			session = tle;
+		else
+			a->keys = lappend(a->keys, tle);
+	}
+	/* last, so that the sessions of a group stand together in the index, in the order of time */
+	if (session != NULL)
+	{
+		a->keys = lappend(a->keys, session);
+		a->session = true;
+	}
 	collect_aggrefs((Node *) query->targetList, &context);
 	collect_aggrefs(query->havingQual, &context);
 	a->aggrefs = context.aggrefs;

@@ -68,6 +68,7 @@ sx_view_info_create(const SxViewDef *def, MemoryContext parent)
 
 	info = palloc0(sizeof(SxViewInfo));
 	info->context = context;
+	info->session_key = -1;
 	info->def = copy_view_def(def);
 	info->window_key = -1;
 	read_descriptor(info);
@@ -126,6 +127,14 @@ look_up_query(SxViewInfo *info)
 	{
 		look_up_aggregates(info, analysis->aggrefs);
 		look_up_keys(info);
+		if (analysis->session)
+		{
+			info->session_key = info->nkeys - 1;
+			info->session_type = lookup_type_cache(TupleDescAttr(info->desc, info->session_key)->atttypid,
+												   TYPECACHE_RANGE_INFO);
+			if (info->session_type->rngelemtype == NULL)
+				report_altered(info, "The column of sessions has another type.");
+		}
 	}
 	else
 		check_output(info, analysis->query->targetList);
@@ -244,7 +253,7 @@ report_altered(SxViewInfo *info, const char *detail)
 uint32
 sx_key_hash(SxViewInfo *info, int key, Datum value, bool isnull)
 {
-	if (isnull)
+	if (isnull || key == info->session_key)
 		return 0;
 	return DatumGetUInt32(FunctionCall1Coll(&info->hashfns[key], info->collations[key], value));
 }
@@ -269,9 +278,13 @@ sx_keys_equal(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b)
 	{
 		bool		anull;
 		bool		bnull;
-		Datum		avalue = slot_getattr(a, i + 1, &anull);
-		Datum		bvalue = slot_getattr(b, i + 1, &bnull);
+		Datum		avalue;
+		Datum		bvalue;
 
+		if (i == info->session_key)
+			continue;
+		avalue = slot_getattr(a, i + 1, &anull);
+		bvalue = slot_getattr(b, i + 1, &bnull);
 		if (anull != bnull)
 			return false;
 		if (!anull &&
@@ -344,6 +357,15 @@ sx_key_fits(SxViewInfo *info, TupleTableSlot *slot)
 
 /* ---- rows ---- */
 
+SxSpan
+sx_row_span(SxViewInfo *info, TupleTableSlot *row)
+{
+	bool		isnull;
+	Datum		value = slot_getattr(row, info->session_key + 1, &isnull);
+
+	return sx_span_of(info->session_type, value, isnull);
+}
+
 void
 sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into)
 {
@@ -356,6 +378,14 @@ sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTab
 	{
 		into->tts_values[i] = a->tts_values[i];
 		into->tts_isnull[i] = a->tts_isnull[i];
+	}
+	if (info->session_key >= 0 && !a->tts_isnull[info->session_key])
+	{
+		SxSpan		of_a = sx_row_span(info, a);
+		SxSpan		of_b = sx_row_span(info, b);
+
+		of_a = sx_span_union(&of_a, &of_b);
+		into->tts_values[info->session_key] = sx_span_range(info->session_type, &of_a);
 	}
 	for (int i = info->nkeys; i < natts; i++)
 		into->tts_values[i] = sx_agg_combine(info->aggs[i - info->nkeys],

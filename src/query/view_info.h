@@ -12,6 +12,7 @@
 
 #include "catalog/definitions.h"
 #include "query/aggregate_state.h"
+#include "query/session.h"
 
 #include "access/htup.h"
 #include "access/tupdesc.h"
@@ -23,6 +24,8 @@ typedef struct SxViewInfo
 	SxViewDef  *def;
 	TupleDesc	desc;			/* of the materialized table */
 	int			nkeys;
+	int			session_key;	/* the last key: sessions, see session.h; -1: none */
+	TypeCacheEntry *session_type;	/* of its range */
 	int			naggs;
 	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
 	FmgrInfo   *hashfns;		/* [nkeys] */
@@ -40,15 +43,17 @@ typedef struct SxViewInfo
 extern SxViewInfo *sx_view_info_create(const SxViewDef *def, MemoryContext parent);
 extern void sx_view_info_destroy(SxViewInfo *info);
 
-/* hash of one key column; NULL hashes to 0 */
+/* hash of one key column; NULL hashes to 0, and so do sessions: they are found by what they overlap */
 extern uint32 sx_key_hash(SxViewInfo *info, int key, Datum value, bool isnull);
 /* combined hash over all key columns, from the per-column hashes */
 extern uint32 sx_row_hash(const uint32 *keyhashes, int nkeys);
-/* NULL equals NULL; may run user code */
+/* sessions aside: whether they are one, sx_spans_meet() says; NULL equals NULL; may run user code */
 extern bool sx_keys_equal(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b);
+/* the session of a row */
+extern SxSpan sx_row_span(SxViewInfo *info, TupleTableSlot *row);
 /*
  * Combines the states of two rows with equal keys into `into` (a virtual slot: keys from a,
- * values in CurrentMemoryContext).
+ * of sessions the union; values in CurrentMemoryContext).
  */
 extern void sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into);
 /* a self-contained copy: nothing toasted out of line, nothing expanded */

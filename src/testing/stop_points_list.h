@@ -35,6 +35,7 @@ SX_POINT(seal_locked, SX_NO_ERROR)		/* under the lock: sealed, the next is open 
 SX_POINT(sealed, SX_ANY)				/* sealed, not noted by the consumer */
 SX_POINT(flush_claimed, SX_ANY)			/* the flusher has chosen a view */
 SX_POINT(flush_checked, SX_ANY)			/* the stored position is the one that the state continues */
+SX_POINT(merge_deleted, SX_ANY)			/* sessions are deleted that others have taken up */
 SX_POINT(merge_written, SX_ANY)			/* rows are upserted */
 SX_POINT(flush_merged, SX_ANY)			/* all rows are, dead letters and position are not */
 SX_POINT(flush_stored, SX_ANY)			/* the position is written */

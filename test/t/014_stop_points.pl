@@ -26,7 +26,7 @@ my %plan = (
 	(map { $_ => [ 'write', 'consumer' ] } qw(capture_snapshot capture_flushed capture_mapped capture_record capture_read)),
 	(map { $_ => ['write'] } qw(consume_taken compute_slice compute_applied compute_done publish_half publish_locked
 		published consumed)),
-	(map { $_ => ['flush'] } qw(seal_begin seal_locked sealed flush_claimed flush_checked merge_written flush_merged
+	(map { $_ => ['flush'] } qw(seal_begin seal_locked sealed flush_claimed flush_checked merge_deleted merge_written flush_merged
 		flush_stored flush_appended windows_removed flush_noted flush_committed flush_protected flush_marked flush_requested generation_detached
 		slot_advance slot_advanced)),
 	(map { $_ => ['leave'] } qw(slot_created slot_reserved slot_persisted slot_drop consumer_leaves)),

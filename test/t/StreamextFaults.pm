@@ -79,11 +79,18 @@ CREATE TABLE closed (at bigserial, w timestamptz NOT NULL, n bigint NOT NULL, UN
 SELECT streamext.create_sink('by_ten', 'closed', corrections => true);
 CREATE MATERIALIZED VIEW recent WITH (streamext.continuous, streamext.retention = '20 s') AS
   SELECT streamext.tumble(ts, '10 s') AS w, count(*) AS n FROM ticks GROUP BY 1;
+CREATE TABLE se (at bigint NOT NULL, v int);
+INSERT INTO se SELECT i * i % 100, i FROM generate_series(1, 9) i;
+CREATE MATERIALIZED VIEW spans WITH (streamext.continuous) AS
+  SELECT streamext.session(at, 10) AS span, count(*) AS n, sum(v) AS total FROM se GROUP BY streamext.session(at, 10);
 
 -- a view's query as the oracle runs it: without rows that are dead letters, with rows that were destroyed
 CREATE FUNCTION testing.oracle_query(view regclass, definition text) RETURNS text LANGUAGE sql AS $$
 SELECT CASE WHEN definition LIKE '%1000 / %' THEN regexp_replace(query, '\mev\M(?=\s+GROUP)', 'ev WHERE v <> 0')
 	WHEN view = 'recent'::regclass THEN query || ' HAVING streamext.tumble(ts, ''10 s'') >= (SELECT min(w) FROM recent)'
+	WHEN definition LIKE '%session(%' THEN 'SELECT int8range(min(at), max(at) + 10) AS span, count(*) AS n, sum(v) AS total
+		FROM (SELECT *, count(*) FILTER (WHERE starts) OVER (ORDER BY at RANGE UNBOUNDED PRECEDING) AS number
+			FROM (SELECT *, coalesce(at - lag(at) OVER (ORDER BY at) >= 10, true) AS starts FROM se) a) b GROUP BY number'
 	WHEN view = 'truncated'::regclass THEN regexp_replace(query, '\mtr\M', 'tr_all', 'g')
 	ELSE query END
 FROM (SELECT rtrim(regexp_replace(definition, '\mev\.', '', 'g'), ';') AS query) q
@@ -185,6 +192,8 @@ INSERT INTO ev VALUES (4, 301, 'kept');
 COMMIT;
 INSERT INTO pt SELECT i, i FROM generate_series(0, 19) i;
 INSERT INTO ticks SELECT last + i * interval '1 s' FROM (SELECT coalesce(max(ts), '2024-01-01') AS last FROM ticks) t, generate_series(-3, 7) i;
+-- into the last session, after it, and anywhere
+INSERT INTO se SELECT unnest(ARRAY[max(at) + 1 + (random() * 11)::int, max(at) + 40, (random() * max(at))::int]), 1 FROM se;
 SQL
 my %workloads = (
 	write => [ 'app', $write . "SELECT streamext.wait_for(NULL, '15s');\n" ],
