@@ -75,6 +75,7 @@ typedef struct RowReader
 	Leaf	   *leaf;			/* of the current run */
 	HeapTupleData tuple;
 	bool		again;			/* the rows have been read before */
+	bool		given;			/* the row of a batch without addresses was read */
 	SxBatchTimes times;			/* of this reader, if the batch's are wanted */
 	bool		wants_times;
 	AttrNumber	time_attno;		/* 0: nobody asks */
@@ -180,6 +181,19 @@ sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready, bool sk
 	}
 	batch->nruns = (int) nruns;
 	pfree(ours);
+	return batch;
+}
+
+SxBatch *
+sx_batch_of_row(Oid stream, HeapTuple tuple)
+{
+	SxBatch    *batch = palloc0(sizeof(SxBatch));
+
+	batch->stream = stream;
+	batch->map = sx_file_map_create(CurrentMemoryContext);
+	batch->limit = PG_UINT64_MAX;
+	batch->nrows = 1;
+	batch->tuple = tuple;
 	return batch;
 }
 
@@ -517,6 +531,7 @@ reader_rewind(RowReader *r)
 
 	r->left = r->batch->limit;
 	r->end = 0;
+	r->given = false;
 	for (r->run = 0; r->run < r->batch->nruns && skip >= r->batch->runs[r->run].count; r->run++)
 		skip -= r->batch->runs[r->run].count;
 	r->row = r->run < r->batch->nruns ? (uint16) skip : 0;
@@ -538,6 +553,15 @@ reader_next(RowReader *r, TupleTableSlot *slot)
 	ItemId		lp;
 	Page		page;
 	TupleTableSlot *in;
+
+	if (r->batch->tuple != NULL && !r->given)
+	{
+		r->given = true;
+		ExecClearTuple(slot);
+		heap_deform_tuple(r->batch->tuple, r->desc, slot->tts_values, slot->tts_isnull);
+		ExecStoreVirtualTuple(slot);
+		return true;
+	}
 
 	/* to a run with a row left */
 	for (;;)

@@ -71,6 +71,7 @@ typedef struct SxBatch
 	Oid			time_type;
 	SxBatchTimes *times;		/* NULL: nobody asks */
 	SxBatchLate *late;			/* NULL: none are late */
+	HeapTuple	tuple;			/* not NULL: this one row of the stream's type, and no addresses */
 } SxBatch;
 
 /*
@@ -79,6 +80,8 @@ typedef struct SxBatch
  */
 extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready,
 								bool skip_early);
+/* a batch of one row that lies nowhere */
+extern SxBatch *sx_batch_of_row(Oid stream, HeapTuple tuple);
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
 /* goes through all rows for their event times; after sx_batch_lock */
 extern void sx_batch_find_times(SxBatch *batch);

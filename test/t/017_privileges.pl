@@ -611,6 +611,7 @@ streamext.hop(timestamp without time zone,interval,interval,timestamp without ti
 streamext.is_final(regclass,anyelement)
 streamext.pause(regclass)
 streamext.resume(regclass)
+streamext.retry_dead_letters(regclass)
 streamext.session(bigint,bigint)
 streamext.session(date,interval)
 streamext.session(timestamp with time zone,interval)

@@ -1,0 +1,246 @@
+/*
+ * dead_letter_functions.c
+ *		SQL: streamext.retry_dead_letters(view): rows that were rejected are counted in.
+ *
+ * Each letter's row is made from its JSON again and goes through the view's own plan, in a subtransaction of
+ * its own.  What succeeds is merged into the view's table, and into sinks that want corrections, and the
+ * letter is gone, all in the caller's transaction; what fails stays a letter, with what was wrong this time.
+ * A row is not judged as late again.
+ *
+ * Locking: the materialized table with ShareRowExclusiveLock, so that no flush writes at the same time, for
+ * the rest of the transaction; flushes are tried again later.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/indexing.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "storage/lmgr.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "capture/delta_scan.h"
+#include "catalog/dead_letters.h"
+#include "ddl/ddl.h"
+#include "live/merge.h"
+#include "query/plan.h"
+#include "query/window_key.h"
+#include "time/sink.h"
+
+typedef struct Retry
+{
+	SxViewDef  *def;
+	SxViewInfo *info;
+	SxPlan	   *plan;
+	SxWindows  *removed;		/* past the view's retention; NULL: it has no windows */
+	Tuplestorestate *rows;		/* of letters that succeeded */
+	List	   *results;		/* of MinimalTuple, of the one at work */
+	bool		too_old;
+	char	   *make_row;		/* statement */
+} Retry;
+
+PG_FUNCTION_INFO_V1(sx_retry_dead_letters);
+
+static char *retry_letter(Retry *retry, SxDeadLetter *letter);
+static HeapTuple make_row(Retry *retry, SxDeadLetter *letter);
+static void keep_result(void *arg, TupleTableSlot *row);
+static void store_results(Retry *retry);
+
+Datum
+sx_retry_dead_letters(PG_FUNCTION_ARGS)
+{
+	Oid			viewid = PG_GETARG_OID(0);
+	Retry		retry = {0};
+	SxRunAs		as;
+	SxStoredPosition *stored;
+	List	   *done = NIL;
+	List	   *failed = NIL;
+	ListCell   *lc;
+	MemoryContext scratch;
+	MemoryContext old;
+
+	PreventCommandIfReadOnly("streamext.retry_dead_letters()");
+	PreventCommandIfParallelMode("streamext.retry_dead_letters()");
+	PreventCommandDuringRecovery("streamext.retry_dead_letters()");
+	retry.def = sx_view_for_user(viewid, true);
+	LockRelationOid(viewid, AccessShareLock);
+	LockRelationOid(retry.def->matid, ShareRowExclusiveLock);
+
+	/* what the lock waited for may have written letters */
+	stored = sx_catalog_position_at(viewid, GetLatestSnapshot());
+	if (stored == NULL || !stored->ours)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view \"%s\" has not been built yet", get_rel_name(viewid)),
+				 errhint("Wait until its state in streamext.status is live.")));
+
+	sx_run_as_begin(&as, retry.def);
+	retry.info = sx_view_info_create(retry.def, CurrentMemoryContext);
+	retry.plan = sx_plan_create(retry.info);
+	retry.removed = sx_windows_create(retry.info);
+	if (retry.removed)
+		(void) sx_windows_set_time(retry.removed, stored->removed_until);
+	retry.rows = tuplestore_begin_heap(false, false, work_mem);
+	retry.make_row = psprintf("SELECT r FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) r",
+							  quote_qualified_identifier(get_namespace_name(get_rel_namespace(retry.def->streamid)),
+														 get_rel_name(retry.def->streamid)));
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext dead letter", ALLOCSET_DEFAULT_SIZES);
+	foreach(lc, sx_catalog_dead_letters(viewid))
+	{
+		SxDeadLetter *letter = lfirst(lc);
+		char	   *message;
+
+		CHECK_FOR_INTERRUPTS();
+		old = MemoryContextSwitchTo(scratch);
+		message = retry_letter(&retry, letter);
+		MemoryContextSwitchTo(old);
+		if (message == NULL)
+			done = lappend(done, letter);
+		else
+		{
+			letter->message = pstrdup(message);
+			failed = lappend(failed, letter);
+		}
+		MemoryContextReset(scratch);
+	}
+	sx_merge_into_table(retry.info, retry.rows);
+	sx_sinks_append(retry.info, stored->watermark, retry.rows, true);
+	sx_run_as_end(&as);
+
+	foreach(lc, done)
+		sx_catalog_delete_dead_letter(lfirst(lc));
+	foreach(lc, failed)
+		sx_catalog_update_dead_letter(lfirst(lc));
+	tuplestore_end(retry.rows);
+	PG_RETURN_INT64(list_length(done));
+}
+
+/* NULL, or why it stays a letter */
+static char *
+retry_letter(Retry *retry, SxDeadLetter *letter)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	char	   *volatile message = NULL;
+
+	if (letter->row == NULL)
+		return "the row is not known";
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(caller);
+	PG_TRY();
+	{
+		SxBatch    *batch = sx_batch_of_row(retry->def->streamid, make_row(retry, letter));
+
+		retry->results = NIL;
+		retry->too_old = false;
+		sx_plan_run(retry->plan, batch, keep_result, retry);
+		if (retry->too_old)
+			message = "its window is past the view's retention";
+		ReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(caller);
+		CurrentResourceOwner = owner;
+		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+			ReThrowError(error);
+		message = error->message;
+	}
+	PG_END_TRY();
+	CurrentResourceOwner = owner;
+	if (message == NULL)
+		store_results(retry);
+	return message;
+}
+
+/* of the stream's row type; columns that the JSON has and the stream has not would be lost */
+static HeapTuple
+make_row(Retry *retry, SxDeadLetter *letter)
+{
+	MemoryContext caller = CurrentMemoryContext;
+	Oid			type = JSONBOID;
+	Datum		json = DirectFunctionCall1(jsonb_in, CStringGetDatum(letter->row));
+	JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(json)->root);
+	JsonbValue	value;
+	JsonbIteratorToken token;
+	HeapTupleHeader header;
+	HeapTupleData tuple;
+	HeapTuple	result;
+	bool		isnull;
+
+	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
+	{
+		char	   *name;
+
+		if (token != WJB_KEY)
+			continue;
+		name = pnstrdup(value.val.string.val, value.val.string.len);
+		if (get_attnum(retry->def->streamid, name) == InvalidAttrNumber)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_COLUMN),
+					 errmsg("the stream has no column \"%s\" any more", name)));
+	}
+
+	SPI_connect();
+	if (SPI_execute_with_args(retry->make_row, 1, &type, &json, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not make a row of a dead letter");
+	header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
+	ItemPointerSetInvalid(&tuple.t_self);
+	tuple.t_tableOid = InvalidOid;
+	tuple.t_data = header;
+	MemoryContextSwitchTo(caller);
+	result = heap_copytuple(&tuple);
+	SPI_finish();
+	MemoryContextSwitchTo(caller);
+	return result;
+}
+
+static void
+keep_result(void *arg, TupleTableSlot *row)
+{
+	Retry	   *retry = arg;
+	bool		isnull;
+
+	if (retry->info->nkeys > 0 && !sx_key_fits(retry->info, row))
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_EXCEPTION),
+				 errmsg("group key is too large for the index of the materialized table")));
+	if (retry->removed)
+	{
+		Datum		window = slot_getattr(row, retry->info->window_key + 1, &isnull);
+
+		retry->too_old |= sx_window_is_closed(retry->removed, window, isnull);
+	}
+	retry->results = lappend(retry->results, sx_flatten_row(retry->info, row));
+}
+
+static void
+store_results(Retry *retry)
+{
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(retry->info->desc, &TTSOpsMinimalTuple);
+	ListCell   *lc;
+
+	foreach(lc, retry->results)
+	{
+		ExecStoreMinimalTuple(lfirst(lc), slot, false);
+		tuplestore_puttupleslot(retry->rows, slot);
+	}
+	ExecDropSingleTupleTableSlot(slot);
+}
