@@ -42,6 +42,16 @@ SELECT coalesce(a.city, f.origin) AS city, count(*) AS flights,
 FROM flights f LEFT JOIN airports a ON a.code = f.origin
 GROUP BY coalesce(a.city, f.origin)
 SQL
+	# a departure every quarter of an hour at least; the second query finds the same in the raw rows
+	[ bursts => <<'SQL', <<'SQL' ],
+SELECT origin, streamext.session(ts, '15 minutes') AS burst, count(*) AS flights, sum(distance) AS miles
+FROM flights
+GROUP BY origin, streamext.session(ts, '15 minutes')
+SQL
+WITH gaps AS (SELECT *, (ts - lag(ts) OVER (PARTITION BY origin ORDER BY ts) < interval '15 minutes') IS NOT TRUE AS begins FROM flights),
+	runs AS (SELECT *, count(*) FILTER (WHERE begins) OVER (PARTITION BY origin ORDER BY ts ROWS UNBOUNDED PRECEDING) AS run FROM gaps)
+SELECT origin, tstzrange(min(ts), max(ts) + interval '15 minutes'), count(*), sum(distance) FROM runs GROUP BY origin, run
+SQL
 	[ overall => <<'SQL' ]);
 SELECT count(*) AS flights, avg(delay) AS avg_delay, max(delay) AS max_delay, sum(distance) AS miles
 FROM flights
@@ -212,6 +222,8 @@ sub frame
 	my ($time) = ask("SELECT to_char(watermark, 'DD Mon HH24:MI'), late_rows,
 		(SELECT count(*) FROM airport_hours WHERE streamext.is_final('airport_hours', hour)),
 		(SELECT count(*) FROM streamext.alerts) FROM streamext.status WHERE view = 'airport_hours'::regclass");
+	my ($burst) = ask("SELECT origin, to_char(lower(burst), 'DD Mon HH24:MI'), to_char(upper(burst) - lower(burst), 'HH24:MI'), flights
+		FROM bursts ORDER BY flights DESC, origin, burst LIMIT 1");
 	my @alerts = ask("SELECT \"group\" ->> 'origin', to_char((\"group\" ->> 'hour')::timestamptz, 'DD Mon HH24:00'),
 		round((\"row\" ->> 'avg_delay')::numeric) FROM streamext.alerts ORDER BY id DESC LIMIT 3");
 	$reading += time - $asked;
@@ -238,6 +250,7 @@ sub frame
 			'  watermark ' . ($time->[0] || '-') . '   ' . commas($time->[1] || 0) . ' late rows   '
 			  . commas($time->[2] || 0) . ' airport hours final   ' . ($time->[3] || 0) . ' alerts: '
 			  . join(', ', map { "$_->[0] $_->[1] $_->[2] min" } @alerts),
+			$burst ? "  longest burst of departures: $burst->[0] from $burst->[1] for $burst->[2] h, $burst->[3] flights" : '',
 			'',
 			sprintf('  %-18s %8s %7s %6s     %-21s %8s %7s', 'CITY', 'FLIGHTS', 'DELAY', 'LATE', 'WORST HOURS', 'FLIGHTS', 'DELAY'));
 		for my $i (0 .. 7)
@@ -254,8 +267,8 @@ sub frame
 		$printed = $now;
 		printf "%3d %%  %s of %s rows  %s rows/s  fresh after %s  top: %s\n", 100 * $done, commas($rows), commas($total),
 		  commas($rate), $fresh, join(', ', map { "$_->[0] " . commas($_->[1]) } @cities[ 0 .. ($#cities < 2 ? $#cities : 2) ]);
-		printf "      watermark %s, %s late rows, %s airport hours final, %s alerts\n", $time->[0] || '-', commas($time->[1] || 0),
-		  commas($time->[2] || 0), $time->[3] || 0;
+		printf "      watermark %s, %s late rows, %s airport hours final, %s alerts%s\n", $time->[0] || '-', commas($time->[1] || 0),
+		  commas($time->[2] || 0), $time->[3] || 0, $burst ? ", longest burst $burst->[0] $burst->[3] flights" : '';
 	}
 	return;
 }
@@ -335,7 +348,9 @@ if ($raw->[0] != $total)
 print "each view against its query on the raw rows:\n";
 for my $view (@views)
 {
-	my ($name, $query) = @$view;
+	my ($name, $as_defined, $raw_query) = @$view;
+	my $query = $raw_query // $as_defined;
+	chomp $query;
 	my $t0 = time;
 	ask("\\o /dev/null\nTABLE $name;\n\\o\nSELECT 1");
 	my $t1 = time;
