@@ -12,7 +12,7 @@ use StreamextTest;
 use Test::More;
 
 $ENV{PGOPTIONS} = '-c work_mem=256MB -c max_parallel_workers_per_gather=0';
-my $node = new_node('million', settings => "fsync = off\nsynchronous_commit = off\nshared_buffers = 256MB\n");
+my $node = new_node('million', settings => "fsync = off\nsynchronous_commit = off\nshared_buffers = 256MB\nstreamext.wait_timeout = 300s\n");
 new_database($node, 'app');
 $node->safe_psql('app', <<'SQL');
 CREATE TABLE ev (k int NOT NULL, t bigint NOT NULL, v int NOT NULL);
