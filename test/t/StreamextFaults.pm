@@ -408,6 +408,8 @@ BEGIN
 	END LOOP;
 END
 $$;
+-- one that stays may take the next alert for the last, and not begin to track its view
+CALL testing.await_that($$SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'streamext alerter' AND datname = current_database()$$);
 SQL
 		last if $status == 0 || time > $end;
 		sleep 0.05;
