@@ -82,6 +82,22 @@ ALTER TABLE plain DROP CONSTRAINT no_b;
 SELECT test.until($$SELECT count(*) = 2 FROM plain WHERE w >= '2024-01-01 11:00Z'$$);
 SELECT test.check('by_min');
 
+-- keys are equal as their type says, wherever its operators are
+CREATE EXTENSION citext;
+CREATE TABLE words (ts timestamptz NOT NULL, w citext);
+SELECT streamext.create_stream('words', event_time => 'ts');
+CREATE MATERIALIZED VIEW by_word WITH (streamext.continuous) AS
+SELECT w, streamext.tumble(ts, '1 minute') AS m, count(*) AS n FROM words GROUP BY 1, 2;
+CREATE TABLE word_minutes (id serial, w citext, m timestamptz, n bigint);
+SELECT streamext.wait_for();
+SELECT streamext.create_sink('by_word', 'word_minutes', corrections => true);
+INSERT INTO words VALUES ('2024-01-01 10:00Z', 'Word'), ('2024-01-01 10:01Z', 'end');
+SELECT streamext.flush();
+INSERT INTO words VALUES ('2024-01-01 10:00:01Z', 'WORD');
+SELECT streamext.flush();
+SELECT w, n FROM word_minutes ORDER BY id;
+SELECT streamext.drop_sink('by_word', 'word_minutes');
+
 -- emit = on_close goes together with it
 CREATE TABLE finals (h timestamptz, n numeric);
 CREATE MATERIALIZED VIEW hours WITH (streamext.continuous, streamext.emit = 'on_close') AS

@@ -86,7 +86,7 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 	sx_run_as_begin(&as, retry.def);
 	retry.info = sx_view_info_create(retry.def, CurrentMemoryContext);
 	retry.plan = sx_plan_create(retry.info);
-	retry.removed = sx_windows_create(retry.info);
+	retry.removed = sx_windows_create(retry.info, CurrentMemoryContext);
 	if (retry.removed)
 		(void) sx_windows_set_time(retry.removed, stored->removed_until);
 	retry.rows = tuplestore_begin_heap(false, false, work_mem);

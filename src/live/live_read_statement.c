@@ -331,7 +331,7 @@ SxWindows *
 sx_read_view_windows(SxReadView *view)
 {
 	if (view->windows == NULL)
-		view->windows = sx_windows_create(sx_read_view_info(view));
+		view->windows = sx_windows_create(sx_read_view_info(view), view->context);
 	return view->windows;
 }
 

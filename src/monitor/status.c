@@ -515,7 +515,8 @@ held_by(const ViewCopy *v, const SxStreamTime *time)
 		return pstrdup("no row has come yet");
 	if (v->idle)
 		return pstrdup("the clock: no row has come for idle_timeout");
-	return psprintf("the latest row, of %s", sx_event_time_text(sx_event_time_minus(v->watermark, -time->delay), time->type));
+	/* true whatever the delay was when the watermark was reached */
+	return psprintf("a row later than %s, which has not come yet", sx_event_time_text(sx_event_time_minus(v->watermark, -time->delay), time->type));
 }
 
 /* ---- numbers ---- */

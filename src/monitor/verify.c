@@ -282,7 +282,7 @@ leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until)
 	if (column == NULL)
 		return;
 	cmp->window = get_attnum(def->viewid, column);
-	cmp->removed = sx_windows_create(info);
+	cmp->removed = sx_windows_create(info, CurrentMemoryContext);
 	(void) sx_windows_set_time(cmp->removed, removed_until);
 }
 

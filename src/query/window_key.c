@@ -297,7 +297,7 @@ output_column(Query *query, AttrNumber attno, List *queries, Search *search)
 /* ---- closed windows ---- */
 
 SxWindows *
-sx_windows_create(SxViewInfo *info)
+sx_windows_create(SxViewInfo *info, MemoryContext parent)
 {
 	MemoryContext old;
 	SxWindows  *w;
@@ -306,15 +306,13 @@ sx_windows_create(SxViewInfo *info)
 
 	if (info->window_key < 0)
 		return NULL;
-	old = MemoryContextSwitchTo(info->context);
+	old = MemoryContextSwitchTo(AllocSetContextCreate(parent, "streamext windows", ALLOCSET_SMALL_SIZES));
 	w = palloc0(sizeof(SxWindows));
 	w->info = info;
-	w->context = AllocSetContextCreate(info->context, "streamext windows", ALLOCSET_SMALL_SIZES);
+	w->context = CurrentMemoryContext;
 	w->kept = AllocSetContextCreate(w->context, "streamext closed windows", ALLOCSET_SMALL_SIZES);
 	w->until = SX_TIME_NONE;
 	w->known = true;
-	MemoryContextSwitchTo(w->context);
-
 	att = TupleDescAttr(info->desc, info->window_key);
 	type = lookup_type_cache(att->atttypid, TYPECACHE_CMP_PROC_FINFO);
 	fmgr_info_cxt(type->cmp_proc_finfo.fn_oid, &w->cmp, w->context);
@@ -332,14 +330,6 @@ sx_windows_create(SxViewInfo *info)
 		w->state = ExecInitExprWithParams(info->window, w->params);
 	MemoryContextSwitchTo(old);
 	return w;
-}
-
-void
-sx_windows_destroy(SxWindows *w)
-{
-	FreeExprContext(w->econtext, true);
-	MemoryContextDelete(w->context);
-	pfree(w);
 }
 
 bool

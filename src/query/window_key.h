@@ -22,9 +22,8 @@ extern int	sx_find_window_key(SxAnalysis *a, const SxStreamTime *time, Expr **wi
 typedef struct SxWindows SxWindows;
 
 struct SxViewInfo;
-/* NULL: the view has no window; lives in info's context */
-extern SxWindows *sx_windows_create(struct SxViewInfo *info);
-extern void sx_windows_destroy(SxWindows *w);	/* or with info's context */
+/* NULL: the view has no window; lives below parent, not longer than info */
+extern SxWindows *sx_windows_create(struct SxViewInfo *info, MemoryContext parent);
 /* from here on windows that end at or before this time are closed; SX_TIME_NONE: none are; true if that is new */
 extern bool sx_windows_set_time(SxWindows *w, int64 closed_until);
 /* sets the time to `to`; true if windows have closed that were not at `from` */

@@ -26,8 +26,8 @@ sx_lateness_create(SxViewInfo *info)
 	if (info->window_key < 0)
 		return NULL;
 	l = MemoryContextAllocZero(info->context, sizeof(SxLateness));
-	l->windows = sx_windows_create(info);
-	l->removed = sx_windows_create(info);
+	l->windows = sx_windows_create(info, info->context);
+	l->removed = sx_windows_create(info, info->context);
 	l->rows.how_late = how_late;
 	l->rows.arg = l;
 	return l;

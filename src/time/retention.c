@@ -22,7 +22,7 @@ sx_retention_until(const SxViewDef *def, const SxStreamTime *time, int64 waterma
 uint64
 sx_retention_remove(SxViewInfo *info, int64 until, int limit)
 {
-	SxWindows  *windows = sx_windows_create(info);
+	SxWindows  *windows = sx_windows_create(info, CurrentMemoryContext);
 	char	   *table = get_rel_name(info->def->matid);
 	uint64		n = 0;
 	Datum		boundary;
@@ -46,6 +46,5 @@ sx_retention_remove(SxViewInfo *info, int64 until, int limit)
 		n = SPI_processed;
 		SPI_finish();
 	}
-	sx_windows_destroy(windows);
 	return n;
 }

@@ -18,7 +18,9 @@
  */
 #include "time/sink.h"
 
+#include "access/htup_details.h"
 #include "capture/event_time.h"
+#include "catalog/pg_operator.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "query/view_columns.h"
@@ -29,6 +31,8 @@
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/queryenvironment.h"
+#include "utils/syscache.h"
+#include "utils/typcache.h"
 
 /* the statement's name for the keys of windows that have changed */
 #define CHANGED_NAME "streamext_changed"
@@ -40,6 +44,7 @@ static uint64 append_changed(SxViewInfo *info, SxWindows *windows, const SxSink 
 static Tuplestorestate *closed_rows(SxViewInfo *info, SxWindows *windows, Tuplestorestate *rows, bool with_nulls);
 static bool has_null_key(SxViewInfo *info, TupleTableSlot *row);
 static char *insert_into(SxViewInfo *info, const SxSink *sink);
+static char *equality_of(Oid type);
 static char *relation_name(Oid relid);
 
 void
@@ -51,7 +56,7 @@ sx_sinks_append(SxViewInfo *info, int64 watermark, Tuplestorestate *rows, bool w
 
 	if (sinks == NIL || info->window_key < 0)
 		return;
-	windows = sx_windows_create(info);
+	windows = sx_windows_create(info, CurrentMemoryContext);
 	foreach(lc, sinks)
 	{
 		SxSink	   *sink = lfirst(lc);
@@ -74,7 +79,6 @@ sx_sinks_append(SxViewInfo *info, int64 watermark, Tuplestorestate *rows, bool w
 		}
 		PG_END_TRY();
 	}
-	sx_windows_destroy(windows);
 }
 
 static void
@@ -150,12 +154,16 @@ append_changed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, Tuplest
 		initStringInfo(&sql);
 		appendStringInfo(&sql, "%s v WHERE EXISTS (SELECT FROM " CHANGED_NAME " c WHERE ", insert_into(info, sink));
 		for (int i = 0; i < info->nkeys; i++)
-			appendStringInfo(&sql, with_nulls ? "%s(c.%s = v.%s OR (c.%s IS NULL AND v.%s IS NULL))" : "%sc.%s = v.%s",
-							 i > 0 ? " AND " : "",
-							 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)),
-							 quote_identifier(sx_view_key_column(info->def, i)),
-							 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)),
-							 quote_identifier(sx_view_key_column(info->def, i)));
+		{
+			Form_pg_attribute att = TupleDescAttr(info->desc, i);
+			const char *changed_key = quote_identifier(NameStr(att->attname));
+			const char *view_key = quote_identifier(sx_view_key_column(info->def, i));
+
+			appendStringInfo(&sql, "%s(c.%s %s v.%s", i > 0 ? " AND " : "", changed_key, equality_of(att->atttypid), view_key);
+			if (with_nulls)
+				appendStringInfo(&sql, " OR (c.%s IS NULL AND v.%s IS NULL)", changed_key, view_key);
+			appendStringInfoChar(&sql, ')');
+		}
 		appendStringInfoChar(&sql, ')');
 
 		enr.md.name = CHANGED_NAME;
@@ -226,6 +234,23 @@ insert_into(SxViewInfo *info, const SxSink *sink)
 	}
 	return psprintf("INSERT INTO %s (%s) SELECT %s FROM %s", relation_name(sink->target), names.data, values.data,
 					relation_name(info->def->viewid));
+}
+
+/* as in the unique index: with an empty search_path "=" might be another type's, which this one can be cast to */
+static char *
+equality_of(Oid type)
+{
+	Oid			operator = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
+	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
+	Form_pg_operator form;
+	char	   *result;
+
+	if (!HeapTupleIsValid(tuple))
+		elog(ERROR, "cache lookup failed for operator %u", operator);
+	form = (Form_pg_operator) GETSTRUCT(tuple);
+	result = psprintf("OPERATOR(%s.%s)", quote_identifier(get_namespace_name(form->oprnamespace)), NameStr(form->oprname));
+	ReleaseSysCache(tuple);
+	return result;
 }
 
 static char *
