@@ -23,7 +23,12 @@ INSERT INTO ev VALUES (3, '2024-01-01 10:00:31Z', 'a', 10, '\xff00', 2.50, '{"a 
 SELECT streamext.flush();
 SELECT k, w, n, s, a, raw, t FROM by_min ORDER BY 1, 2;
 SELECT view, "row", reason FROM streamext.dead_letters ORDER BY view::text, id;
+-- alerts learn of it, when it is committed
+SELECT streamext.create_alert('two', 'by_min', 'n = 2', 'two');
 SELECT streamext.retry_dead_letters('by_min');
+SELECT test.until('SELECT count(*) = 1 FROM streamext.alerts');
+SELECT alert, "group" ->> 'k' AS k FROM streamext.alerts;
+SELECT streamext.drop_alert('two');
 SELECT k, w, n, s, a, raw, t FROM by_min ORDER BY 1, 2;
 SELECT view, count(*) FROM streamext.dead_letters GROUP BY 1;
 SELECT test.check('by_min');
@@ -37,6 +42,9 @@ SELECT streamext.retry_dead_letters('kept');
 ROLLBACK;
 SELECT count(*) FROM streamext.dead_letters WHERE view = 'kept'::regclass;
 SELECT w, n FROM kept ORDER BY 1;
+BEGIN;
+SELECT streamext.retry_dead_letters('kept');
+PREPARE TRANSACTION 'retry';
 -- a window that is forgotten takes no more rows
 INSERT INTO ev VALUES (6, '2024-01-01 11:04:30Z', 'c', 1);
 SELECT streamext.flush();

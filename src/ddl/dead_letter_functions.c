@@ -4,7 +4,7 @@
  *
  * Each letter's row is made from its JSON again and goes through the view's own plan, in a subtransaction of
  * its own.  What succeeds is merged into the view's table, and into sinks that want corrections, and the
- * letter is gone, all in the caller's transaction; what fails stays a letter, with what was wrong this time.
+ * letter is gone, all in the caller's transaction, whose commit tells alerts; what fails stays a letter, with what was wrong this time.
  * A row is not judged as late again.
  *
  * Locking: the materialized table with ShareRowExclusiveLock, so that no flush writes at the same time, for
@@ -35,6 +35,7 @@
 #include "query/plan.h"
 #include "query/window_key.h"
 #include "time/sink.h"
+#include "worker/worker.h"
 
 typedef struct Retry
 {
@@ -121,6 +122,8 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 	foreach(lc, failed)
 		sx_catalog_update_dead_letter(lfirst(lc));
 	tuplestore_end(retry.rows);
+	if (done != NIL)
+		sx_note_table_write(viewid);
 	PG_RETURN_INT64(list_length(done));
 }
 

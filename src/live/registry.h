@@ -146,6 +146,7 @@ typedef struct SxView
 	uint32		freshness[32];
 	TimestampTz last_seal;
 	int			flush_interval; /* ms, -1: setting */
+	uint64		sessions_wrote;	/* (m) commits of sessions that wrote its table: sx_note_table_write() */
 	/* alerts (live/live_changes.h); under publish: */
 	bool		alerted;		/* the alerter wants to know which entries change */
 	uint64		alerted_cycle;	/* it has seen the changes of this cycle and of those before */

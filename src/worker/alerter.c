@@ -11,9 +11,9 @@
  *				changed without being listed.
  *
  * A scan is due when an alert is new, when we start, when a view joins the others (a builder may have written its
- * table), when a builder has written, when windows may have closed (of a view with emit = on_close), when lists
- * were lost because we were late or memory was short, and after a failure.  So nothing about what has been looked at needs to be stored: a crash of any process leads to a
- * scan.  That a group is reported once is the business of streamext.alert_fired, whose row is written in the
+ * table), when a builder has written, or a session (retry_dead_letters), when windows may have closed (of a view
+ * with emit = on_close), when lists were lost because we were late or memory was short, and after a failure.  So
+ * nothing about what has been looked at needs to be stored: a crash of any process leads to a scan.  That a group is reported once is the business of streamext.alert_fired, whose row is written in the
  * transaction of the NOTIFY.
  *
  * Why nothing is missed: let a group's row in the view change for the last time.  If the change is live and
@@ -434,13 +434,14 @@ serve(SxDb *db, AlertedView *av, MemoryContext turn, TimestampTz *wake_at)
 	return busy;
 }
 
-/* did the view join the others or leave them, has a builder written, or may windows have closed? */
+/* did the view join the others or leave them, has a builder or session written, or may windows have closed? */
 static void
 follow_state(SxDb *db, AlertedView *av)
 {
 	SxLiveTrack before = av->track;
 	SxView	   *v;
 	int64		flushes = 0;
+	uint64		written = 0;
 	int64		watermark = 0;
 
 	if (!before.live || sx_live_is_gone(db, av->viewid, &before))
@@ -454,21 +455,21 @@ follow_state(SxDb *db, AlertedView *av)
 		if (before.live)
 			want_scan(av);
 	}
-	if (av->track.live && !av->on_close)
-		return;
 
 	SpinLockAcquire(&db->mutex);
 	v = sx_view_by_id(db, av->viewid);
 	if (v)
 	{
+		written = v->sessions_wrote;
 		/* flushes of what is live change nothing */
 		flushes = av->track.live ? av->flushes : v->flushes;
 		watermark = v->watermark;
 	}
 	SpinLockRelease(&db->mutex);
-	if (flushes != av->flushes || (av->on_close && watermark != av->watermark))
+	if (flushes != av->flushes || written != av->sessions_wrote || (av->on_close && watermark != av->watermark))
 		want_scan(av);
 	av->flushes = flushes;
+	av->sessions_wrote = written;
 	av->watermark = watermark;
 }
 

@@ -27,10 +27,12 @@
 /* what this transaction has announced; undone or carried out at its end */
 static SxDb *required_db = NULL;
 static List *closed_dbs = NIL;	/* of SxDb *, in TopMemoryContext */
+static List *written_views = NIL;	/* OIDs, in TopMemoryContext */
 static bool exit_hook_registered = false;
 
 static void xact_callback(XactEvent event, void *arg);
 static void end_require(void);
+static void tell_written(void);
 static void begin_close(SxDb *db);
 static void end_close(void);
 static void at_exit(int code, Datum arg);
@@ -65,6 +67,11 @@ xact_callback(XactEvent event, void *arg)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has created a continuous view")));
+			/* nobody would tell of it at COMMIT PREPARED */
+			if (written_views != NIL)
+				ereport(ERROR,
+						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+						 errmsg("cannot PREPARE a transaction that has retried dead letters")));
 			return;
 		case XACT_EVENT_COMMIT:
 		case XACT_EVENT_PREPARE:
@@ -78,6 +85,13 @@ xact_callback(XactEvent event, void *arg)
 		end_require();
 	if (closed_dbs != NIL)
 		end_close();
+	if (written_views != NIL)
+	{
+		if (event == XACT_EVENT_COMMIT)
+			tell_written();
+		list_free(written_views);
+		written_views = NIL;
+	}
 
 	if (event == XACT_EVENT_COMMIT && XactLastCommitEnd != last_commit)
 	{
@@ -90,6 +104,36 @@ xact_callback(XactEvent event, void *arg)
 			pg_atomic_exchange_u32(&db->consumer_sleeps, 0) != 0)
 			sx_wake_consumer(db);
 	}
+}
+
+void
+sx_note_table_write(Oid viewid)
+{
+	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
+
+	written_views = list_append_unique_oid(written_views, viewid);
+	MemoryContextSwitchTo(old);
+}
+
+static void
+tell_written(void)
+{
+	SxDb	   *db = sx_my_db();
+	ListCell   *lc;
+
+	if (db == NULL)
+		return;
+	foreach(lc, written_views)
+	{
+		SxView	   *v = sx_view_by_id(db, lfirst_oid(lc));
+
+		if (v == NULL)
+			continue;
+		SpinLockAcquire(&db->mutex);
+		v->sessions_wrote++;
+		SpinLockRelease(&db->mutex);
+	}
+	sx_wake_alerter(db);
 }
 
 static void

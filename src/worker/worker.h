@@ -33,6 +33,8 @@ extern void sx_worker_announce(void);
 /* commit callback and friends: see worker/wake.c */
 extern void sx_wake_init(void);
 
+/* this session writes a view's table itself: when that is committed, alerts look at the view */
+extern void sx_note_table_write(Oid viewid);
 /*
  * Waits until everything committed before the call is consumed by the view (or all, InvalidOid)
  * and, with flushed, written to its table.  false: timeout; *blocker (if not NULL) says why.
