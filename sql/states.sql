@@ -121,7 +121,7 @@ SELECT format('SELECT streamext.finalize(''sum(numeric)''::regprocedure, %I, NUL
 \echo :SQLSTATE
 -- by COPY, in text and binary, as pg_dump would
 \set copied `mktemp -u`
-\set remove 'rm ' :copied
+\set remove 'cat >/dev/null && rm ' :copied
 COPY copied TO :'copied' WITH (FORMAT binary);
 \echo :SQLSTATE
 CREATE TEMP TABLE again (LIKE copied);
