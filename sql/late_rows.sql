@@ -36,7 +36,7 @@ SELECT * FROM test.check_all();
 
 -- drop: for closed windows only; the hour is open, and views without windows take all
 SELECT streamext.alter_stream('ev', late_rows => 'drop');
-INSERT INTO ev VALUES ('2024-01-01 10:00:05Z', 'dropped', 1), ('2024-01-01 10:04:56Z', 'b', 1), ('2024-01-01 08:00:00Z', 'dropped', -1);
+INSERT INTO ev VALUES ('2024-01-01 10:00:05Z', 'dropped', 1), ('2024-01-01 10:04:56Z', 'b', 1), ('2024-01-01 08:00:00Z', 'dropped', -1), ('-infinity', 'dropped', -1);
 SELECT streamext.wait_for();
 SELECT * FROM counts();
 SELECT k, w, n FROM by_min ORDER BY 1, 2;

@@ -34,6 +34,12 @@ sx_event_time_value(int64 time, Oid type, Datum *value)
 	return true;
 }
 
+Datum
+sx_event_time_lowest(Oid type)
+{
+	return type == DATEOID ? DateADTGetDatum(DATEVAL_NOBEGIN) : Int64GetDatum(PG_INT64_MIN);
+}
+
 int64
 sx_event_time_now(Oid type)
 {

@@ -34,6 +34,8 @@ sx_event_time(Datum value, Oid type)
 
 /* the last value of the type that is not after this; false: there is none */
 extern bool sx_event_time_value(int64 time, Oid type, Datum *value);
+/* of the type, for which SX_TIME_NONE stands in a row */
+extern Datum sx_event_time_lowest(Oid type);
 /* the clock on the wall, in the session's time zone where the type has none; SX_TIME_END for bigint */
 extern int64 sx_event_time_now(Oid type);
 /* saturating */

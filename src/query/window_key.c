@@ -67,6 +67,7 @@ static int	time_argument(Oid funcid, List *args);
 static bool is_fixed_zone(Node *zone);
 static bool is_positive(Node *number);
 static bool find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
+static bool find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest);
 
 /* ---- finding it ---- */
 
@@ -396,7 +397,12 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 	Datum		greatest;
 
 	*any = false;
-	if (!sx_windows_boundary(w, &boundary) || !find_bounds(w, event_time, &least, &greatest))
+	if (!sx_windows_boundary(w, &boundary))
+		return false;
+	/* a row's time, unlike a watermark, may be the lowest there is */
+	if (!(event_time == SX_TIME_NONE ?
+		  find_bounds_of(w, sx_event_time_lowest(w->info->time.type), &least, &greatest) :
+		  find_bounds(w, event_time, &least, &greatest)))
 		return false;
 	*any = DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, least, boundary)) < 0;
 	return DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, greatest, boundary)) < 0;
@@ -406,15 +412,20 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 static bool
 find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest)
 {
-	MemoryContext old;
 	Datum		value;
+
+	return sx_event_time_value(event_time, w->info->time.type, &value) && find_bounds_of(w, value, least, greatest);
+}
+
+static bool
+find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest)
+{
+	MemoryContext old;
 	bool		isnull;
 	bool		found = false;
 	ExprDoneCond done;
 
 	ResetExprContext(w->econtext);
-	if (!sx_event_time_value(event_time, w->info->time.type, &value))
-		return false;
 	w->params->params[0].value = value;
 	w->params->params[0].isnull = false;
 	w->params->params[0].pflags = PARAM_FLAG_CONST;
