@@ -380,8 +380,12 @@ copy_live(Collector *c, const uint32 *hashes, int nhashes)
 					(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
 					 errmsg("could not read a continuous view at the position of the statement")));
 	}
-	/* whether a window has closed is judged by the watermark of that moment */
-	if (request->found)
+	/*
+	 * Whether a window has closed is judged by the watermark of that moment, unless rows are shown for that alone:
+	 * then by the stored one.  What is only in memory is consumed again after a crash, in other batches, and rows
+	 * that were late the first time need not be late then.
+	 */
+	if (request->found && !c->view->def->on_close)
 		c->result->watermark = request->watermark;
 	else
 	{

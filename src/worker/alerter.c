@@ -11,9 +11,10 @@
  *				changed without being listed.
  *
  * A scan is due when an alert is new, when we start, when a view joins the others (a builder may have written its
- * table), when a builder has written, or a session (retry_dead_letters), when windows may have closed (of a view
- * with emit = on_close), when lists were lost because we were late or memory was short, and after a failure.  So
- * nothing about what has been looked at needs to be stored: a crash of any process leads to a scan.  That a group is reported once is the business of streamext.alert_fired, whose row is written in the
+ * table), when a builder has written, or a session (retry_dead_letters), when a flush may have stored that windows
+ * have closed (of a view with emit = on_close), when lists were lost because we were late or memory was short, and
+ * after a failure.  So nothing about what has been looked at needs to be stored: a crash of any process leads to a
+ * scan.  That a group is reported once is the business of streamext.alert_fired, whose row is written in the
  * transaction of the NOTIFY.
  *
  * Why nothing is missed: let a group's row in the view change for the last time.  If the change is live and
@@ -442,7 +443,6 @@ follow_state(SxDb *db, AlertedView *av)
 	SxView	   *v;
 	int64		flushes = 0;
 	uint64		written = 0;
-	int64		watermark = 0;
 
 	if (!before.live || sx_live_is_gone(db, av->viewid, &before))
 	{
@@ -461,16 +461,14 @@ follow_state(SxDb *db, AlertedView *av)
 	if (v)
 	{
 		written = v->sessions_wrote;
-		/* flushes of what is live change nothing */
-		flushes = av->track.live ? av->flushes : v->flushes;
-		watermark = v->watermark;
+		/* flushes of what is live change nothing, unless they store that windows have closed */
+		flushes = av->track.live && !av->on_close ? av->flushes : v->flushes;
 	}
 	SpinLockRelease(&db->mutex);
-	if (flushes != av->flushes || written != av->sessions_wrote || (av->on_close && watermark != av->watermark))
+	if (flushes != av->flushes || written != av->sessions_wrote)
 		want_scan(av);
 	av->flushes = flushes;
 	av->sessions_wrote = written;
-	av->watermark = watermark;
 }
 
 static bool

@@ -44,7 +44,6 @@ typedef struct AlertedView
 	int64		flushes;		/* what had been written when the last look at the table began */
 	uint64		sessions_wrote;	/* the same of what sessions write */
 	bool		on_close;		/* it shows rows when their windows close */
-	int64		watermark;		/* when that was last looked at */
 	TimestampTz retry_at;		/* it is locked */
 } AlertedView;
 

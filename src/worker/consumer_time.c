@@ -63,8 +63,6 @@ sx_consumer_follow_clock(Consumer *c)
 		if (lv->lateness != NULL && !lv->all_closed)
 			lv->closed_unsealed |= look_for_closed(c, lv);
 		ConditionVariableBroadcast(&c->db->published_cv);
-		if (v->alerted)
-			sx_wake_alerter(c->db);
 	}
 }
 

@@ -467,6 +467,8 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	v->flushed_cycle = gen->cycle;
 	v->seq = stored->seq;
 	sx_unlock_publish(db);
+	if (v->alerted)
+		sx_wake_alerter(db);
 	SX_STOP_POINT_OF(flush_marked, v->viewid);
 }
 
