@@ -24,8 +24,9 @@ use StreamextTest;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use Chaos::Checks qw(settle compare_views remains check_log check_reader check_errors run_sql);
+use Chaos::Checks qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors run_sql);
 use Chaos::Ddl qw(ddl_script);
+use Chaos::EventTime;
 use Chaos::Faults qw(choose_fault strike bring_up children killed_pids);
 use Chaos::Random;
 use Chaos::Schema qw(setup_sql);
@@ -36,7 +37,7 @@ my $rounds = $ENV{ROUNDS} || 25;
 # within make test: on a busy machine, fewer
 my $limit = $ENV{ROUNDS} ? 0 : 200;
 my $first = $ENV{FIRST} || 1;
-my $rounds_per_database = 6;
+my $rounds_per_database = Chaos::EventTime::ROUNDS_PER_DATABASE;
 # a session that has not ended by then hangs
 my $session_limit = 60;
 
@@ -230,6 +231,8 @@ sub one_round
 	push @complaints, settle($node, $database, $settle, 40);
 	took('settle');
 	push @complaints, compare_views($node, $database, 150) unless @complaints;
+	push @complaints, compare_time($node, $database, 30) unless @complaints;
+	push @complaints, retry_letters($node, $database, 30) if !@complaints && $round % $rounds_per_database == 0;
 	if ($settle->chance(20) && !@complaints)
 	{
 		my (undef, $error) = run_sql($node, $database, "SET streamext.wait_timeout = '60s'; SELECT streamext.flush()", 90);

@@ -9,13 +9,14 @@ use warnings;
 
 use Exporter 'import';
 
+use Chaos::EventTime qw(alert_checks_sql settle_time_sql time_checks_sql);
 use Chaos::Faults qw(children killed_pids);
-use Chaos::Schema qw(oracle_sql);
+use Chaos::Schema qw(oracle_sql has_letters);
 use PostgreSQL::Test::Utils;
 use StreamextTest qw(psql_anyway);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(settle compare_views remains check_log check_reader check_errors run_sql);
+our @EXPORT_OK = qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors run_sql);
 
 # run_sql(NODE, DATABASE, SQL [, SECONDS]): (output, error or "")
 sub run_sql
@@ -65,7 +66,7 @@ BEGIN
 END $$;
 SQL
 	my $out;
-	($out, $error) = run_sql($node, $database, $sql, 60);
+	($out, $error) = run_sql($node, $database, $sql . settle_time_sql(), 60);
 	return ($error) if $error;
 
 	# a view that waits for a prepared transaction would wait for ever
@@ -105,10 +106,11 @@ SQL
 	return ();
 }
 
-# Waits until all views have everything, then runs the oracle on each.
+# Waits until all views have everything, then runs the oracle on each: those of which rows become
+# dead letters, which the flush writes, or the others.
 sub compare_views
 {
-	my ($node, $database, $seconds) = @_;
+	my ($node, $database, $seconds, $letters) = @_;
 	my ($list, $error) = run_sql($node, $database, q{SELECT name || ' ' || coalesce(g::text, '-') || ' ' || coalesce(snap::text, '-') FROM chaos.view ORDER BY name});
 	return ($error) if $error;
 	my ($out, $late);
@@ -124,6 +126,7 @@ sub compare_views
 	for my $line (split /\n/, $list)
 	{
 		my ($name, $g, $snap) = split / /, $line;
+		next if has_letters($name) xor $letters;
 		push @names, $name;
 		$sql .= oracle_sql({ name => $name, g => $g, snap => $snap eq '-' ? undef : $snap });
 	}
@@ -140,6 +143,52 @@ sub compare_views
 		push @complaints, $state;
 	}
 	return @complaints;
+}
+
+# After a flush: sinks, final rows, dead letters and alerts.
+sub compare_time
+{
+	my ($node, $database, $seconds) = @_;
+	my (undef, $error) = run_sql($node, $database, "SET streamext.wait_timeout = '60s'; SELECT streamext.flush()", 90);
+	return ($error) if $error;
+	my @complaints = compare_views($node, $database, $seconds, 1);
+	my $list;
+	($list, $error) = run_sql($node, $database, 'SELECT target, view, corrections, existing, since FROM chaos.sink ORDER BY 1');
+	return ($error) if $error;
+	my $out;
+	($out, $error) = run_sql($node, $database, time_checks_sql(map { [ split /\|/ ] } split /\n/, $list), 60);
+	push @complaints, split(/\n/, $out), $error ? $error : ();
+	my $end = time + $seconds;
+	my @alerts;
+	while (1)
+	{
+		($out, $error) = run_sql($node, $database, alert_checks_sql());
+		@alerts = (split(/\n/, $out), $error ? $error : ());
+		last if !@alerts || time > $end;
+		sleep 0.05;
+	}
+	push @complaints, @alerts;
+	if (@complaints)
+	{
+		my ($state) = run_sql($node, $database, 'SELECT view, watermark, watermark_held_by, late_rows, dropped_rows, state, reason FROM streamext.status; SELECT * FROM streamext.sink; SELECT * FROM chaos.sink; SELECT * FROM streamext.stream_def; SELECT * FROM streamext.alert_status');
+		push @complaints, $state;
+	}
+	return @complaints;
+}
+
+# Dead letters are counted in: then their views have everything.
+sub retry_letters
+{
+	my ($node, $database, $seconds) = @_;
+	my ($out, $error) = run_sql($node, $database, <<'SQL');
+SELECT streamext.retry_dead_letters(v) FROM (SELECT DISTINCT view AS v FROM streamext.dead_letters) x;
+\echo rest
+SELECT 'letters that stay: ' || count(*), min(message) FROM streamext.dead_letters HAVING count(*) > 0;
+SQL
+	return ($error) if $error;
+	my @complaints = split /\n/, $out =~ s/.*^rest$//msr;
+	shift @complaints if @complaints;
+	return (@complaints, compare_views($node, $database, $seconds, 1), compare_time($node, $database, $seconds));
 }
 
 # What must not be left: polled, because workers tidy up in their own time.
@@ -160,14 +209,14 @@ SELECT 'slots of this database: ' || count(*) FROM pg_replication_slots
 SELECT 'slot without protection: ' || slot_name FROM pg_replication_slots WHERE wal_status NOT IN ('reserved', 'extended') OR xmin IS NULL;
 SELECT 'a table of nobody: ' || relname FROM pg_class
 	WHERE relnamespace = 'streamext'::regnamespace AND relkind IN ('r', 'v', 'm') AND relname ~ '_[0-9]+$'
-		AND oid NOT IN (SELECT mat FROM streamext.view_def UNION SELECT query FROM streamext.view_def);
+		AND oid NOT IN (SELECT mat FROM streamext.view_def UNION SELECT query FROM streamext.view_def UNION SELECT alert FROM streamext.alert_def);
 SELECT 'position of no view: ' || view FROM streamext.view_position WHERE view NOT IN (SELECT view FROM streamext.view_def);
 SELECT 'view that has no position: ' || view FROM streamext.view_def WHERE view NOT IN (SELECT view FROM streamext.view_position);
-SELECT 'dead letter: ' || message FROM streamext.dead_letters LIMIT 3;
+SELECT 'dead letter: ' || message FROM streamext.dead_letters WHERE reason <> 'late' LIMIT 3;
 SELECT 'mark of no table: ' || leaf FROM streamext.attach_mark WHERE leaf NOT IN (SELECT oid FROM pg_class);
 SELECT 'worker: ' || string_agg(kind || ' ' || n, ', ') FROM (SELECT backend_type AS kind, count(*) AS n FROM pg_stat_activity
 	WHERE backend_type LIKE 'streamext %' AND (datname = current_database() OR datname IS NULL) GROUP BY 1
-	ORDER BY 1) w HAVING string_agg(kind || ' ' || n, ', ') IS DISTINCT FROM 'streamext consumer 1, streamext flusher 1, streamext launcher 1';
+	ORDER BY 1) w HAVING string_agg(kind || ' ' || n, ', ') IS DISTINCT FROM 'streamext alerter 1, streamext consumer 1, streamext flusher 1, streamext launcher 1';
 SELECT 'worker of no database: ' || backend_type FROM pg_stat_activity WHERE backend_type LIKE 'streamext %' AND datname IS NOT NULL AND datname <> current_database();
 SELECT 'not live: ' || view || ' ' || state || coalesce(' ' || reason, '') FROM streamext.status WHERE state <> 'live' OR reason IS NOT NULL;
 SELECT 'shadow in limbo: ' || count(*) FROM chaos.shadow WHERE root_xid IS NULL AND gone IS NULL HAVING count(*) > 0;
@@ -261,6 +310,9 @@ my @expected_errors = (
 	qr/could not flush/,
 	qr/did not (flush|catch up)/,
 	qr/cannot (TRUNCATE|ALTER TABLE|DROP TABLE|CLUSTER|REINDEX) "\w+" because it is being used by active queries/,
+	qr/alert "passing" (does not exist|already exists)/,
+	qr/new row for relation "s_\w+" violates check constraint "broken"/,
+	qr/relation "x_\d+" does not exist/,
 	qr/ROLLBACK TO SAVEPOINT can only be used|SAVEPOINT can only be used|savepoint "\w+" does not exist/,
 	qr/tuple to be (locked|updated|merged) was already (moved|modified)/,
 	# what the reader had seen was only in memory, and is gone with the worker

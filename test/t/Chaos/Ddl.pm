@@ -11,6 +11,7 @@ use warnings;
 
 use Exporter 'import';
 
+use Chaos::EventTime qw(time_ddl);
 use Chaos::Schema qw(columns create_sql dynamic_views record_sql views);
 use Chaos::Workload qw(id_base);
 
@@ -37,6 +38,7 @@ sub command
 {
 	my ($self) = @_;
 	my $r = $self->{r};
+	return time_ddl($r) if $r->chance(30);
 	my $kind = $r->by_weight(
 		truncate => 6, rewrite => 5, reindex => 2, vacuum => 4, view_index => 3, pause => 4, flush => 5,
 		create => 14, column => 4, detach => 6, partition => 4, freeze => 5, rename => 4, setting => 6,
@@ -44,7 +46,7 @@ sub command
 	return $self->$kind;
 }
 
-sub any_table { return $_[0]{r}->one_of(qw(ev ev pe1 pe2 pe3a pe4 up bal)) }
+sub any_table { return $_[0]{r}->one_of(qw(ev ev td tl pe1 pe2 pe3a pe4 up bal)) }
 
 sub if_allowed
 {
@@ -63,7 +65,7 @@ sub all_gone
 sub truncate
 {
 	my ($self) = @_;
-	my $table = $self->{r}->one_of(qw(ev pe pe1 pe3 pe4 up bal));
+	my $table = $self->{r}->one_of(qw(ev td tl pe pe1 pe3 pe4 up bal));
 	return $self->if_allowed("TRUNCATE $table;\n" . $self->all_gone($table));
 }
 
@@ -145,7 +147,7 @@ sub column
 {
 	my ($self) = @_;
 	my $r = $self->{r};
-	my $table = $r->one_of(qw(ev pe up));
+	my $table = $r->one_of(qw(ev pe up td));
 	my $name = 'extra' . $r->pick(1000);
 	return "ALTER TABLE $table ADD COLUMN $name " . $r->one_of('int', "text DEFAULT 'x'", 'numeric DEFAULT 1.5') . ";\n"
 	  . ($r->chance(70) ? "ALTER TABLE $table DROP COLUMN IF EXISTS $name;\n" : '');
@@ -187,7 +189,7 @@ sub detach
 	$self->{next} += 5;
 	my $columns = columns();
 	$sql .= 'SELECT pg_sleep(' . $r->pick(150) / 1000 . ");\n";
-	$sql .= "BEGIN;\nINSERT INTO pe2 ($columns) SELECT $first + g, 2, g, g, 'x', 1, '2026-01-01 00:00+00', NULL FROM generate_series(0, 4) g;\n"
+	$sql .= "BEGIN;\nINSERT INTO pe2 ($columns) SELECT $first + g, 2, g, g, 'x', 1, '2024-01-01 00:00+00', NULL FROM generate_series(0, 4) g;\n"
 	  . "INSERT INTO chaos.shadow (stream, $columns, leaf, root_xid) SELECT 'pe', $columns, tableoid,\n"
 	  . "\t(SELECT pg_current_xact_id() FROM pg_class WHERE oid = 'pe2'::regclass AND relispartition)\n"
 	  . "\tFROM pe2 WHERE id BETWEEN $first AND $first + 4;\nCOMMIT;\n" if $r->chance(60);
@@ -212,7 +214,7 @@ sub freeze
 	my $n = $r->one_of(1, 50, 400);
 	my $first = $self->{next};
 	$self->{next} += $n;
-	my $lines = join('', map { join("\t", $_, 4, $r->pick(60), $r->pick(1000), 'f', 1.25, '2026-01-01 00:30+00', '\N') . "\n" }
+	my $lines = join('', map { join("\t", $_, 4, $r->pick(60), $r->pick(1000), 'f', 1.25, '2024-01-01 00:30+00', '\N') . "\n" }
 		  $first .. $first + $n - 1);
 	return $self->if_allowed("TRUNCATE pe4;\n" . $self->all_gone('pe4') . "COPY pe4 ($columns) FROM STDIN (FREEZE);\n$lines\\.\n"
 		  . "INSERT INTO chaos.shadow (stream, $columns, leaf) SELECT 'pe', $columns, tableoid FROM pe4;\n");
@@ -262,7 +264,7 @@ sub lock
 	my ($self) = @_;
 	my $r = $self->{r};
 	my $mode = $r->one_of('ACCESS EXCLUSIVE', 'ACCESS EXCLUSIVE', 'SHARE', 'SHARE ROW EXCLUSIVE');
-	return "BEGIN;\nLOCK TABLE " . $r->one_of(qw(ev pe pe1 up bal names)) . " IN $mode MODE;\nSELECT pg_sleep("
+	return "BEGIN;\nLOCK TABLE " . $r->one_of(qw(ev td tl pe pe1 up bal names)) . " IN $mode MODE;\nSELECT pg_sleep("
 	  . $r->pick(400) / 1000 . ");\nCOMMIT;\n";
 }
 

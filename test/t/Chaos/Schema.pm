@@ -24,7 +24,9 @@ use warnings;
 
 use Exporter 'import';
 
-our @EXPORT_OK = qw(setup_sql views dynamic_views oracle_sql record_sql columns create_sql);
+use Chaos::EventTime qw(time_views time_setup_sql alerts_sql);
+
+our @EXPORT_OK = qw(setup_sql views dynamic_views oracle_sql has_letters record_sql columns create_sql);
 
 # All streams have these, in this order (partitions in others)
 my $columns = 'id, part, k, v, t, m, ts, note';
@@ -36,8 +38,9 @@ id bigint NOT NULL, part int NOT NULL, k int, v int, t text, m numeric(10,2),
 	ts timestamptz NOT NULL, note text, hits int DEFAULT 0
 SQL
 
-# name => [stream, query with %s for the stream]
+# name => [stream, query with %s for the stream, options of Chaos/EventTime.pm]
 my %views = (
+	%{ time_views() },
 	few => [ 'ev', 'SELECT k % 5 AS k5, count(*) AS n, count(v) AS nv, sum(v) AS total, min(v) AS low, max(v) AS high FROM %s GROUP BY k % 5' ],
 	many => [ 'ev', 'SELECT id % 1009 AS bucket, count(*) AS n, sum(v) AS total, max(note) AS last_note FROM %s GROUP BY id % 1009' ],
 	total => [ 'ev', 'SELECT count(*) AS n, sum(v) AS total, avg(m) AS mean, min(t) AS low, max(t) AS high FROM %s' ],
@@ -68,6 +71,9 @@ my %dynamic = (
 	dyn_d => [ 'pe', 'SELECT id, part, v FROM %s' ],
 	dyn_e => [ 'up', 'SELECT count(*) AS n, sum(v) AS total FROM %s' ],
 	dyn_f => [ 'pe3', 'SELECT id, part, v FROM %s' ],
+	dyn_g => [ 'td', @{ time_views()->{td_5} }[ 1, 2 ] ],
+	dyn_h => [ 'ev', @{ time_views()->{ev_closed} }[ 1, 2 ] ],
+	dyn_i => [ 'tl', @{ time_views()->{tl_session} }[ 1, 2 ] ],
 );
 
 sub views { return \%views }
@@ -85,8 +91,9 @@ sub query_on
 sub create_sql
 {
 	my ($name, $with) = @_;
-	my ($stream, $query) = @{ $views{$name} // $dynamic{$name} };
-	return "CREATE MATERIALIZED VIEW $name WITH (streamext.continuous) AS "
+	my ($stream, $query, $options) = @{ $views{$name} // $dynamic{$name} };
+	my $given = $options && $options->{with} ? ", $options->{with}" : '';
+	return "CREATE MATERIALIZED VIEW $name WITH (streamext.continuous$given) AS "
 	  . query_on($query, $stream) . ($with ? " $with" : '') . ";\n";
 }
 
@@ -136,7 +143,7 @@ CREATE FUNCTION chaos.subtransactions(base bigint, n int) RETURNS void LANGUAGE 
 BEGIN
 	FOR i IN 1 .. n LOOP
 		BEGIN
-			INSERT INTO ev VALUES (base + i, 1, i % 60, i % 1000, 's' || i % 3, i / 4.0, '2026-01-01'::timestamptz + i * interval '7 s', NULL);
+			INSERT INTO ev VALUES (base + i, 1, i % 60, i % 1000, 's' || i % 3, i / 4.0, '2024-01-01'::timestamptz + i * interval '7 s', NULL);
 			IF i % 3 = 0 THEN RAISE division_by_zero; END IF;
 		EXCEPTION WHEN division_by_zero THEN NULL;
 		END;
@@ -147,6 +154,10 @@ CREATE TABLE names (k int PRIMARY KEY, name text NOT NULL);
 INSERT INTO names SELECT i, 'name ' || i % 7 FROM generate_series(0, 49) i;
 CREATE TABLE ev ($table_columns);
 CREATE INDEX ev_id ON ev (id);
+CREATE TABLE td ($table_columns);
+CREATE INDEX td_id ON td (id);
+CREATE TABLE tl ($table_columns);
+CREATE INDEX tl_id ON tl (id);
 CREATE TABLE up ($table_columns, PRIMARY KEY (id));
 CREATE TABLE bal ($table_columns);
 CREATE INDEX bal_id ON bal (id);
@@ -166,7 +177,8 @@ CREATE TABLE pe4 PARTITION OF pe FOR VALUES IN (4);
 CREATE TABLE pe5 PARTITION OF pe FOR VALUES IN (5);
 CREATE TABLE ped PARTITION OF pe DEFAULT;
 SQL
-	for my $stream (qw(ev pe up bal))
+	# (no alert may be over before it is there)
+	for my $stream (qw(ev pe up bal tl))
 	{
 		my $n = $random->one_of(0, 0, 100, 1000);
 		next unless $n;
@@ -174,13 +186,20 @@ SQL
 		# amounts of "bal" sum to zero
 		my $amount = $stream eq 'bal' ? 'CASE g % 2 WHEN 0 THEN g ELSE 1 - g END' : 'g * 31 % 1000';
 		$sql .= "INSERT INTO $stream SELECT g, 1 + g % 6, g % 60, $amount, 'h' || g % 4, g / 3.0, "
-		  . "'2026-01-01'::timestamptz + g * interval '3 s' FROM generate_series($first, $last) g;\n";
+		  . "'2024-01-01'::timestamptz + g * interval '3 s' FROM generate_series($first, $last) g;\n";
 		$sql .= record_sql($stream);
 	}
-	for my $view (sort keys %views)
+	$sql .= time_setup_sql();
+	# a view may be over what another passes on
+	for my $of_sink (0, 1)
 	{
-		$sql .= create_sql($view) . "INSERT INTO chaos.view VALUES ('$view', 0, NULL, true);\n";
+		$sql .= time_setup_sql(1) if $of_sink;
+		for my $view (grep { ($views{$_}[0] =~ /^s_/) == $of_sink } sort keys %views)
+		{
+			$sql .= create_sql($view) . "INSERT INTO chaos.view VALUES ('$view', 0, NULL, true);\n";
+		}
 	}
+	$sql .= alerts_sql();
 	# renaming commands may be cut off in the middle: what is called what
 	$sql .= q{INSERT INTO chaos.name SELECT c.oid, relname FROM pg_class c WHERE relnamespace = 'public'::regnamespace } . ";\n";
 	return $sql;
@@ -221,19 +240,55 @@ sub counted_rows
 	return "(SELECT $list FROM chaos.shadow WHERE $where)";
 }
 
+# do rows that the view does not count lie in streamext.dead_letters?
+sub has_letters
+{
+	my ($name) = @_;
+	my $options = ($views{$name} // $dynamic{$name})->[2] // {};
+	return ($options->{how} // '') eq 'letters';
+}
+
 # oracle_sql(VIEW): one row per kind of difference; view: { name, g, snap }
 sub oracle_sql
 {
 	my ($view) = @_;
-	my ($stream, $query) = @{ $views{ $view->{name} } // $dynamic{ $view->{name} } };
+	my ($stream, $query, $options) = @{ $views{ $view->{name} } // $dynamic{ $view->{name} } };
 	my $alias = $query =~ /%s e / ? '' : ' counted';
-	my $expected = query_on($query, counted_rows($view, $stream) . $alias);
+	my $how = $options->{how} // '';
 	my $name = $view->{name};
-	return <<"SQL";
+	my $counted = $how eq 'raw' ? $stream : counted_rows($view, $stream);
+	$counted =~ s/\)$/ AND id NOT IN (SELECT ("row" ->> 'id')::bigint FROM streamext.dead_letters WHERE view = '$name'::regclass))/
+	  if $how eq 'letters';
+	my $expected = query_on($options->{oracle} // $query, $counted . $alias);
+	my $shown = "TABLE $name";
+	my $sql = '';
+	if (($options->{with} // '') =~ /emit/ || $name eq 'pe_5')
+	{
+		$expected = "SELECT * FROM ($expected) q WHERE streamext.is_final('$name', w) OR (SELECT emit FROM streamext.view_def WHERE view = '$name'::regclass) = 'changes'";
+	}
+	if ($how eq 'recent')
+	{
+		# windows that the view has not forgotten; it removes the others in its own time
+		my $kept = "w >= date_trunc('minute', (SELECT chaos.to_time(removed_until) FROM streamext.view_position WHERE view = '$name'::regclass))";
+		$expected = "SELECT * FROM ($expected) q WHERE $kept";
+		$shown = "SELECT * FROM $name WHERE $kept";
+	}
+	if ($how eq 'dropped')
+	{
+		$sql .= "SELECT '$name', 'closed windows have more than the query', count(*), (array_agg(v::text))[1:5]\n"
+		  . "FROM $name v LEFT JOIN ($expected) q ON q.w = v.w AND q.g IS NOT DISTINCT FROM v.g WHERE coalesce(v.n > q.n, true) HAVING count(*) > 0;\n";
+		$sql .= "SELECT '$name', 'lacks ' || missing, 'says that it dropped ' || dropped FROM (SELECT (SELECT coalesce(sum(n), 0) FROM ($expected) q) - (SELECT coalesce(sum(n), 0) FROM $name) AS missing,\n"
+		  . "(SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing <> dropped;\n"
+		  if $query =~ /tumble/ && !$options->{with};
+		my $open = "NOT streamext.is_final('$name', w)";
+		$expected = "SELECT * FROM ($expected) q WHERE " . ($options->{with} ? 'false' : $open);
+		$shown = "SELECT * FROM $name WHERE $open";
+	}
+	return $sql . <<"SQL";
 SELECT '$name', which, count(*), (array_agg(d ORDER BY d))[1:5]
-FROM (SELECT 'in the view only' AS which, x::text AS d FROM (TABLE $name EXCEPT ALL ($expected)) x
+FROM (SELECT 'in the view only' AS which, x::text AS d FROM ($shown EXCEPT ALL ($expected)) x
 	UNION ALL
-	SELECT 'in the query only', x::text FROM (($expected) EXCEPT ALL TABLE $name) x) y
+	SELECT 'in the query only', x::text FROM (($expected) EXCEPT ALL $shown) x) y
 GROUP BY which;
 SQL
 }

@@ -12,6 +12,7 @@ use warnings;
 
 use Exporter 'import';
 
+use Chaos::EventTime qw(moment);
 use Chaos::Schema qw(columns record_sql);
 
 our @EXPORT_OK = qw(writer_script reader_script id_base);
@@ -31,12 +32,13 @@ sub writer_script
 	my ($random, $round, $writer, $transactions, $writers) = @_;
 	my $self = bless {
 		r => $random, round => $round, writer => $writer, writers => $writers,
-		next => id_base($round, $writer) + 1, prepared => 0, savepoints => 0,
+		next => id_base($round, $writer) + 1, prepared => 0, savepoints => 0, progress => 0,
 	}, __PACKAGE__;
 	my $sql = '';
 	$sql .= "SET synchronous_commit = off;\n" if $random->chance(25);
 	for my $i (1 .. $transactions)
 	{
+		$self->{progress} = $i / $transactions;
 		$sql .= "\\echo $i\n" . $self->transaction;
 		$sql .= 'SELECT pg_sleep(0.0' . $random->pick(10) . ");\n" if $random->chance(10);
 	}
@@ -49,7 +51,7 @@ sub transaction
 	my $r = $self->{r};
 	my $kind = $r->by_weight(single => 30, block => 30, balanced => 15, prepared => 8, long => 4, subs => 2, big => 3);
 
-	return $self->insert_with_copy($r->one_of(qw(ev ev pe up)), $r->one_of(1, 1, 1, 2, 5, 40)) if $kind eq 'single';
+	return $self->insert_with_copy($r->one_of(qw(ev pe td tl up)), $r->one_of(1, 1, 1, 2, 5, 40)) if $kind eq 'single';
 	return "BEGIN;\n" . $self->balanced . $r->one_of("COMMIT;\n", "COMMIT;\n", "COMMIT;\n", "ROLLBACK;\n")
 	  if $kind eq 'balanced';
 	if ($kind eq 'prepared')
@@ -70,7 +72,7 @@ sub transaction
 		return "BEGIN;\nSELECT chaos.subtransactions($base, $n);\n"
 		  . record_sql('ev', 'id BETWEEN ' . ($base + 1) . ' AND ' . ($base + $n)) . $self->end;
 	}
-	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe)), $r->between(2000, 12000)) . $self->end if $kind eq 'big';
+	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe td tl)), $r->between(2000, 12000)) . $self->end if $kind eq 'big';
 	return "BEGIN;\n" . ($r->chance(15) ? "SET LOCAL synchronous_commit = off;\n" : '') . $self->block(3) . $self->end;
 }
 
@@ -121,9 +123,9 @@ sub step
 
 	# the creator of a view would wait for a lock that such a transaction keeps for rounds
 	$kind = 'insert' if $in_prepared && $kind =~ /upsert|merge$|update|delete|move/;
-	return $self->insert_with_copy($r->one_of(qw(ev pe)), $r->one_of(1, 1, 3, 30, 200)) if $kind eq 'insert';
+	return $self->insert_with_copy($r->one_of(qw(ev pe td tl)), $r->one_of(1, 1, 3, 30, 200)) if $kind eq 'insert';
 	return $self->copy if $kind eq 'copy';
-	return $self->series($r->one_of(qw(ev pe)), $r->one_of(10, 300, 1500)) if $kind eq 'series';
+	return $self->series($r->one_of(qw(ev pe td tl)), $r->one_of(10, 300, 1500)) if $kind eq 'series';
 	return $self->upsert if $kind eq 'upsert';
 	return $self->merge if $kind eq 'merge';
 	return $self->merge_new if $kind eq 'merge_new';
@@ -153,18 +155,17 @@ sub note
 
 sub time_of
 {
-	my ($self) = @_;
-	my $r = $self->{r};
-	return sprintf('2026-01-01 %02d:%02d:%02d+00', $r->pick(3), $r->pick(60), $r->pick(60));
+	my ($self, $stream) = @_;
+	return moment($self->{r}, $self->{round}, $self->{progress}, $stream);
 }
 
 sub row
 {
-	my ($self, $id) = @_;
+	my ($self, $id, $stream) = @_;
 	my $r = $self->{r};
-	return sprintf("(%d, %d, %s, %s, %s, %s, '%s', %s)", $id, $r->between(1, 6),
+	return sprintf('(%d, %d, %s, %s, %s, %s, %s, %s)', $id, $r->between(1, 6),
 		$r->chance(3) ? 'NULL' : $r->pick(60), $r->chance(5) ? 'NULL' : $r->pick(1000), $self->text,
-		$r->chance(10) ? 'NULL' : $r->pick(10000) / 100, $self->time_of, $self->note);
+		$r->chance(10) ? 'NULL' : $r->pick(10000) / 100, $self->time_of($stream), $self->note);
 }
 
 # rows and their copies in one statement
@@ -175,7 +176,7 @@ sub insert_with_copy
 
 	return $self->upsert(1) if $stream eq 'up';
 	my $first = $self->ids($n);
-	my $rows = join(",\n\t", map { $self->row($first + $_) } 0 .. $n - 1);
+	my $rows = join(",\n\t", map { $self->row($first + $_, $stream) } 0 .. $n - 1);
 	return "WITH i AS (INSERT INTO $stream VALUES $rows\n\tRETURNING $columns, tableoid)\n"
 	  . "INSERT INTO chaos.shadow (stream, $columns, leaf) SELECT '$stream', $columns, tableoid FROM i;\n";
 }
@@ -190,14 +191,14 @@ sub copy
 {
 	my ($self) = @_;
 	my $r = $self->{r};
-	my $stream = $r->one_of(qw(ev ev pe));
+	my $stream = $r->one_of(qw(ev pe td tl));
 	my $n = $r->one_of(1, 20, 300, 1500);
 	my $first = $self->ids($n);
 	my $lines = '';
 	for my $id ($first .. $first + $n - 1)
 	{
 		$lines .= join("\t", $id, $r->between(1, 6), $r->pick(60), $r->chance(5) ? '\N' : $r->pick(1000),
-			$r->chance(10) ? '\N' : 'c' . $r->pick(5), $r->pick(10000) / 100, $self->time_of,
+			$r->chance(10) ? '\N' : 'c' . $r->pick(5), $r->pick(10000) / 100, $self->time_of($stream) =~ tr/'//dr,
 			$r->chance(70) ? '\N' : 'x' x $r->pick(60)) . "\n";
 	}
 	return "COPY $stream (" . columns() . ") FROM STDIN;\n$lines\\.\n" . $self->record($stream, $first, $n);
@@ -211,7 +212,7 @@ sub series
 	my $factor = $r->between(3, 997);
 	return "INSERT INTO $stream SELECT $first + g, 1 + g % 6, g * 7 % 60, g * $factor % 1000, "
 	  . "CASE WHEN g % 9 > 0 THEN 't' || g % 5 END, g % 10000 / 100.0, "
-	  . "'2026-01-01'::timestamptz + g * interval '1 s', NULL FROM generate_series(0, " . ($n - 1) . ") g;\n"
+	  . $self->time_of . "::timestamptz - g * $factor % 1009 * interval '1 s', NULL FROM generate_series(0, " . ($n - 1) . ") g;\n"
 	  . $self->record($stream, $first, $n);
 }
 
@@ -262,7 +263,7 @@ sub merge_new
 	my $first = $self->ids($n);
 	return "MERGE INTO ev USING generate_series($first, " . ($first + $n - 1) . ") g ON ev.id = g\n"
 	  . "\tWHEN MATCHED THEN DO NOTHING\n"
-	  . "\tWHEN NOT MATCHED THEN INSERT VALUES (g, 1, g % 60, g % 1000, 'm', 1.5, '2026-01-01', NULL);\n"
+	  . "\tWHEN NOT MATCHED THEN INSERT VALUES (g, 1, g % 60, g % 1000, 'm', 1.5, '2024-01-01', NULL);\n"
 	  . $self->record('ev', $first, $n);
 }
 
@@ -292,7 +293,7 @@ sub change
 	my $r = $self->{r};
 	my $columns = columns();
 	my ($from, $to) = $self->some_ids;
-	my $stream = $r->one_of(qw(ev ev pe));
+	my $stream = $r->one_of(qw(ev ev pe td tl));
 
 	if ($kind eq 'update')
 	{
@@ -324,7 +325,7 @@ sub direct
 	my $columns = columns();
 	my $n = $r->one_of(1, 20);
 	my $first = $self->ids($n);
-	return "INSERT INTO pe2 ($columns) SELECT $first + g, 2, g % 60, g % 1000, 'd', 2.5, '2026-01-01 01:00+00', NULL FROM generate_series(0, "
+	return "INSERT INTO pe2 ($columns) SELECT $first + g, 2, g % 60, g % 1000, 'd', 2.5, '2024-01-01 01:00+00', NULL FROM generate_series(0, "
 	  . ($n - 1) . ") g;\n"
 	  . "INSERT INTO chaos.shadow (stream, $columns, leaf, root_xid) SELECT 'pe', $columns, tableoid,\n"
 	  . "\t(SELECT pg_current_xact_id() FROM pg_class WHERE oid = 'pe2'::regclass AND relispartition)\n"
@@ -346,7 +347,7 @@ sub balanced
 	{
 		my $amount = $i == $n - 1 ? -$sum : $r->between(-1000, 1000);
 		$sum += $amount;
-		push @rows, sprintf("(%d, 1, %d, %d, 'x', NULL, '2026-01-01 00:00+00', NULL)", $first + $i, $r->pick(200), $amount);
+		push @rows, sprintf("(%d, 1, %d, %d, 'x', NULL, '2024-01-01 00:00+00', NULL)", $first + $i, $r->pick(200), $amount);
 	}
 	# in several statements, with a savepoint between
 	while (@rows)
