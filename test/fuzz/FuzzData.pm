@@ -181,6 +181,11 @@ sub make_stream
 		$col->{extra} = ' DEFAULT ' . literal($col) if !$col->{extra} && chance(10);
 		push @cols, $col;
 	}
+	if (chance(60))
+	{
+		$t->{event} = { name => 'et', type => one_of('event_tz', 'event_tz', 'event_ts', 'event_d', 'event_i'), extra => ' NOT NULL' };
+		push @cols, $t->{event};
+	}
 	push @cols, { name => 'made', type => 'int8', made => '(k::int8 * 3 + 1)' } if chance(25);
 	push @cols, { name => 'madet', type => 'text', made => "('<' || coalesce(k::text, '') || '>')" } if chance(10);
 	# two columns of the sort that most aggregates take

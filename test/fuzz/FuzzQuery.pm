@@ -425,7 +425,7 @@ sub make_from
 	}
 	my $extra = delete $add{where};
 	my $with = delete $add{with} // '';
-	for my $class (keys %add)
+	for my $class (sort keys %add)
 	{
 		push @{ $scope->{$class} }, @{ $add{$class} };
 		# likely to be used

@@ -19,6 +19,7 @@ use warnings;
 
 use FuzzData;
 use FuzzQuery;
+use FuzzTime;
 use PostgreSQL::Test::Utils;
 use StreamextTest;
 use Time::HiRes qw(time);
@@ -47,6 +48,7 @@ sub script
 	my ($self, $sql, $schema) = @_;
 	my ($out, $err) = ('', '');
 	my $head = "SET client_min_messages = error;\nSET statement_timeout = '120s';\n";
+	$head .= "SET timezone = '$self->{time_zone}';\n" if $self->{time_zone};
 	$head .= "SET search_path = $schema, public;\n" if $schema;
 	$self->{node}->psql($self->{database}, $head . $sql, stdout => \$out, stderr => \$err,
 		on_error_stop => 0, timeout => 600);
@@ -67,6 +69,14 @@ sub make_batch
 	my $dml = sub { push @$steps, [ 'sql', make_dml($batch, @_) ]; };
 
 	push @$steps, [ 'ddl', "$_;" ] for make_lookups(), @{ $stream->{ddl} };
+	my $timed = $stream->{event};
+	$batch->{time_zone} = $timed ? time_zone() : 'UTC';
+	if ($timed)
+	{
+		push @$steps, [ 'ddl', make_event_time($stream) ];
+		push @$steps, map { [ 'ddl', $_ ] } make_garbage_setup();
+	}
+	my $garbage = sub { push @$steps, map { [ 'try', make_garbage() ] } 1 .. $_[0] if $timed; };
 	if ($changes)
 	{
 		my $cols = join ', ', map { $_->{name} } @{ $stream->{cols} };
@@ -90,13 +100,15 @@ sub make_batch
 	}
 	for my $i (1 .. $queries)
 	{
-		my $query = make_query($stream, wild => chance(10));
+		my $query = $timed && chance(45) ? make_time_query($stream) : make_query($stream, wild => chance(10));
 		$query = make_query($stream) if $changes && $query->{sql} =~ /SELECT __S__ FROM/;
 		$query->{id} = $i;
 		$query->{create} = create_statement($query);
 		push @{ $batch->{views} }, $query;
 		push @$steps, [ 'create', $query ];
+		push @$steps, [ 'sink', $query ] if $query->{sink};
 		$dml->(0) if chance(5);
+		$garbage->(1) if chance(10);
 	}
 	push @$steps, ['compare'];
 	my $star = grep { $_->{sql} =~ /\*\s+FROM|SELECT __S__ FROM/ } @{ $batch->{views} };
@@ -106,6 +118,12 @@ sub make_batch
 		{
 			$dml->($changes);
 			push @$steps, ['flush'] if chance(20);
+			$garbage->(3) if chance(40);
+		}
+		if ($timed && chance(40))
+		{
+			my ($view) = grep { $_->{on_close} } @{ $batch->{views} };
+			push @$steps, [ 'sql', "ALTER MATERIALIZED VIEW v$view->{id} SET (streamext.emit = '" . one_of('changes', 'on_close') . "');\n" ] if $view;
 		}
 		push @$steps, [ 'sql', "ALTER TABLE s ADD COLUMN extra_$round int DEFAULT $round;" ] if !$star && chance(6);
 		push @$steps, [ 'restart', one_of('fast', 'immediate') ] if chance($self->{restarts} // 5);
@@ -121,8 +139,9 @@ sub create_statement
 	my $view = "v$query->{id}";
 	# FROM begins with another table
 	my $hint = $query->{sql} =~ /FROM \(?(look|pairs)\b/ || chance(5);
-	return "SELECT streamext.create_view('$view', " . quoted($sql) . ($hint ? ", stream => 's'" : '') . ");" if chance(5);
+	return "SELECT streamext.create_view('$view', " . quoted($sql) . ($hint ? ", stream => 's'" : '') . ");" if chance(5) && !$query->{timed};
 	my $options = 'streamext.continuous';
+	$options .= ", streamext.emit = 'on_close'" if $query->{on_close};
 	$options .= ", streamext.flush_interval = '" . one_of('20ms', '1s', '10s') . "'" if chance(15);
 	$options .= ", streamext.stream = 's'" if $hint;
 	return "CREATE MATERIALIZED VIEW $view WITH ($options) AS $sql;";
@@ -212,6 +231,17 @@ sub run_batch
 			{
 				$state{$1} = $2 eq '00000' ? 'live' : "$2 $3";
 			}
+			elsif ($line =~ /^\@sink (\d+) (\S+) ?(.*)/)
+			{
+				$state{"sink$1"} = 1 if $2 eq '00000';
+				push @differ, [ undef, "no sink for v$1: $2 $3\n  " . $batch->{views}[ $1 - 1 ]{create} ] if $2 ne '00000' && $state{$1} eq 'live';
+			}
+			elsif ($line =~ /^\@try (\S+) ?(.*)/)
+			{
+				$count->{garbage}++;
+				$count->{garbage_refused}++ if $1 ne '00000';
+				push @differ, [ undef, "not a clean error: $1 $2" ] if $1 =~ /^(XX|\?)/;
+			}
 			elsif ($line =~ /^\@ddl (\S+) (.*)/ && $1 ne '00000')
 			{
 				push @differ, [ undef, "a statement of the set-up failed: $1 $2" ];
@@ -223,6 +253,7 @@ sub run_batch
 		}
 	};
 
+	$self->{time_zone} = $batch->{time_zone};
 	$pending = "CREATE SCHEMA $schema;\n";
 	for my $step (@{ $batch->{steps} })
 	{
@@ -238,6 +269,16 @@ sub run_batch
 		elsif ($kind eq 'create')
 		{
 			$pending .= "$what->{create}\n\\echo \@create $what->{id} :SQLSTATE :LAST_ERROR_MESSAGE\n";
+		}
+		elsif ($kind eq 'try')
+		{
+			# any error will do, but an internal one
+			$pending .= "SET statement_timeout = '10s';\n$what\n\\echo \@try :SQLSTATE :LAST_ERROR_MESSAGE\nSET statement_timeout = '120s';\n";
+		}
+		elsif ($kind eq 'sink')
+		{
+			$pending .= "CREATE TABLE sink$what->{id} (at_ bigserial, LIKE v$what->{id});\n"
+			  . "SELECT streamext.create_sink('v$what->{id}', 'sink$what->{id}', corrections => true, existing => true);\n\\echo \@sink $what->{id} :SQLSTATE :LAST_ERROR_MESSAGE\n";
 		}
 		elsif ($kind eq 'flush')
 		{
@@ -296,7 +337,11 @@ sub judge_refusals
 sub oracle_query
 {
 	my ($batch, $view) = @_;
-	return $view->{sql} =~ s/__S__/$batch->{changes} ? 'slog' : 's'/ger;
+	my $query = ($view->{oracle} // $view->{sql}) =~ s/__S__/$batch->{changes} ? 'slog' : 's'/ger;
+	# (a statement that changes the option may fail)
+	$query = "SELECT * FROM ($query) f WHERE streamext.is_final('v$view->{id}', w) OR (SELECT emit = 'changes' FROM streamext.view_def WHERE view = 'v$view->{id}'::regclass)"
+	  if $view->{on_close};
+	return $query;
 }
 
 # An error that is no row's fault (say, two collations that meet) stops a view; if the query raises
@@ -352,6 +397,8 @@ sub compare
 		$sql .= "SELECT '\@d $view->{id} ' || (SELECT count(*) FROM (TABLE v$view->{id} EXCEPT ALL ($query)) a) || ' '"
 		  . " || (SELECT count(*) FROM (($query) EXCEPT ALL TABLE v$view->{id}) b);\n\\echo \@s $view->{id} :SQLSTATE :LAST_ERROR_MESSAGE\n";
 		# through a filter, a sort and a limit, which the read node may push down
+		$sql .= $self->compare_sink($view) if $state->{"sink$view->{id}"};
+		$sql .= "SELECT '\@v $view->{id} ' || count(*) FROM streamext.verify('v$view->{id}');\n" if $view->{timed} && !$batch->{changes} && $view->{id} % 3 == 0;
 		my ($output) = @{ $view->{outputs} // [] };
 		$view->{read} //= chance(30);
 		if ($output && $view->{read})
@@ -375,6 +422,14 @@ sub compare
 		elsif ($line =~ /^\@r (\d+) (\d+) (\d+)/ && $2 + $3 > 0 && $seen{$1} && $seen{$1}[0] + $seen{$1}[1] == 0)
 		{
 			push @differ, [ $1, "$2 and $3 rows differ through a filter" ];
+		}
+		elsif ($line =~ /^\@v (\d+) (\d+)/ && $2 > 0)
+		{
+			push @differ, [ $1, "$2 rows differ, says verify()" ];
+		}
+		elsif ($line =~ /^\@k (\d+) (\d+) (\d+)/ && $2 + $3 > 0)
+		{
+			push @differ, [ $1, "$2 final rows are not in the sink, $3 rows of the sink not in the view" ];
 		}
 		elsif ($line =~ /^\@s (\d+) (\S+) (.*)/ && $2 ne '00000')
 		{
@@ -422,6 +477,19 @@ sub compare
 	return @differ;
 }
 
+# The last rows that the sink has of each window, and the view's
+sub compare_sink
+{
+	my ($self, $view) = @_;
+	my $v = "v$view->{id}";
+	my @keys = ($view->{sql} =~ / AS (g\d+),/g, 'w');
+	my @columns = (@keys, $view->{sql} =~ / AS (a\d+)/g);
+	my ($keys, $columns) = map { join ', ', @$_ } \@keys, \@columns;
+	my $last = "SELECT $columns FROM (SELECT DISTINCT ON ($keys) * FROM sink$view->{id} ORDER BY $keys, at_ DESC) x WHERE streamext.is_final('$v', w)";
+	my $final = "SELECT $columns FROM $v WHERE streamext.is_final('$v', w)";
+	return "SELECT streamext.flush('$v');\nSELECT '\@k $view->{id} ' || (SELECT count(*) FROM ($final EXCEPT ALL $last) a) || ' ' || (SELECT count(*) FROM ($last EXCEPT ALL $final) b);\n";
+}
+
 # Pairs rows by the columns that are not floats; the number of rows without a near partner,
 # or undef if there are no floats.
 sub compare_floats
@@ -456,7 +524,7 @@ sub shrink
 	my ($self, $batch, $id) = @_;
 	my ($view) = grep { $_->{id} == $id } @{ $batch->{views} };
 	my $small = { %$batch, views => [$view], judged => 1,
-		steps => [ grep { $_->[0] ne 'create' || $_->[1]{id} == $id } @{ $batch->{steps} } ] };
+		steps => [ grep { $_->[0] !~ /^(create|sink)$/ || $_->[1]{id} == $id } @{ $batch->{steps} } ] };
 	my $differs = sub {
 		my ($steps) = @_;
 		my @result = $self->run_batch({ %$small, steps => $steps }, quiet => 1);
@@ -488,7 +556,9 @@ sub as_script
 	for my $step (@{ $batch->{steps} })
 	{
 		my ($kind, $what) = @$step;
-		$text .= $kind eq 'create' ? "$what->{create}\n" : $kind eq 'sql' || $kind eq 'ddl' ? "$what\n" =~ s/\n\n$/\n/r
+		$text .= $kind eq 'create' ? "$what->{create}\n"
+		  : $kind eq 'sink' ? "CREATE TABLE sink$what->{id} (at_ bigserial, LIKE v$what->{id});\nSELECT streamext.create_sink('v$what->{id}', 'sink$what->{id}', corrections => true, existing => true);\n"
+		  : $kind eq 'try' ? "$what\n" : $kind eq 'sql' || $kind eq 'ddl' ? "$what\n" =~ s/\n\n$/\n/r
 		  : $kind eq 'flush' ? "SELECT streamext.flush();\n"
 		  : $kind eq 'restart' ? "-- restart the server ($what)\n"
 		  : "SELECT streamext.wait_for();\n" . join '', map {
@@ -518,7 +588,7 @@ sub run
 		if ($n < $each)
 		{
 			$batch->{views} = [ @{ $batch->{views} }[ 0 .. $n - 1 ] ];
-			$batch->{steps} = [ grep { $_->[0] ne 'create' || $_->[1]{id} <= $n } @{ $batch->{steps} } ];
+			$batch->{steps} = [ grep { $_->[0] !~ /^(create|sink)$/ || $_->[1]{id} <= $n } @{ $batch->{steps} } ];
 		}
 		my @differ = $self->run_batch($batch);
 		$self->report($batch, @differ) if @differ;
@@ -555,9 +625,9 @@ sub summary
 	my $c = $self->{count};
 	my $valid = ($c->{queries} // 0) - ($c->{invalid} // 0) - ($c->{refused} // 0);
 	return sprintf('%d queries: %d accepted (%.1f %% of the valid ones without a clause to be refused), %d refused, %d not accepted, %d invalid, %d raise errors; '
-		. '%d comparisons, %d within tolerance only, %d differences, %d restarts, %.0f s, %.0f ms per query',
+		. '%d senseless calls, %d refused; %d comparisons, %d within tolerance only, %d differences, %d restarts, %.0f s, %.0f ms per query',
 		$c->{queries} // 0, $c->{accepted} // 0, $valid ? 100 * (($c->{accepted} // 0) - ($c->{spoiled_but_accepted} // 0)) / ($valid - ($c->{spoiled_but_accepted} // 0) || 1) : 0,
-		$c->{refused} // 0, $c->{not_accepted} // 0, $c->{invalid} // 0, $c->{raises} // 0, $c->{compared} // 0, $c->{within_tolerance} // 0,
+		$c->{refused} // 0, $c->{not_accepted} // 0, $c->{invalid} // 0, $c->{raises} // 0, $c->{garbage} // 0, $c->{garbage_refused} // 0, $c->{compared} // 0, $c->{within_tolerance} // 0,
 		$c->{differences} // 0, $c->{restarts} // 0, $c->{seconds} // 0, $c->{queries} ? 1000 * $c->{seconds} / $c->{queries} : 0);
 }
 
