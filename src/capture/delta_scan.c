@@ -97,6 +97,7 @@ static void rescan_delta_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
 static bool is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot);
+static void ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time);
 static void note_time(RowReader *r, TupleTableSlot *slot);
 static void note_end(RowReader *r);
 
@@ -467,6 +468,12 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 		if (!passes)
 			return false;
 	}
+	if (how == SX_ASK)
+	{
+		if (!r->again)
+			ask_for_row(r, late, event_time);
+		return true;
+	}
 	leave_out = how == SX_TOO_LATE || (how == SX_LATE && late->leave_out);
 	if (!r->again)
 	{
@@ -489,6 +496,25 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 		}
 	}
 	return leave_out;
+}
+
+static void
+ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time)
+{
+	SxAskedRow *asked;
+
+	if (late->nasked == late->maxasked)
+	{
+		late->maxasked = Max(late->maxasked * 2, 64);
+		late->asked = late->asked == NULL ?
+			MemoryContextAllocHuge(late->context, sizeof(SxAskedRow) * late->maxasked) :
+			repalloc_huge(late->asked, sizeof(SxAskedRow) * late->maxasked);
+	}
+	asked = &late->asked[late->nasked++];
+	asked->run = r->batch->runs[r->run];
+	asked->run.first += r->row - 1;
+	asked->run.count = 1;
+	asked->event_time = event_time;
 }
 
 /* Only UPDATE and row locks ask, and a delta plan has neither */

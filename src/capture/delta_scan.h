@@ -35,8 +35,18 @@ typedef enum SxLate
 	SX_NOT_LATE,
 	SX_PARTLY_LATE,				/* for some of the windows that it falls into */
 	SX_LATE,
-	SX_TOO_LATE					/* for windows that are not kept any more */
+	SX_TOO_LATE,				/* for windows that are not kept any more */
+	SX_ASK						/* that depends on the rows around it: see SxBatchLate */
 } SxLate;
+
+/* A row that only other rows tell of whether it is late */
+typedef struct SxAskedRow
+{
+	SxRun		run;			/* this row */
+	int64		event_time;
+	int			first;			/* for whoever asks */
+	int			end;
+} SxAskedRow;
 
 /* Rows that come late for one view, after the conditions on the stream alone */
 typedef struct SxBatchLate
@@ -53,7 +63,11 @@ typedef struct SxBatchLate
 	int			nruns;
 	int			maxruns;
 	SxRun	   *runs;			/* one row each */
-	MemoryContext context;		/* of runs */
+	/* SX_ASK: not given to the plan; whoever runs it asks when it has run */
+	int			nasked;
+	int			maxasked;
+	SxAskedRow *asked;
+	MemoryContext context;		/* of these */
 } SxBatchLate;
 
 typedef struct SxBatch

@@ -24,7 +24,8 @@ enum
 	SINK_CORRECTIONS,
 	SINK_CLOSED_UNTIL,
 	SINK_ROWS,
-	SINK_NCOLUMNS = SINK_ROWS
+	SINK_REOPENED,
+	SINK_NCOLUMNS = SINK_REOPENED
 };
 
 static List *find(SxOurRelation index, AttrNumber attno, Oid oid);
@@ -51,13 +52,18 @@ find(SxOurRelation index, AttrNumber attno, Oid oid)
 	sx_rows_open(&rows, SX_REL_SINK, index, attno, oid, NULL, AccessShareLock);
 	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
 	{
-		SxSink	   *sink = palloc(sizeof(SxSink));
+		SxSink	   *sink = palloc0(sizeof(SxSink));
+		bool		isnull;
+		Datum		reopened;
 
 		sink->viewid = DatumGetObjectId(sx_column(tup, SINK_VIEW, rows.rel));
 		sink->target = DatumGetObjectId(sx_column(tup, SINK_TARGET, rows.rel));
 		sink->corrections = DatumGetBool(sx_column(tup, SINK_CORRECTIONS, rows.rel));
 		sink->closed_until = DatumGetInt64(sx_column(tup, SINK_CLOSED_UNTIL, rows.rel));
 		sink->rows = DatumGetInt64(sx_column(tup, SINK_ROWS, rows.rel));
+		reopened = heap_getattr(tup, SINK_REOPENED, RelationGetDescr(rows.rel), &isnull);
+		if (!isnull)
+			sink->reopened = DatumGetJsonbPCopy(reopened);
 		sinks = lappend(sinks, sink);
 	}
 	sx_rows_close(&rows);
@@ -75,6 +81,7 @@ sx_catalog_insert_sink(const SxSink *sink)
 	values[SINK_CORRECTIONS - 1] = BoolGetDatum(sink->corrections);
 	values[SINK_CLOSED_UNTIL - 1] = Int64GetDatum(sink->closed_until);
 	values[SINK_ROWS - 1] = Int64GetDatum(sink->rows);
+	nulls[SINK_REOPENED - 1] = true;
 	sx_insert_row(SX_REL_SINK, values, nulls);
 	CommandCounterIncrement();
 }
@@ -98,6 +105,9 @@ sx_catalog_update_sink(const SxSink *sink)
 		values[SINK_CLOSED_UNTIL - 1] = Int64GetDatum(sink->closed_until);
 		values[SINK_ROWS - 1] = Int64GetDatum(sink->rows);
 		replace[SINK_CLOSED_UNTIL - 1] = replace[SINK_ROWS - 1] = true;
+		replace[SINK_REOPENED - 1] = sink->reopened_changed;
+		nulls[SINK_REOPENED - 1] = sink->reopened == NULL;
+		values[SINK_REOPENED - 1] = PointerGetDatum(sink->reopened);
 		tup = heap_modify_tuple(tup, RelationGetDescr(rows.rel), values, nulls, replace);
 		CatalogTupleUpdate(rows.rel, &tup->t_self, tup);
 		break;

@@ -7,6 +7,8 @@
 
 #include "catalog/definitions.h"
 
+#include "utils/jsonb.h"
+
 typedef struct SxSink
 {
 	Oid			viewid;
@@ -14,6 +16,8 @@ typedef struct SxSink
 	bool		corrections;	/* a closed window that changes is appended again */
 	int64		closed_until;	/* windows closed by then have been appended, or were there before */
 	int64		rows;			/* appended */
+	Jsonb	   *reopened;		/* sessions passed on that are open again; NULL: none; see time/sink_sessions.c */
+	bool		reopened_changed;
 } SxSink;
 
 /* of SxSink * */

@@ -61,6 +61,7 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 {
 	Oid			viewid = PG_GETARG_OID(0);
 	Retry		retry = {0};
+	SxWritten	written = {0};
 	SxRunAs		as;
 	SxStoredPosition *stored;
 	List	   *done = NIL;
@@ -113,8 +114,8 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 		}
 		MemoryContextReset(scratch);
 	}
-	sx_merge_into_table(retry.info, retry.rows);
-	sx_sinks_append(retry.info, stored->watermark, retry.rows, true);
+	sx_merge_into_table(retry.info, retry.rows, &written);
+	sx_sinks_append(retry.info, stored->watermark, &written, true);
 	sx_run_as_end(&as);
 
 	foreach(lc, done)
@@ -229,7 +230,7 @@ keep_result(void *arg, TupleTableSlot *row)
 	{
 		Datum		window = slot_getattr(row, retry->info->window_key + 1, &isnull);
 
-		retry->too_old |= sx_window_is_closed(retry->removed, window, isnull);
+		retry->too_old |= sx_window_is_removed(retry->removed, window, isnull);
 	}
 	retry->results = lappend(retry->results, sx_flatten_row(retry->info, row));
 }

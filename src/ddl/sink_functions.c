@@ -22,6 +22,7 @@
 #include "ddl/ddl_internal.h"
 #include "query/plan.h"
 #include "query/view_columns.h"
+#include "query/view_def.h"
 #include "time/sink.h"
 
 PG_FUNCTION_INFO_V1(sx_create_sink);
@@ -37,7 +38,7 @@ sx_create_sink(PG_FUNCTION_ARGS)
 {
 	Oid			viewid = PG_GETARG_OID(0);
 	SxViewDef  *def = sx_view_for_user(viewid, true);
-	SxSink		sink = {viewid, PG_GETARG_OID(1), PG_GETARG_BOOL(2), SX_TIME_NONE, 0};
+	SxSink		sink = {.viewid = viewid, .target = PG_GETARG_OID(1), .corrections = PG_GETARG_BOOL(2), .closed_until = SX_TIME_NONE};
 	SxRunAs		as;
 	SxViewInfo *info;
 	SxStoredPosition *stored;
@@ -66,6 +67,8 @@ sx_create_sink(PG_FUNCTION_ARGS)
 	check_columns(def, info, &sink);
 	sx_sink_check(info, &sink);
 	sx_run_as_end(&as);
+	if (sx_sessions_close(info))
+		sx_view_index_window(def, info->window_key, true);
 
 	/* what is closed already stays out, unless it is asked for */
 	stored = sx_catalog_position_at(viewid, GetLatestSnapshot());
@@ -168,16 +171,10 @@ check_columns(const SxViewDef *def, SxViewInfo *info, const SxSink *sink)
 				 info->time.attno == InvalidAttrNumber ?
 				 errdetail("Stream \"%s\" has no event time.", get_rel_name(def->streamid)) :
 				 errdetail("It does not group by a window of its stream's event time."),
-				 errhint("Give the stream an event time, and group by streamext.tumble() or streamext.hop() on it.")));
-	if (sink->corrections && info->session_key >= 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("a sink of a continuous view with session() cannot have corrections"),
-				 errdetail("A late row may make one session of several, which no row appended to the table takes back."),
-				 errhint("Leave out corrections.")));
+				 errhint("Give the stream an event time, and group by streamext.tumble(), streamext.hop() or streamext.session() on it.")));
 	for (int i = 0; i < info->nkeys; i++)
 	{
-		if ((i == info->window_key || sink->corrections) && sx_view_key_column(def, i) == NULL)
+		if ((i == info->window_key || sink->corrections || sx_sessions_close(info)) && sx_view_key_column(def, i) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("continuous view \"%s\" does not put out its %s", get_rel_name(def->viewid),

@@ -83,7 +83,9 @@ struct SxLiveWriter
 	dsa_pointer changes;		/* SxChanges, to be published; Invalid: none */
 	dsa_pointer seen_changes;	/* what it has seen, to be freed; linked */
 	/* sessions */
-	SxSessionIndex *sessions;	/* made when first needed */
+	SxSessionIndex *sessions;	/* of the open generation; made when first needed */
+	SxSessionIndex *sealed_sessions;	/* of the one before */
+	bool		asked;			/* somebody has looked for one: that of the sealed one is kept */
 	uint64		dead_gen;		/* the generation with ... */
 	uint32		ndead;			/* ... so many entries whose row went */
 };

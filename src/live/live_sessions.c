@@ -45,16 +45,17 @@ struct SxSessionIndex
 	TupleTableSlot *a;
 	TupleTableSlot *b;
 	TupleTableSlot *fold;
-	FmgrInfo   *cmpfns;			/* [nkeys - 1]; made when first needed */
 };
 
 static SxSessionIndex *get_index(SxLiveWriter *w, SxGeneration *gen);
+static SxSessionIndex *get_sealed_index(SxLiveWriter *w, SxGeneration *gen);
+static SxSessionIndex *create_index(SxLiveWriter *w);
+static int64 end_in(SxSessionIndex *x, uint32 hash, TupleTableSlot *row, int64 point);
 static void build_tree(SxSessionIndex *x, SxGeneration *gen);
 static SessionNode *add_node(SxSessionIndex *x, uint32 hash, SxSpan span, SxLiveEntry *entry, dsa_pointer dp);
 static MinimalTuple entry_tuple(SxLiveWriter *w, SxLiveEntry *entry);
 static TupleTableSlot *node_row(SxSessionIndex *x, const SessionNode *node, TupleTableSlot *slot);
 static int	compare_nodes(const RBTNode *a, const RBTNode *b, void *arg);
-static int	compare_keys(SxSessionIndex *x, TupleTableSlot *a, TupleTableSlot *b);
 static void combine_nodes(RBTNode *existing, const RBTNode *newdata, void *arg);
 static RBTNode *allocate_node(void *arg);
 static void free_node(RBTNode *node, void *arg);
@@ -155,21 +156,49 @@ get_index(SxLiveWriter *w, SxGeneration *gen)
 {
 	SxSessionIndex *x = w->sessions;
 
-	if (x == NULL)
+	/* of the generation that was sealed since, it may still be wanted */
+	if (x != NULL && w->asked && x->tree != NULL && x->whole && x->gen_no + 1 == gen->no)
 	{
-		MemoryContext old = MemoryContextSwitchTo(w->context);
-
-		x = palloc0(sizeof(SxSessionIndex));
-		x->w = w;
-		x->context = AllocSetContextCreate(w->context, "streamext live sessions", ALLOCSET_DEFAULT_SIZES);
-		x->a = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
-		x->b = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
-		x->fold = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
-		MemoryContextSwitchTo(old);
-		w->sessions = x;
+		w->sessions = w->sealed_sessions;
+		w->sealed_sessions = x;
+		x = w->sessions;
 	}
+	if (x == NULL)
+		x = w->sessions = create_index(w);
+	if (x->tree == NULL || x->gen_no != gen->no || !x->whole)
+	{
+		if (w->ntouched > 0)
+			elog(ERROR, "sessions of continuous view with OID %u were lost while a batch was prepared",
+				 w->view->viewid);
+		build_tree(x, gen);
+	}
+	return x;
+}
+
+static SxSessionIndex *
+get_sealed_index(SxLiveWriter *w, SxGeneration *gen)
+{
+	SxSessionIndex *x = w->sealed_sessions;
+
+	if (x == NULL)
+		x = w->sealed_sessions = create_index(w);
 	if (x->tree == NULL || x->gen_no != gen->no || !x->whole)
 		build_tree(x, gen);
+	return x;
+}
+
+static SxSessionIndex *
+create_index(SxLiveWriter *w)
+{
+	MemoryContext old = MemoryContextSwitchTo(w->context);
+	SxSessionIndex *x = palloc0(sizeof(SxSessionIndex));
+
+	x->w = w;
+	x->context = AllocSetContextCreate(w->context, "streamext live sessions", ALLOCSET_DEFAULT_SIZES);
+	x->a = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
+	x->b = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
+	x->fold = MakeSingleTupleTableSlot(w->info->desc, &TTSOpsMinimalTuple);
+	MemoryContextSwitchTo(old);
 	return x;
 }
 
@@ -180,9 +209,6 @@ build_tree(SxSessionIndex *x, SxGeneration *gen)
 	SxLiveWriter *w = x->w;
 	SxBuckets  *buckets = dsa_get_address(w->area, gen->buckets);
 
-	if (w->ntouched > 0)
-		elog(ERROR, "sessions of continuous view with OID %u were lost while a batch was prepared",
-			 w->view->viewid);
 	x->tree = NULL;
 	MemoryContextReset(x->context);
 	MemoryContextSwitchTo(x->context);
@@ -250,46 +276,13 @@ compare_nodes(const RBTNode *a, const RBTNode *b, void *arg)
 		TupleTableSlot *rb = node_row(x, nb, x->b);
 
 		if (!sx_keys_equal(x->w->info, ra, rb))
-			return compare_keys(x, ra, rb);
+			return sx_keys_compare(x->w->info, ra, rb);
 	}
 	if (sx_spans_meet(&na->span, &nb->span))
 		return 0;
 	if (na->span.isnull != nb->span.isnull)
 		return na->span.isnull ? 1 : -1;
 	return na->span.lower < nb->span.lower ? -1 : 1;
-}
-
-/* any order of groups whose hashes collide */
-static int
-compare_keys(SxSessionIndex *x, TupleTableSlot *a, TupleTableSlot *b)
-{
-	SxViewInfo *info = x->w->info;
-
-	if (x->cmpfns == NULL)
-	{
-		FmgrInfo   *fns = MemoryContextAllocZero(x->w->context, sizeof(FmgrInfo) * info->nkeys);
-
-		for (int i = 0; i < info->session_key; i++)
-			fmgr_info_cxt(lookup_type_cache(TupleDescAttr(info->desc, i)->atttypid, TYPECACHE_CMP_PROC)->cmp_proc,
-						  &fns[i], x->w->context);
-		x->cmpfns = fns;
-	}
-	for (int i = 0; i < info->session_key; i++)
-	{
-		bool		anull;
-		bool		bnull;
-		Datum		avalue = slot_getattr(a, i + 1, &anull);
-		Datum		bvalue = slot_getattr(b, i + 1, &bnull);
-		int			order;
-
-		if (anull || bnull)
-			order = (int) anull - (int) bnull;
-		else
-			order = DatumGetInt32(FunctionCall2Coll(&x->cmpfns[i], info->collations[i], avalue, bvalue));
-		if (order != 0)
-			return order;
-	}
-	return 0;
 }
 
 /* whatever is equal was taken out before */
@@ -308,6 +301,54 @@ static void
 free_node(RBTNode *node, void *arg)
 {
 	pfree(node);
+}
+
+/* ---- looking ---- */
+
+/*
+ * Generations that the table may not contain yet are the open one and, while it is being flushed, the one
+ * before: only the consumer seals, and none while one is sealed.  One that is flushed by now is found
+ * in the table as well, or here, if the snapshot is older.
+ */
+int64
+sx_live_session_end(SxLiveWriter *w, TupleTableSlot *row, int64 point)
+{
+	SxViewInfo *info = w->info;
+	SxView	   *v = w->view;
+	SxGeneration *gen = sx_gen_at(v, v->open_gen);
+	MemoryContext old;
+	uint32		hash;
+	int64		end = SX_SESSION_NONE;
+
+	w->asked = true;
+	MemoryContextReset(w->scratch);
+	old = MemoryContextSwitchTo(w->scratch);
+	slot_getsomeattrs(row, info->nkeys);
+	for (int i = 0; i < info->nkeys; i++)
+		w->keyhash[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
+	hash = sx_row_hash(w->keyhash, info->nkeys);
+	if (gen->nentries > 0)
+		end = end_in(get_index(w, gen), hash, row, point);
+	if (v->open_gen > v->first_gen)
+	{
+		gen = sx_gen_at(v, v->open_gen - 1);
+		if (gen->no == v->open_gen - 1 && gen->nentries > 0 &&
+			(gen->state == SX_GEN_SEALED || gen->state == SX_GEN_FLUSHED))
+			end = Max(end, end_in(get_sealed_index(w, gen), hash, row, point));
+	}
+	MemoryContextSwitchTo(old);
+	return end;
+}
+
+static int64
+end_in(SxSessionIndex *x, uint32 hash, TupleTableSlot *row, int64 point)
+{
+	SessionNode key = {.hash = hash, .span = {.lower = point, .upper = point + 1}};
+	SessionNode *found;
+
+	x->row = row;
+	found = (SessionNode *) rbt_find(x->tree, &key.node);
+	return found ? found->span.upper : SX_SESSION_NONE;
 }
 
 /* ---- after a batch ---- */

@@ -63,6 +63,12 @@ extern void sx_live_writer_destroy(SxLiveWriter *w);	/* does not free shared mem
 extern bool sx_live_prepare(SxLiveWriter *w, TupleTableSlot *row);
 extern bool sx_live_prepare_dead_letter(SxLiveWriter *w, Oid stream, const char *sqlstate, const char *reason,
 										const char *row_json, const char *message);
+/*
+ * The end of the session, as far as it is in live state and prepared, that contains the point, of the group
+ * of this row; SX_SESSION_NONE: there is none.
+ */
+#define SX_SESSION_NONE PG_INT64_MIN
+extern int64 sx_live_session_end(SxLiveWriter *w, TupleTableSlot *row, int64 point);
 extern void sx_live_discard(SxLiveWriter *w);	/* forgets what is prepared */
 extern bool sx_live_has_prepared(SxLiveWriter *w);
 /*

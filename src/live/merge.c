@@ -119,7 +119,7 @@ static bool chunk_same_key(Chunk *chunk, int a, int b);
 /* ---- writing rows ---- */
 
 void
-sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 {
 	MemoryContext parent = CurrentMemoryContext;
 	int64		count = tuplestore_tuple_count(rows);
@@ -127,11 +127,13 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows)
 	bool		more;
 	bool		first = true;
 
+	if (written != NULL)
+		written->rows = rows;
 	if (count == 0)
 		return;
 	if (info->session_key >= 0)
 	{
-		sx_merge_sessions(info, rows);
+		sx_merge_sessions(info, rows, written);
 		return;
 	}
 	if (info->nkeys == 0 || count == 1)

@@ -11,15 +11,27 @@
 #include "utils/tuplestore.h"
 
 /*
+ * What was written, by keys as the table has them now.  A session may have taken up others, which are gone.
+ * Zeroed before; in the context of the merge.
+ */
+typedef struct SxWritten
+{
+	Tuplestorestate *rows;		/* of the materialized table, with the states of the new rows only */
+	int64	   *taken;			/* sessions: [n] the earliest end of a stored one that each was or took up */
+	int64		n;
+	int64		max;
+} SxWritten;
+
+/*
  * Upserts (merge) or inserts (append) the rows of the tuplestore in one statement, as the view's
  * owner (the caller is inside SxRunAs), in the caller's transaction.  Rows of one key may occur
- * several times: they are combined first.
+ * several times: they are combined first.  written may be NULL.
  */
-extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows);
+extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
 /* for live/merge_sessions.c: no key twice; and rows that the table must have, by their ctids */
 extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);
-extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows);
+extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
 /* the rows by group and time; slot: minimal, of the table's row type */
 extern Tuplesortstate *sx_sort_sessions(SxViewInfo *info, Tuplestorestate *rows, TupleTableSlot *slot);
 /* inserts rows into streamext.dead_letter; as the extension's owner, runs no user code */

@@ -58,7 +58,10 @@ typedef struct SessionMerge
 	ItemPointerData *taken;		/* where the stored ones are */
 	int			ntaken;
 	int			maxtaken;
+	int64		first_end;		/* of those; PG_INT64_MAX: none */
 	/* what is to be written */
+	SxWritten  *written;		/* or NULL; in the caller's context */
+	MemoryContext caller;
 	Tuplestorestate *store;
 	ItemPointerData *ctids;		/* to be deleted */
 	int			ndeleted;
@@ -79,10 +82,11 @@ static MinimalTuple combine(SessionMerge *m, MinimalTuple tuple, TupleTableSlot 
 static bool look_up(SessionMerge *m);
 static void take_stored(void *arg, TupleTableSlot *row, const SxSpan *span);
 static void finish_session(SessionMerge *m);
+static void put_row(SessionMerge *m, TupleTableSlot *row);
 static void write_chunk(SessionMerge *m);
 
 void
-sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	MemoryContext context = AllocSetContextCreate(caller, "streamext merge sessions", ALLOCSET_DEFAULT_SIZES);
@@ -90,6 +94,11 @@ sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows)
 	Tuplesortstate *sort;
 	SessionMerge m = {0};
 
+	if (written != NULL)
+		written->rows = tuplestore_begin_heap(false, false, work_mem);
+	m.written = written;
+	m.caller = caller;
+	m.first_end = PG_INT64_MAX;
 	MemoryContextSwitchTo(context);
 	m.info = info;
 	m.scan_context = AllocSetContextCreate(context, "streamext merge lookups", ALLOCSET_DEFAULT_SIZES);
@@ -292,6 +301,7 @@ take_stored(void *arg, TupleTableSlot *row, const SxSpan *span)
 		m->stored = combine(m, m->stored, row);
 	}
 	m->span = sx_span_union(&m->span, span);
+	m->first_end = Min(m->first_end, span->upper);
 	MemoryContextSwitchTo(old);
 }
 
@@ -304,7 +314,7 @@ finish_session(SessionMerge *m)
 	(void) look_up(m);
 	ExecStoreMinimalTuple(m->rows, m->a, false);
 	if (m->ntaken == 0)
-		tuplestore_puttupleslot(m->store, m->a);
+		put_row(m, m->a);
 	else if (m->ntaken == 1 && m->span.lower == m->stored_span.lower && m->span.upper == m->stored_span.upper)
 	{
 		/* the upsert finds it by its session */
@@ -314,7 +324,7 @@ finish_session(SessionMerge *m)
 		memcpy(m->sum->tts_isnull, m->a->tts_isnull, sizeof(bool) * m->info->desc->natts);
 		m->sum->tts_values[key] = sx_span_range(m->info->session_type, &m->stored_span);
 		ExecStoreVirtualTuple(m->sum);
-		tuplestore_puttupleslot(m->store, m->sum);
+		put_row(m, m->sum);
 		ExecClearTuple(m->sum);
 	}
 	else
@@ -330,7 +340,7 @@ finish_session(SessionMerge *m)
 		}
 		m->stored = combine(m, m->stored, m->a);
 		ExecStoreMinimalTuple(m->stored, m->b, false);
-		tuplestore_puttupleslot(m->store, m->b);
+		put_row(m, m->b);
 		ExecClearTuple(m->b);
 	}
 	ExecClearTuple(m->a);
@@ -341,6 +351,7 @@ finish_session(SessionMerge *m)
 	m->taken = NULL;
 	m->ntaken = 0;
 	m->maxtaken = 0;
+	m->first_end = PG_INT64_MAX;
 	MemoryContextReset(m->context);
 	if (m->nbytes > (Size) work_mem * 1024)
 	{
@@ -352,6 +363,25 @@ finish_session(SessionMerge *m)
 		if (looking)
 			begin_lookups(m);
 	}
+}
+
+/* its key is the one that the table will have */
+static void
+put_row(SessionMerge *m, TupleTableSlot *row)
+{
+	SxWritten  *w = m->written;
+
+	tuplestore_puttupleslot(m->store, row);
+	if (w == NULL)
+		return;
+	tuplestore_puttupleslot(w->rows, row);
+	if (w->n == w->max)
+	{
+		w->max = Max(64, 2 * w->max);
+		w->taken = w->taken == NULL ? MemoryContextAllocHuge(m->caller, sizeof(int64) * w->max) :
+			repalloc_huge(w->taken, sizeof(int64) * w->max);
+	}
+	w->taken[w->n++] = m->first_end;
 }
 
 static void

@@ -46,13 +46,13 @@ static int64 fixed_gap(Interval *gap);
 static int64 gap_in_days(Interval *gap);
 static void refuse_gap(const char *shown);
 static Datum point_datum(TypeCacheEntry *type, int64 point);
-static int64 datum_point(TypeCacheEntry *type, Datum value);
 static const char *function_of(Node *node);
 static bool find_call(Node *node, void *context);
 static bool find_set_call(Node *node, void *context);
 static bool check_call(Node *node, SessionCheck *check);
 static void refuse_place(const char *where);
 static void check_constant_gap(FuncExpr *call);
+static Const *constant_gap(TargetEntry *key);
 
 /* ---- the function ---- */
 
@@ -179,8 +179,8 @@ point_datum(TypeCacheEntry *type, int64 point)
 	return type->type_id == DATERANGEOID ? DateADTGetDatum((DateADT) point) : Int64GetDatum(point);
 }
 
-static int64
-datum_point(TypeCacheEntry *type, Datum value)
+int64
+sx_span_point(TypeCacheEntry *type, Datum value)
 {
 	return type->type_id == DATERANGEOID ? DatumGetDateADT(value) : DatumGetInt64(value);
 }
@@ -240,8 +240,8 @@ sx_span_of(TypeCacheEntry *type, Datum range, bool isnull)
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("a session of a continuous view has another form than [first, last + gap)"),
 				 errhint("The materialized table was changed by hand: drop the view and create it again.")));
-	span.lower = datum_point(type, lower.val);
-	span.upper = datum_point(type, upper.val);
+	span.lower = sx_span_point(type, lower.val);
+	span.upper = sx_span_point(type, upper.val);
 	if ((Pointer) value != DatumGetPointer(range))
 		pfree(value);
 	return span;
@@ -263,6 +263,22 @@ sx_span_from(TypeCacheEntry *type, int64 from)
 	RangeBound	upper = {.infinite = true};
 
 	return RangeTypePGetDatum(SxMakeRange(type, &lower, &upper));
+}
+
+bool
+sx_span_ends_by(TypeCacheEntry *type, Datum range, int64 point)
+{
+	RangeBound	lower;
+	RangeBound	upper;
+	bool		empty;
+	SxSpan		span;
+
+	if (read_bounds(type, range, &span))
+		return span.upper <= point;
+	range_deserialize(type, DatumGetRangeTypeP(range), &lower, &upper, &empty);
+	if (empty || upper.infinite)
+		return false;
+	return upper.inclusive ? sx_span_point(type, upper.val) < point : sx_span_point(type, upper.val) <= point;
 }
 
 /* ---- definitions ---- */
@@ -438,15 +454,42 @@ check_constant_gap(FuncExpr *call)
 	}
 }
 
+/* NULL: it is none */
+static Const *
+constant_gap(TargetEntry *key)
+{
+	Node	   *gap = eval_const_expressions(NULL, copyObject(lsecond(castNode(FuncExpr, key->expr)->args)));
+
+	return IsA(gap, Const) && !((Const *) gap)->constisnull ? (Const *) gap : NULL;
+}
+
 char *
 sx_session_gap(TargetEntry *key)
 {
-	Const	   *gap = (Const *) eval_const_expressions(NULL, copyObject(lsecond(castNode(FuncExpr, key->expr)->args)));
+	Const	   *gap = constant_gap(key);
 	Oid			out;
 	bool		varlena;
 
-	if (!IsA(gap, Const) || gap->constisnull)
+	if (gap == NULL)
 		return pstrdup("?");
 	getTypeOutputInfo(gap->consttype, &out, &varlena);
 	return OidOutputFunctionCall(out, gap->constvalue);
+}
+
+int64
+sx_session_gap_number(TargetEntry *key)
+{
+	Const	   *gap = constant_gap(key);
+
+	if (gap == NULL)
+		return -1;
+	switch (castNode(FuncExpr, key->expr)->funcresulttype)
+	{
+		case INT8RANGEOID:
+			return DatumGetInt64(gap->constvalue);
+		case DATERANGEOID:
+			return gap_in_days(DatumGetIntervalP(gap->constvalue));
+		default:
+			return fixed_gap(DatumGetIntervalP(gap->constvalue));
+	}
 }

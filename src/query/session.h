@@ -30,14 +30,19 @@ extern bool sx_is_session_call(Node *node);
 /* refuses session() wherever it is not a group key, and what cannot stand beside it */
 extern void sx_check_session(Query *query, List *keys);
 
-/* of a session key, for people */
+/* of a session key, for people, and in the numbers of its spans; -1: it is no constant any more */
 extern char *sx_session_gap(TargetEntry *key);
+extern int64 sx_session_gap_number(TargetEntry *key);
 
 /* a session's range as a span, and back; type: of the range */
 extern SxSpan sx_span_of(TypeCacheEntry *type, Datum range, bool isnull);
 extern Datum sx_span_range(TypeCacheEntry *type, const SxSpan *span);
 /* [from, infinity) */
 extern Datum sx_span_from(TypeCacheEntry *type, int64 from);
+/* a bound of a range as a number */
+extern int64 sx_span_point(TypeCacheEntry *type, Datum value);
+/* does any range of this type, a session or not, end at or before the point?  The empty one does not. */
+extern bool sx_span_ends_by(TypeCacheEntry *type, Datum range, int64 point);
 
 /* are rows of these spans, otherwise of one group, one session? */
 static inline bool

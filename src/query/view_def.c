@@ -32,6 +32,7 @@
 #include "catalog/dependency.h"
 #include "catalog/heap.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
 #include "catalog/pg_index.h"
@@ -62,6 +63,7 @@
 #include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -761,12 +763,6 @@ sx_view_prepare_retention(const SxViewDef *def)
 	SxAnalysis *a = sx_analyze_stored(def->queryid, def->streamid);
 	int			key = needed_window(a, "\"streamext.retention\"");
 	SxStreamDef *stream = sx_catalog_stream(a->streamid);
-	Relation	mat = table_open(def->matid, ShareLock);
-	char	   *column = pstrdup(NameStr(TupleDescAttr(RelationGetDescr(mat), key)->attname));
-	bool		indexed = false;
-	ListCell   *lc;
-	IndexStmt  *stmt;
-	IndexElem  *elem;
 
 	if (stream->time.type == INT8OID)
 		ereport(ERROR,
@@ -774,24 +770,47 @@ sx_view_prepare_retention(const SxViewDef *def)
 				 errmsg("\"streamext.retention\" needs an event time of type timestamptz, timestamp or date"),
 				 errdetail("Column \"%s\" has type bigint, which has no unit of time.", NameStr(stream->event_time)),
 				 errhint("Leave it out, or declare another column as event_time.")));
+	sx_view_index_window(def, key, a->session && key == list_length(a->keys) - 1);
+}
+
+/*
+ * Sessions are found by their ends.  Whoever drops the index makes removing and appending slow, not wrong.
+ */
+void
+sx_view_index_window(const SxViewDef *def, int key, bool session)
+{
+	Relation	mat = table_open(def->matid, ShareLock);
+	Form_pg_attribute att = TupleDescAttr(RelationGetDescr(mat), key);
+	IndexStmt  *stmt = makeNode(IndexStmt);
+	IndexElem  *elem = makeNode(IndexElem);
+	bool		indexed = false;
+	ListCell   *lc;
+
+	if (session)
+		elem->expr = (Node *) makeFuncExpr(F_UPPER_ANYRANGE, get_range_subtype(att->atttypid),
+										   list_make1(makeVar(1, key + 1, att->atttypid, att->atttypmod,
+															  att->attcollation, 0)),
+										   InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL);
+	else
+		elem->name = pstrdup(NameStr(att->attname));
 	foreach(lc, RelationGetIndexList(mat))
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		AttrNumber	first = index->rd_index->indkey.values[0];
 
-		indexed |= index->rd_index->indkey.values[0] == key + 1 &&
-			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+		indexed |= index->rd_rel->relam == BTREE_AM_OID && index->rd_index->indisvalid &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL) &&
+			(session ? first == 0 && equal(linitial(RelationGetIndexExpressions(index)), elem->expr) :
+			 first == key + 1);
 		index_close(index, NoLock);
 	}
 	table_close(mat, NoLock);
 	if (indexed)
 		return;
 
-	stmt = makeNode(IndexStmt);
-	elem = makeNode(IndexElem);
 	stmt->relation = makeRangeVar(SX_SCHEMA, get_rel_name(def->matid), -1);
 	stmt->accessMethod = pstrdup("btree");
 	stmt->transformed = true;
-	elem->name = column;
 	elem->ordering = SORTBY_DEFAULT;
 	elem->nulls_ordering = SORTBY_NULLS_DEFAULT;
 	stmt->indexParams = list_make1(elem);
@@ -816,7 +835,7 @@ needed_window(SxAnalysis *a, const char *what)
 				 errdetail("The query does not group by a window of column \"%s\".", NameStr(stream->event_time)),
 				 stream == NULL || stream->time.attno == InvalidAttrNumber ?
 				 errhint("Declare it first with streamext.create_stream() or streamext.alter_stream().") :
-				 errhint("Group by streamext.tumble() or streamext.hop() on it.")));
+				 errhint("Group by streamext.tumble(), streamext.hop() or streamext.session() on it.")));
 	return key;
 }
 
@@ -993,7 +1012,7 @@ insert_only_row(const SxViewDef *def)
 	info = sx_view_info_create(def, CurrentMemoryContext);
 	rows = tuplestore_begin_heap(false, false, work_mem);
 	sx_plan_run(sx_plan_create(info), sx_batch_create(map, def->streamid, NULL, 0, false), keep_row, rows);
-	sx_merge_into_table(info, rows);
+	sx_merge_into_table(info, rows, NULL);
 	tuplestore_end(rows);
 	sx_view_info_destroy(info);
 	PopActiveSnapshot();

@@ -39,5 +39,7 @@ extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool 
 /* options of a view that is there */
 extern void sx_view_set_emit(const SxViewDef *def, bool on_close);
 extern void sx_view_prepare_retention(const SxViewDef *def);
+/* an index by which windows that have closed are found, if there is none; key: of the view's window */
+extern void sx_view_index_window(const SxViewDef *def, int key, bool session);
 
 #endif							/* SX_VIEW_DEF_H */

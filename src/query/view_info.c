@@ -132,6 +132,7 @@ look_up_query(SxViewInfo *info)
 			info->session_key = info->nkeys - 1;
 			info->session_type = lookup_type_cache(TupleDescAttr(info->desc, info->session_key)->atttypid,
 												   TYPECACHE_RANGE_INFO);
+			info->session_gap = sx_session_gap_number(llast_node(TargetEntry, analysis->keys));
 			if (info->session_type->rngelemtype == NULL)
 				report_altered(info, "The column of sessions has another type.");
 		}
@@ -292,6 +293,38 @@ sx_keys_equal(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b)
 			return false;
 	}
 	return true;
+}
+
+int
+sx_keys_compare(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b)
+{
+	if (info->cmpfns == NULL)
+	{
+		FmgrInfo   *fns = MemoryContextAllocZero(info->context, sizeof(FmgrInfo) * info->nkeys);
+
+		for (int i = 0; i < info->nkeys; i++)
+			fmgr_info_cxt(lookup_type_cache(TupleDescAttr(info->desc, i)->atttypid, TYPECACHE_CMP_PROC)->cmp_proc,
+						  &fns[i], info->context);
+		info->cmpfns = fns;
+	}
+	for (int i = 0; i < info->nkeys; i++)
+	{
+		bool		anull;
+		bool		bnull;
+		Datum		avalue = slot_getattr(a, i + 1, &anull);
+		Datum		bvalue = slot_getattr(b, i + 1, &bnull);
+		int			order;
+
+		if (i == info->session_key)
+			continue;
+		if (anull || bnull)
+			order = (int) anull - (int) bnull;
+		else
+			order = DatumGetInt32(FunctionCall2Coll(&info->cmpfns[i], info->collations[i], avalue, bvalue));
+		if (order != 0)
+			return order;
+	}
+	return 0;
 }
 
 bool

@@ -26,11 +26,13 @@ typedef struct SxViewInfo
 	int			nkeys;
 	int			session_key;	/* the last key: sessions, see session.h; -1: none */
 	TypeCacheEntry *session_type;	/* of its range */
+	int64		session_gap;	/* as spans are */
 	int			naggs;
 	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
 	FmgrInfo   *hashfns;		/* [nkeys] */
 	FmgrInfo   *eqfns;			/* [nkeys] default btree equality */
 	Oid		   *collations;		/* [nkeys] */
+	FmgrInfo   *cmpfns;			/* [nkeys] likewise; made when first needed */
 	SxStreamTime time;			/* of its stream, when this was made */
 	int			window_key;		/* the key that is a window of event time; -1: none */
 	Expr	   *window;			/* see window_key.h */
@@ -38,6 +40,13 @@ typedef struct SxViewInfo
 	TupleTableSlot *flat;		/* scratch of sx_flatten_row */
 	struct SxMerge *merge;		/* statement and slots of live/merge.c, made when first needed */
 } SxViewInfo;
+
+/* are sessions of event time the view's windows, which close?  (A window beside them takes precedence.) */
+static inline bool
+sx_sessions_close(const SxViewInfo *info)
+{
+	return info->session_key >= 0 && info->session_key == info->window_key;
+}
 
 /* from the catalogs, in a transaction; permissions of aggregates are checked as the current user */
 extern SxViewInfo *sx_view_info_create(const SxViewDef *def, MemoryContext parent);
@@ -49,6 +58,8 @@ extern uint32 sx_key_hash(SxViewInfo *info, int key, Datum value, bool isnull);
 extern uint32 sx_row_hash(const uint32 *keyhashes, int nkeys);
 /* sessions aside: whether they are one, sx_spans_meet() says; NULL equals NULL; may run user code */
 extern bool sx_keys_equal(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b);
+/* sessions aside: some order of rows whose keys are not equal; may run user code */
+extern int	sx_keys_compare(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b);
 /* the session of a row */
 extern SxSpan sx_row_span(SxViewInfo *info, TupleTableSlot *row);
 /*

@@ -8,12 +8,16 @@
  * the order of the key's type: nothing needs to be known of sizes, calendars or time zones.  hop() and
  * cumulate() put a row into several windows; there the least of them takes the place of f(t).
  *
+ * Sessions are other keys: how far one reaches depends on its rows.  With session(f, gap) a row from t on
+ * begins its own session at f(t) at the earliest, so those are closed at t that end at or before f(t).
+ *
  * A local time (AT TIME ZONE) falls where clocks are set back, so it makes windows only in zones where
  * they are not.
  */
 #include "postgres.h"
 
 #include "catalog/namespace.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
@@ -46,6 +50,7 @@ struct SxWindows
 	ExprContext *econtext;
 	ExprState  *state;			/* of a window that is one value */
 	SetExprState *set;			/* of several */
+	bool		session;		/* boundary is the end of closed ones */
 	ParamListInfo params;
 	FmgrInfo	cmp;
 	Oid			collation;
@@ -86,6 +91,8 @@ sx_find_window_key(SxAnalysis *a, const SxStreamTime *time, Expr **window)
 		/* arguments by name take their places, and constants are computed */
 		Node	   *key = eval_const_expressions(NULL, (Node *) lfirst_node(TargetEntry, lc)->expr);
 
+		if (sx_is_session_call(key))
+			key = linitial(((FuncExpr *) key)->args);
 		*window = rising(key, list_make1(a->query), &search);
 		if (*window != NULL)
 			return n;
@@ -314,12 +321,14 @@ sx_windows_create(SxViewInfo *info, MemoryContext parent)
 	w->kept = AllocSetContextCreate(w->context, "streamext closed windows", ALLOCSET_SMALL_SIZES);
 	w->until = SX_TIME_NONE;
 	w->known = true;
+	w->session = sx_sessions_close(info);
 	att = TupleDescAttr(info->desc, info->window_key);
-	type = lookup_type_cache(att->atttypid, TYPECACHE_CMP_PROC_FINFO);
+	type = lookup_type_cache(w->session ? info->session_type->rngelemtype->type_id : att->atttypid,
+							 TYPECACHE_CMP_PROC_FINFO);
 	fmgr_info_cxt(type->cmp_proc_finfo.fn_oid, &w->cmp, w->context);
 	w->collation = att->attcollation;
-	w->byval = att->attbyval;
-	w->typlen = att->attlen;
+	w->byval = type->typbyval;
+	w->typlen = type->typlen;
 
 	w->econtext = CreateStandaloneExprContext();
 	w->params = makeParamList(1);
@@ -385,8 +394,47 @@ sx_window_is_closed(SxWindows *w, Datum key, bool isnull)
 {
 	Datum		boundary;
 
-	return !isnull && sx_windows_boundary(w, &boundary) &&
-		DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, key, boundary)) < 0;
+	if (isnull || !sx_windows_boundary(w, &boundary))
+		return false;
+	if (w->session)
+		return sx_span_ends_by(w->info->session_type, key, sx_span_point(w->info->session_type, boundary));
+	return DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, key, boundary)) < 0;
+}
+
+bool
+sx_windows_session_boundary(SxWindows *w, int64 *point)
+{
+	Datum		boundary;
+
+	if (!sx_windows_boundary(w, &boundary))
+		return false;
+	*point = sx_span_point(w->info->session_type, boundary);
+	return true;
+}
+
+bool
+sx_window_is_removed(SxWindows *w, Datum key, bool isnull)
+{
+	int64		point;
+
+	if (!w->session)
+		return sx_window_is_closed(w, key, isnull);
+	return !isnull && sx_windows_session_boundary(w, &point) &&
+		sx_span_of(w->info->session_type, key, false).lower < point;
+}
+
+bool
+sx_time_is_removed(SxWindows *w, int64 event_time, bool *any)
+{
+	Datum		boundary;
+	Datum		least;
+	Datum		greatest;
+
+	if (!w->session)
+		return sx_time_is_closed(w, event_time, any);
+	*any = sx_windows_boundary(w, &boundary) && find_bounds(w, event_time, &least, &greatest) &&
+		DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, least, boundary)) < 0;
+	return *any;
 }
 
 bool
@@ -404,6 +452,15 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 		  find_bounds_of(w, sx_event_time_lowest(w->info->time.type), &least, &greatest) :
 		  find_bounds(w, event_time, &least, &greatest)))
 		return false;
+	if (w->session)
+	{
+		TypeCacheEntry *type = w->info->session_type;
+		int64		end;
+
+		*any = !pg_add_s64_overflow(sx_span_point(type, least), w->info->session_gap, &end) &&
+			end <= sx_span_point(type, boundary);
+		return *any;
+	}
 	*any = DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, least, boundary)) < 0;
 	return DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, greatest, boundary)) < 0;
 }

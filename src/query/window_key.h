@@ -12,6 +12,7 @@
 /*
  * The first key of a query that grows with the stream's event time and depends on nothing else: its number,
  * or -1.  *window: its expression (in the current context) with the event time as external parameter 1.
+ * Of sessions, which stand last, it is the expression of the time at which a row's session begins.
  */
 extern int	sx_find_window_key(SxAnalysis *a, const SxStreamTime *time, Expr **window);
 
@@ -28,11 +29,22 @@ extern SxWindows *sx_windows_create(struct SxViewInfo *info, MemoryContext paren
 extern bool sx_windows_set_time(SxWindows *w, int64 closed_until);
 /* sets the time to `to`; true if windows have closed that were not at `from` */
 extern bool sx_windows_advance(SxWindows *w, int64 from, int64 to);
-/* is this key a closed window? */
+/* is this key a closed window?  Of a session: any range of the key's type may be asked for */
 extern bool sx_window_is_closed(SxWindows *w, Datum key, bool isnull);
-/* are all windows closed that a row of this time falls into? *any: is at least one? */
+/* are all windows closed that a row of this time falls into? *any: is at least one?  Of sessions: the row's own */
 extern bool sx_time_is_closed(SxWindows *w, int64 event_time, bool *any);
-/* the lowest key that is not closed, valid until the time is set again; false: none is closed */
+/*
+ * The lowest key that is not closed, valid until the time is set again; false: none is closed.  Of sessions:
+ * the bound at or before which closed ones end.
+ */
 extern bool sx_windows_boundary(SxWindows *w, Datum *boundary);
+/* the same of sessions, as spans are */
+extern bool sx_windows_session_boundary(SxWindows *w, int64 *point);
+/*
+ * May a row of this time, or with this key, belong to a window that was removed?  That is, if the time is when
+ * windows were removed, the closed ones; sessions leave nothing behind, so rows before that time are out.
+ */
+extern bool sx_time_is_removed(SxWindows *w, int64 event_time, bool *any);
+extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 
 #endif							/* SX_WINDOW_KEY_H */

@@ -164,12 +164,15 @@ CREATE TABLE streamext.sink
 	corrections pg_catalog.bool NOT NULL,
 	closed_until pg_catalog.int8 NOT NULL,
 	"rows" pg_catalog.int8 NOT NULL,
+	reopened pg_catalog.jsonb,
 	CONSTRAINT sink_pkey PRIMARY KEY (view, target)
 );
 CREATE INDEX sink_target_idx ON streamext.sink (target);
 COMMENT ON TABLE streamext.sink IS 'where closed windows go; see view streamext.sinks';
 COMMENT ON COLUMN streamext.sink.closed_until IS
 'windows that were closed by then are in the target, or were closed before it was a sink; as view_position.watermark';
+COMMENT ON COLUMN streamext.sink.reopened IS
+'sessions that the target has got and that late rows have opened again: their keys, as text, and a moment in each';
 
 SELECT pg_catalog.pg_extension_config_dump('streamext.sink', '');
 SELECT pg_catalog.pg_extension_config_dump('streamext.stream_def', '');

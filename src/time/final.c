@@ -108,5 +108,5 @@ refuse(SxViewDef *def, const char *detail)
 			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 			 errmsg("continuous view \"%s\" has no such windows", get_rel_name(def->viewid)),
 			 errdetail_internal("%s", detail),
-			 errhint("Give the stream an event time, group by tumble() or hop() on it, and pass that column.")));
+			 errhint("Give the stream an event time, group by tumble(), hop() or session() on it, and pass that column.")));
 }

@@ -11,6 +11,10 @@
  *
  * With hop() and cumulate() a row falls into several windows.  It is late if one of them is closed; under
  * `drop` and `dead_letter` it still counts for those that are open, and becomes a dead letter only if none is.
+ *
+ * Which session a row belongs to depends on others.  Where late rows are left out, the plan does not get those
+ * that may be late; they are asked for one by one (late_sessions.c).  Where they are merged they are only counted,
+ * and nobody looks for sessions: a row counts as late if its own, as it would be alone, was closed.
  */
 #include "time/lateness.h"
 
@@ -28,6 +32,8 @@ sx_lateness_create(SxViewInfo *info)
 	l = MemoryContextAllocZero(info->context, sizeof(SxLateness));
 	l->windows = sx_windows_create(info, info->context);
 	l->removed = sx_windows_create(info, info->context);
+	if (sx_sessions_close(info))
+		l->sessions = sx_late_sessions_create(info);
 	l->rows.how_late = how_late;
 	l->rows.arg = l;
 	return l;
@@ -47,9 +53,14 @@ sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 watermark, int6
 	l->rows.nruns = 0;
 	l->rows.maxruns = 0;
 	l->rows.runs = NULL;
+	l->rows.nasked = 0;
+	l->rows.maxasked = 0;
+	l->rows.asked = NULL;
 	l->rows.context = mcxt;
 	(void) sx_windows_set_time(l->windows, sx_event_time_minus(watermark, time->lateness));
 	(void) sx_windows_set_time(l->removed, removed_until);
+	if (l->sessions)
+		sx_late_sessions_begin(l->sessions, mcxt);
 }
 
 int64
@@ -65,8 +76,10 @@ how_late(void *arg, int64 event_time)
 	SxLateness *l = arg;
 	bool		any;
 
-	if (sx_time_is_closed(l->removed, event_time, &any))
+	if (sx_time_is_removed(l->removed, event_time, &any))
 		return SX_TOO_LATE;
+	if (l->sessions != NULL && l->rows.leave_out)
+		return SX_ASK;
 	l->any |= any;
 	if (sx_time_is_closed(l->windows, event_time, &any))
 		return SX_LATE;
@@ -80,16 +93,23 @@ sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row)
 	bool		isnull;
 	Datum		key;
 
-	if (!l->any)
+	if (!l->any || l->sessions != NULL)
 		return false;
 	key = slot_getattr(row, info->window_key + 1, &isnull);
 	return sx_window_is_closed(l->rows.leave_out ? l->windows : l->removed, key, isnull);
 }
 
+bool
+sx_lateness_of_session(SxLateness *l, TupleTableSlot *row)
+{
+	return sx_late_sessions_is_late(l->sessions, l->windows, row);
+}
+
 char *
 sx_lateness_message(const SxLateness *l)
 {
-	return psprintf("the row is late: its window was closed when the watermark stood at %s",
+	return psprintf("the row is late: its %s was closed when the watermark stood at %s",
+					l->sessions ? "session" : "window",
 					sx_event_time_text(l->watermark, l->time.type));
 }
 

@@ -8,12 +8,14 @@
 #include "capture/delta_scan.h"
 #include "query/view_info.h"
 #include "query/window_key.h"
+#include "time/late_sessions.h"
 
 /* One view's judge; lives in info's context */
 typedef struct SxLateness
 {
 	SxWindows  *windows;
 	SxWindows  *removed;		/* past the view's retention */
+	SxLateSessions *sessions;	/* which are the windows; NULL: they are others */
 	SxBatchLate rows;			/* what batches are asked for and say */
 	SxStreamTime time;
 	int64		watermark;		/* by which rows are judged */
@@ -32,6 +34,8 @@ extern void sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 wat
 extern int64 sx_lateness_before(const SxStreamTime *time, int64 watermark, int64 removed_until);
 /* does this group of the batch belong to a closed window that takes no more rows? */
 extern bool sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row);
+/* of a session, of those that batches ask for: is it late?  Between sx_late_sessions_open and _close */
+extern bool sx_lateness_of_session(SxLateness *l, TupleTableSlot *row);
 /* what a late row's dead letter says */
 extern char *sx_lateness_message(const SxLateness *l);
 /* of the batch that was run */

@@ -5,18 +5,37 @@
 #include "time/retention.h"
 
 #include "capture/event_time.h"
+#include "common/int.h"
 #include "executor/spi.h"
 #include "query/window_key.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+static int64 kept_by_gap(const SxViewInfo *info);
+
 int64
-sx_retention_until(const SxViewDef *def, const SxStreamTime *time, int64 watermark, int64 before)
+sx_retention_until(const SxViewDef *def, const SxViewInfo *info, const SxStreamTime *time,
+				   int64 watermark, int64 before)
 {
-	/* an open window is always kept */
+	int64		keep;
+
 	if (def->retention < 0)
 		return before;
-	return Max(before, sx_event_time_minus(watermark, Max(def->retention, time->lateness)));
+	/* an open window is always kept */
+	if (!sx_sessions_close(info) || pg_add_s64_overflow(time->lateness, kept_by_gap(info), &keep))
+		keep = time->lateness;
+	return Max(before, sx_event_time_minus(watermark, Max(def->retention, keep)));
+}
+
+/* a row whose own session is open is never before what is kept */
+static int64
+kept_by_gap(const SxViewInfo *info)
+{
+	int64		gap = info->session_gap;
+
+	if (info->session_type->type_id == DATERANGEOID && pg_mul_s64_overflow(gap + 1, USECS_PER_DAY, &gap))
+		gap = PG_INT64_MAX;
+	return gap;
 }
 
 uint64
@@ -32,14 +51,17 @@ sx_retention_remove(SxViewInfo *info, int64 until, int limit)
 	(void) sx_windows_set_time(windows, until);
 	if (sx_windows_boundary(windows, &boundary))
 	{
-		Oid			type = TupleDescAttr(info->desc, info->window_key)->atttypid;
+		bool		session = sx_sessions_close(info);
+		Oid			type = session ? info->session_type->rngelemtype->type_id :
+			TupleDescAttr(info->desc, info->window_key)->atttypid;
 		char	   *sql;
 
 		table = quote_qualified_identifier(SX_SCHEMA, table);
 		sql = psprintf("DELETE FROM ONLY %s WHERE ctid OPERATOR(pg_catalog.=) ANY (ARRAY("
-					   "SELECT ctid FROM ONLY %s WHERE %s OPERATOR(pg_catalog.<) $1 LIMIT %d))",
-					   table, table,
-					   quote_identifier(NameStr(TupleDescAttr(info->desc, info->window_key)->attname)), limit);
+					   "SELECT ctid FROM ONLY %s WHERE %s(%s) OPERATOR(pg_catalog.%s) $1 LIMIT %d))",
+					   table, table, session ? "pg_catalog.upper" : "",
+					   quote_identifier(NameStr(TupleDescAttr(info->desc, info->window_key)->attname)),
+					   session ? "<=" : "<", limit);
 		SPI_connect();
 		if (SPI_execute_with_args(sql, 1, &type, &boundary, NULL, false, 0) != SPI_OK_DELETE)
 			elog(ERROR, "could not remove old windows");

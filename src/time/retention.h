@@ -13,7 +13,9 @@
 #include "query/view_info.h"
 
 /* windows that were closed by then are forgotten; never before what it was */
-extern int64 sx_retention_until(const SxViewDef *def, const SxStreamTime *time, int64 watermark, int64 before);
+/* def: as it is now; info may be older */
+extern int64 sx_retention_until(const SxViewDef *def, const SxViewInfo *info, const SxStreamTime *time,
+								int64 watermark, int64 before);
 /*
  * Removes rows of such windows from the table, at most so many; returns how many there were.  In the
  * caller's transaction, as the view's owner.

@@ -15,6 +15,8 @@
  * was in the generation that was just written, since no row after the watermark falls into a closed window,
  * except for those that the stream merges late.  Those change a window that has been appended already; a
  * sink with corrections gets such a window's row once more.
+ *
+ * Sessions, whose windows have no boundary in common, are found by their ends: see sink_sessions.c.
  */
 #include "time/sink.h"
 
@@ -34,21 +36,15 @@
 #include "utils/syscache.h"
 #include "utils/typcache.h"
 
-/* the statement's name for the keys of windows that have changed */
-#define CHANGED_NAME "streamext_changed"
-
 static void append_to(SxViewInfo *info, SxWindows *windows, SxSink *sink, int64 closed_until,
-					  Tuplestorestate *rows);
+					  SxWritten *written);
 static uint64 append_closed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, int64 closed_until);
 static uint64 append_changed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, Tuplestorestate *rows);
 static Tuplestorestate *closed_rows(SxViewInfo *info, SxWindows *windows, Tuplestorestate *rows, bool with_nulls);
 static bool has_null_key(SxViewInfo *info, TupleTableSlot *row);
-static char *insert_into(SxViewInfo *info, const SxSink *sink);
-static char *equality_of(Oid type);
-static char *relation_name(Oid relid);
 
 void
-sx_sinks_append(SxViewInfo *info, int64 watermark, Tuplestorestate *rows, bool wait)
+sx_sinks_append(SxViewInfo *info, int64 watermark, SxWritten *written, bool wait)
 {
 	List	   *sinks = sx_catalog_sinks(info->def->viewid);
 	SxWindows  *windows;
@@ -71,7 +67,7 @@ sx_sinks_append(SxViewInfo *info, int64 watermark, Tuplestorestate *rows, bool w
 		sx_all_is_final = true;
 		PG_TRY();
 		{
-			append_to(info, windows, sink, sx_event_time_minus(watermark, info->time.lateness), rows);
+			append_to(info, windows, sink, sx_event_time_minus(watermark, info->time.lateness), written);
 		}
 		PG_FINALLY();
 		{
@@ -82,21 +78,25 @@ sx_sinks_append(SxViewInfo *info, int64 watermark, Tuplestorestate *rows, bool w
 }
 
 static void
-append_to(SxViewInfo *info, SxWindows *windows, SxSink *sink, int64 closed_until, Tuplestorestate *rows)
+append_to(SxViewInfo *info, SxWindows *windows, SxSink *sink, int64 closed_until, SxWritten *written)
 {
 	uint64		appended = 0;
+	bool		sessions = sx_sessions_close(info);
 
-	if (sink->corrections && rows != NULL)
-		appended += append_changed(info, windows, sink, rows);
+	if (sink->corrections && written->rows != NULL)
+		appended += append_changed(info, windows, sink, written->rows);
+	else if (sessions)
+		sx_sink_note_reopened(info, windows, sink, written);
 	if (closed_until > sink->closed_until)
 	{
 		if (sx_windows_advance(windows, sink->closed_until, closed_until))
-			appended += append_closed(info, windows, sink, closed_until);
-		else if (appended == 0)
+			appended += sessions ? sx_sink_append_sessions(info, windows, sink, closed_until) :
+				append_closed(info, windows, sink, closed_until);
+		else if (appended == 0 && !sink->reopened_changed)
 			return;				/* no window ends in between */
 		sink->closed_until = closed_until;
 	}
-	else if (appended == 0)
+	else if (appended == 0 && !sink->reopened_changed)
 		return;
 	sink->rows += appended;
 	sx_catalog_update_sink(sink);
@@ -122,7 +122,7 @@ append_closed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, int64 cl
 	if (!sx_windows_boundary(windows, &bounds[0]))
 		return 0;
 
-	sql = psprintf("%s v WHERE v.%s OPERATOR(pg_catalog.<) $1", insert_into(info, sink), window);
+	sql = psprintf("%s v WHERE v.%s OPERATOR(pg_catalog.<) $1", sx_sink_insert_into(info, sink), window);
 	if (from)
 		sql = psprintf("%s AND v.%s OPERATOR(pg_catalog.>=) $2", sql, window);
 	SPI_connect();
@@ -146,34 +146,28 @@ append_changed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, Tuplest
 	for (int with_nulls = 0; with_nulls < 2; with_nulls++)
 	{
 		Tuplestorestate *changed = closed_rows(info, windows, rows, with_nulls);
-		EphemeralNamedRelationData enr = {0};
 		StringInfoData sql;
 
 		if (changed == NULL)
 			continue;
 		initStringInfo(&sql);
-		appendStringInfo(&sql, "%s v WHERE EXISTS (SELECT FROM " CHANGED_NAME " c WHERE ", insert_into(info, sink));
+		appendStringInfo(&sql, "%s v WHERE EXISTS (SELECT FROM " SX_CHANGED_NAME " c WHERE ", sx_sink_insert_into(info, sink));
 		for (int i = 0; i < info->nkeys; i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(info->desc, i);
 			const char *changed_key = quote_identifier(NameStr(att->attname));
 			const char *view_key = quote_identifier(sx_view_key_column(info->def, i));
 
-			appendStringInfo(&sql, "%s(c.%s %s v.%s", i > 0 ? " AND " : "", changed_key, equality_of(att->atttypid), view_key);
+			appendStringInfo(&sql, "%s(c.%s %s v.%s", i > 0 ? " AND " : "", changed_key, sx_sink_equality_of(att->atttypid), view_key);
 			if (with_nulls)
 				appendStringInfo(&sql, " OR (c.%s IS NULL AND v.%s IS NULL)", changed_key, view_key);
 			appendStringInfoChar(&sql, ')');
 		}
 		appendStringInfoChar(&sql, ')');
 
-		enr.md.name = CHANGED_NAME;
-		enr.md.tupdesc = info->desc;
-		enr.md.enrtype = ENR_NAMED_TUPLESTORE;
-		enr.md.enrtuples = tuplestore_tuple_count(changed);
-		enr.reldata = changed;
 		SPI_connect();
-		if (SPI_register_relation(&enr) != SPI_OK_REL_REGISTER ||
-			SPI_execute(sql.data, false, 0) != SPI_OK_INSERT)
+		sx_sink_register_rows(info, changed);
+		if (SPI_execute(sql.data, false, 0) != SPI_OK_INSERT)
 			elog(ERROR, "could not append corrections");
 		n += SPI_processed;
 		SPI_finish();
@@ -215,9 +209,23 @@ has_null_key(SxViewInfo *info, TupleTableSlot *row)
 	return false;
 }
 
+void
+sx_sink_register_rows(SxViewInfo *info, Tuplestorestate *rows)
+{
+	EphemeralNamedRelation enr = palloc0(sizeof(EphemeralNamedRelationData));
+
+	enr->md.name = SX_CHANGED_NAME;
+	enr->md.tupdesc = info->desc;
+	enr->md.enrtype = ENR_NAMED_TUPLESTORE;
+	enr->md.enrtuples = tuplestore_tuple_count(rows);
+	enr->reldata = rows;
+	if (SPI_register_relation(enr) != SPI_OK_REL_REGISTER)
+		elog(ERROR, "could not register rows of a sink");
+}
+
 /* by name: the target may have more columns, and in another order */
-static char *
-insert_into(SxViewInfo *info, const SxSink *sink)
+char *
+sx_sink_insert_into(SxViewInfo *info, const SxSink *sink)
 {
 	StringInfoData names;
 	StringInfoData values;
@@ -232,13 +240,13 @@ insert_into(SxViewInfo *info, const SxSink *sink)
 		appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", name);
 		appendStringInfo(&values, "%sv.%s", values.len > 0 ? ", " : "", name);
 	}
-	return psprintf("INSERT INTO %s (%s) SELECT %s FROM %s", relation_name(sink->target), names.data, values.data,
-					relation_name(info->def->viewid));
+	return psprintf("INSERT INTO %s (%s) SELECT %s FROM %s", sx_sink_relation_name(sink->target), names.data, values.data,
+					sx_sink_relation_name(info->def->viewid));
 }
 
 /* as in the unique index: with an empty search_path "=" might be another type's, which this one can be cast to */
-static char *
-equality_of(Oid type)
+char *
+sx_sink_equality_of(Oid type)
 {
 	Oid			operator = lookup_type_cache(type, TYPECACHE_EQ_OPR)->eq_opr;
 	HeapTuple	tuple = SearchSysCache1(OPEROID, ObjectIdGetDatum(operator));
@@ -253,8 +261,8 @@ equality_of(Oid type)
 	return result;
 }
 
-static char *
-relation_name(Oid relid)
+char *
+sx_sink_relation_name(Oid relid)
 {
 	char	   *name = get_rel_name(relid);
 
@@ -270,7 +278,7 @@ void
 sx_sink_check(SxViewInfo *info, const SxSink *sink)
 {
 	SPI_connect();
-	if (SPI_execute(psprintf("%s v WHERE false", insert_into(info, sink)), false, 0) != SPI_OK_INSERT)
+	if (SPI_execute(psprintf("%s v WHERE false", sx_sink_insert_into(info, sink)), false, 0) != SPI_OK_INSERT)
 		elog(ERROR, "could not check the sink");
 	SPI_finish();
 }

@@ -289,6 +289,8 @@ void
 sx_builder_write(SxStoredPosition *pos, bool replace)
 {
 	SxRunAs		as;
+	bool		sinks = sx_catalog_sinks(sx_builder.def->viewid) != NIL;
+	SxWritten	written = {0};
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
 	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
@@ -311,7 +313,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 		SPI_finish();
 		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
-	sx_merge_into_table(sx_builder.info, sx_builder.rows);
+	sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !replace ? &written : NULL);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
 
@@ -324,10 +326,10 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	sx_counts_add(&pos->counts, &sx_builder.counts);
 	pos->watermark = sx_builder.watermark;
 	pos->removed_until = sx_builder.removed_until =
-		sx_retention_until(sx_builder.def, &sx_builder.time, pos->watermark, pos->removed_until);
+		sx_retention_until(sx_builder.def, sx_builder.info, &sx_builder.time, pos->watermark, pos->removed_until);
 	sx_catalog_store_position(pos);
 	sx_run_as_begin(&as, sx_builder.def);
-	sx_sinks_append(sx_builder.info, pos->watermark, replace ? NULL : sx_builder.rows, true);
+	sx_sinks_append(sx_builder.info, pos->watermark, &written, true);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
 }

@@ -66,6 +66,7 @@ static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static int64 live_end(void *arg, TupleTableSlot *row, int64 point);
 static void note_freshness(Consumer *c, List *taken);
 static void note_lag(Consumer *c, List *postponed);
 static void rest(Consumer *c, TimestampTz turn_started);
@@ -716,6 +717,7 @@ sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData 
 	p.plan = lv->plan;
 	p.apply = apply_row;
 	p.reject = apply_reject;
+	p.live_end = live_end;
 	p.arg = lv;
 	p.context = mcxt;
 	p.late = lv->lateness;
@@ -749,6 +751,12 @@ apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *
 
 	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, sqlstate ? "error" : "late",
 									   row_json, message);
+}
+
+static int64
+live_end(void *arg, TupleTableSlot *row, int64 point)
+{
+	return sx_live_session_end(((LiveView *) arg)->writer, row, point);
 }
 
 /* all views and the position, in one instant; nothing here can fail */

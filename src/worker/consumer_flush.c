@@ -235,7 +235,7 @@ seal(Consumer *c, LiveView *lv)
 
 	/* stored with this generation: no other is sealed */
 	v->complete_at = c->complete_at;
-	v->removed_until = sx_retention_until(lv->def, &lv->time, v->watermark, v->removed_until);
+	v->removed_until = sx_retention_until(lv->def, lv->info, &lv->time, v->watermark, v->removed_until);
 	n = sx_consumer_files(c, lv->def->streamid, &rels, &nodes);
 	SX_STOP_POINT_OF(seal_begin, v->viewid);
 	if (version != lv->stored_version)

@@ -68,7 +68,7 @@ static SxViewInfo *get_info(Oid viewid);
 static bool flush_one(SxDb *db);
 static SxView *claim(SxDb *db);
 static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
-static void append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, Tuplestorestate *rows);
+static void append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, SxWritten *written);
 static void put_row(void *arg, MinimalTuple tuple);
 static void put_letter(void *arg, const SxSharedDeadLetter *d);
 static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored);
@@ -300,6 +300,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxStoredPosition keep;
 	TimestampTz started = sx_now();
 	FlushRows	rows = {0};
+	SxWritten	written = {0};
 
 	sx_budget_start(0);
 	StartTransactionCommand();
@@ -336,7 +337,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		rows.store = tuplestore_begin_heap(false, false, work_mem);
 		rows.slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 		sx_gen_rows(db, gen, put_row, &rows);
-		sx_merge_into_table(info, rows.store);
+		sx_merge_into_table(info, rows.store, sx_catalog_sinks(v->viewid) != NIL ? &written : NULL);
 		ExecDropSingleTupleTableSlot(rows.slot);
 		sx_run_as_end(&as);
 		/* a trigger may have caught the cancel: the view leaves all the same */
@@ -351,7 +352,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	store_position(db, gen, v, stored);
 	keep = *stored;
 	SX_STOP_POINT_OF(flush_stored, v->viewid);
-	append_closed(info, stored, gen, rows.store);
+	append_closed(info, stored, gen, &written);
 	if (rows.store != NULL)
 		tuplestore_end(rows.store);
 	PopActiveSnapshot();
@@ -370,7 +371,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 
 /* to the view's sinks; part of the same flush, for which it takes longer */
 static void
-append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, Tuplestorestate *rows)
+append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, SxWritten *written)
 {
 	SxRunAs		as;
 
@@ -378,7 +379,7 @@ append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, Tup
 		return;
 	sx_budget_start(sx_budget_of_flush(gen->nentries + SINK_ROWS));
 	sx_run_as_begin(&as, info->def);
-	sx_sinks_append(info, stored->watermark, rows, false);
+	sx_sinks_append(info, stored->watermark, written, false);
 	sx_run_as_end(&as);
 	if (sx_budget_exceeded())
 		ereport(ERROR,

@@ -12,7 +12,8 @@
  * one raised by combining alone, is the view's.
  *
  * Rows that are late (time/lateness.c) are found by the scan itself.  Where they are wanted as dead
- * letters, those are written when their slice has run.
+ * letters, those are written when their slice has run.  Rows that may be late for a session have been left out
+ * by the scan: they run one by one, and are judged when the slice's other rows have been applied.
  *
  * The caller may have set a time limit (budget.c).  When it is exceeded, the batch has no
  * result, whatever its functions made of the cancel.
@@ -50,6 +51,7 @@ typedef struct Findings
 	int64		late;
 	int64		left_out;
 	int			nruns;
+	int			nasked;
 } Findings;
 
 typedef struct Rejected
@@ -70,7 +72,11 @@ static void note_findings(SxBatch *slice, Findings *found);
 static void put_back(SxBatch *slice, const Findings *found);
 static SxProcessResult find_times(SxProcess *p, SxBatch *batch);
 static void collect_row(void *arg, TupleTableSlot *row);
-static bool apply_rows(SxProcess *p, SliceRows *rows);
+static bool run_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly);
+static bool judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows);
+static int	compare_asked(const void *a, const void *b);
+static SxBatch batch_of_run(const SxBatch *slice, SxRun *run);
+static bool apply_rows(SxProcess *p, SliceRows *rows, int first, int end);
 
 SxProcessResult
 sx_process_batch(SxProcess *p, SxBatch *batch)
@@ -134,6 +140,7 @@ note_findings(SxBatch *slice, Findings *found)
 		found->late = slice->late->n;
 		found->left_out = slice->late->nleft_out;
 		found->nruns = slice->late->nruns;
+		found->nasked = slice->late->nasked;
 	}
 }
 
@@ -147,6 +154,7 @@ put_back(SxBatch *slice, const Findings *found)
 		slice->late->n = found->late;
 		slice->late->nleft_out = found->left_out;
 		slice->late->nruns = found->nruns;
+		slice->late->nasked = found->nasked;
 	}
 }
 
@@ -187,6 +195,8 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	SliceRows	rows;
 	Findings	found = {0};
 
+	if (slice->late != NULL)
+		slice->late->nasked = 0;
 	note_findings(slice, &found);
 	memset(&rows, 0, sizeof(rows));
 	if (singly || (slice->late != NULL && slice->late->keep))
@@ -195,6 +205,7 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	{
 		SxRunAs		as;
 		SxViewContext vc;
+		int			nfirst;
 
 		CHECK_FOR_INTERRUPTS();
 		StartTransactionCommand();
@@ -218,9 +229,16 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 				sx_plan_run(p->plan, slice, collect_row, &rows);
 			if (slice->late != NULL && slice->late->nruns > found.nruns)
 				reject_late(p, slice, found.nruns, &rows);
-			applying = true;
-			if (!apply_rows(p, &rows))
-				result = SX_PROCESS_NO_MEMORY;
+			nfirst = rows.n;
+			if (slice->late != NULL && slice->late->nasked > 0 && !run_asked(p, slice, &rows, singly))
+				result = SX_PROCESS_LOOKUP_LOCKED;
+			else
+			{
+				applying = true;
+				if (!apply_rows(p, &rows, 0, nfirst) ||
+					(slice->late != NULL && slice->late->nasked > 0 && !judge_asked(p, slice, &rows)))
+					result = SX_PROCESS_NO_MEMORY;
+			}
 			sx_run_as_end(&as);
 			SX_STOP_POINT_OF(compute_applied, p->info->def->viewid);
 		}
@@ -300,16 +318,12 @@ run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows)
 		for (; skip < run->count && left > 0; skip++, left--)
 		{
 			SxRun		row = *run;
-			SxBatch		one = *slice;
+			SxBatch		one;
 			ErrorData  *error;
 
 			row.first += skip;
 			row.count = 1;
-			one.runs = &row;
-			one.nruns = 1;
-			one.nrows = 1;
-			one.from = 0;
-			one.limit = PG_UINT64_MAX;
+			one = batch_of_run(slice, &row);
 			error = run_one(p, &one, rows);
 			if (error == NULL)
 				continue;
@@ -319,6 +333,19 @@ run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows)
 		}
 		skip = 0;
 	}
+}
+
+static SxBatch
+batch_of_run(const SxBatch *slice, SxRun *run)
+{
+	SxBatch		one = *slice;
+
+	one.runs = run;
+	one.nruns = 1;
+	one.nrows = 1;
+	one.from = 0;
+	one.limit = PG_UINT64_MAX;
+	return one;
 }
 
 /* NULL, or what it failed with */
@@ -379,13 +406,13 @@ collect_row(void *arg, TupleTableSlot *row)
 }
 
 static bool
-apply_rows(SxProcess *p, SliceRows *rows)
+apply_rows(SxProcess *p, SliceRows *rows, int first, int end)
 {
 	TupleTableSlot *slot;
 	bool		ok = true;
 
 	slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
-	for (int i = 0; ok && i < rows->n; i++)
+	for (int i = first; ok && i < end; i++)
 	{
 		ExecStoreMinimalTuple(rows->rows[i], slot, false);
 		ok = p->apply(p->arg, slot);
@@ -416,14 +443,123 @@ reject_late(SxProcess *p, SxBatch *slice, int first, SliceRows *rows)
 
 	for (int i = first; i < slice->late->nruns; i++)
 	{
-		SxBatch		one = *slice;
+		SxBatch		one = batch_of_run(slice, &slice->late->runs[i]);
 
 		CHECK_FOR_INTERRUPTS();
-		one.runs = &slice->late->runs[i];
-		one.nruns = 1;
-		one.nrows = 1;
-		one.from = 0;
-		one.limit = PG_UINT64_MAX;
 		reject_row(&one, NULL, message, rows);
 	}
+}
+
+/* ---- rows that may be late for a session ---- */
+
+/* what each of them alone comes to; false: the table, by which they are judged, is locked */
+static bool
+run_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly)
+{
+	SxBatchLate *late = slice->late;
+	MemoryContext scratch;
+	MemoryContext old;
+
+	if (!sx_late_sessions_lock(p->late->sessions))
+	{
+		char	   *name = get_rel_name(p->info->def->viewid);
+
+		p->blocked_by = MemoryContextStrdup(p->context, name ? name : "?");
+		return false;
+	}
+	/* a run leaves little, but there may be many */
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext asked row", ALLOCSET_DEFAULT_SIZES);
+	old = MemoryContextSwitchTo(scratch);
+	for (int i = 0; i < late->nasked; i++)
+	{
+		SxAskedRow *asked = &late->asked[i];
+		SxBatch		one = batch_of_run(slice, &asked->run);
+		ErrorData  *error = NULL;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(scratch);
+		one.times = NULL;		/* they are known */
+		one.late = NULL;
+		asked->first = rows->n;
+		if (singly)
+			error = run_one(p, &one, rows);
+		else
+			sx_plan_run(p->plan, &one, collect_row, rows);
+		asked->end = rows->n;
+		if (error == NULL)
+			continue;
+		if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
+			ReThrowError(error);
+		reject_row(&one, unpack_sql_state(error->sqlerrcode), error->message, rows);
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
+	return true;
+}
+
+/* the latest first; those that count are applied; false: no memory */
+static bool
+judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows)
+{
+	SxBatchLate *late = slice->late;
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
+	char	   *message = NULL;
+	bool		ok = true;
+
+	sx_late_sessions_open(p->late->sessions, p->live_end, p->arg);
+	qsort(late->asked, late->nasked, sizeof(SxAskedRow), compare_asked);
+	for (int i = 0; ok && i < late->nasked; i++)
+	{
+		SxAskedRow *asked = &late->asked[i];
+		bool		any_late = false;
+		bool		counts = false;
+
+		/* a join may have made several of it */
+		for (int j = asked->first; j < asked->end; j++)
+		{
+			ExecStoreMinimalTuple(rows->rows[j], slot, false);
+			if (!sx_lateness_of_session(p->late, slot))
+				counts = true;
+			else
+			{
+				any_late = true;
+				rows->rows[j] = NULL;
+			}
+		}
+		for (int j = asked->first; ok && j < asked->end; j++)
+		{
+			if (rows->rows[j] == NULL)
+				continue;
+			ExecStoreMinimalTuple(rows->rows[j], slot, false);
+			if (p->live_end == NULL)
+				sx_late_sessions_accept(p->late->sessions, slot);
+			ok = p->apply(p->arg, slot);
+		}
+		if (!any_late)
+			continue;
+		late->n++;
+		if (counts)
+			continue;
+		late->nleft_out++;
+		if (late->keep)
+		{
+			SxBatch		one = batch_of_run(slice, &asked->run);
+
+			if (message == NULL)
+				message = sx_lateness_message(p->late);
+			reject_row(&one, NULL, message, rows);
+		}
+	}
+	sx_late_sessions_close(p->late->sessions);
+	ExecDropSingleTupleTableSlot(slot);
+	return ok;
+}
+
+static int
+compare_asked(const void *a, const void *b)
+{
+	int64		ta = ((const SxAskedRow *) a)->event_time;
+	int64		tb = ((const SxAskedRow *) b)->event_time;
+
+	return ta > tb ? -1 : ta < tb;
 }
