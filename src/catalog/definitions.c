@@ -54,6 +54,7 @@ enum
 
 static SxViewDef *read_view(Relation rel, HeapTuple tup);
 static SxViewDef *find_view(SxOurRelation index, AttrNumber attno, Oid relid);
+static int	compare_views(const ListCell *a, const ListCell *b);
 static SxStreamDef *read_stream(Relation rel, HeapTuple tup);
 static List *read_text_array(Datum array);
 static Datum make_text_array(List *strings);
@@ -86,7 +87,18 @@ sx_catalog_views(void)
 	}
 	systable_endscan(scan);
 	table_close(rel, AccessShareLock);
+	/* messages name them in an order that does not depend on updates and VACUUM */
+	list_sort(views, compare_views);
 	return views;
+}
+
+static int
+compare_views(const ListCell *a, const ListCell *b)
+{
+	Oid			x = ((SxViewDef *) lfirst(a))->viewid;
+	Oid			y = ((SxViewDef *) lfirst(b))->viewid;
+
+	return x < y ? -1 : (x > y ? 1 : 0);
 }
 
 SxViewDef *
