@@ -180,7 +180,7 @@ sub make_time_query
 	}
 	my $query = { sql => $sql, oracle => $oracle, timed => 1, outputs => [ [ 'w', $class ] ], refuse => undef };
 	$query->{read_test} = one_of("w >= $some{$class}", "w < $some{$class}") if $some{$class};
-	$query->{on_close} = 1 if !$session && chance(25);
+	$query->{on_close} = 1 if chance(25);
 	$query->{sink} = 1 if !$session && chance(25);
 	$query->{read} = chance(40);
 	return $query;

@@ -231,14 +231,20 @@ sub one_round
 	push @complaints, settle($node, $database, $settle, 40);
 	took('settle');
 	push @complaints, compare_views($node, $database, 150) unless @complaints;
+	took('compare');
 	push @complaints, compare_time($node, $database, 30) unless @complaints;
-	push @complaints, retry_letters($node, $database, 30) if !@complaints && $round % $rounds_per_database == 0;
+	took('time');
+	if (!@complaints && $round % $rounds_per_database == 0)
+	{
+		push @complaints, retry_letters($node, $database, 30);
+		took('letters');
+	}
 	if ($settle->chance(20) && !@complaints)
 	{
 		my (undef, $error) = run_sql($node, $database, "SET streamext.wait_timeout = '60s'; SELECT streamext.flush()", 90);
 		push @complaints, $error || compare_views($node, $database, 150);
+		took('flushed');
 	}
-	took('compare');
 	push @complaints, remains($node, $database, 20) unless @complaints;
 	took('tidy');
 	my ($log, $end) = check_log($node, $log_at, $orphaned);

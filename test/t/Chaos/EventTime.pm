@@ -4,13 +4,15 @@
 # Streams, in which rows come out of order, some of them hours late and some from the future:
 #	ev, pe	merge late rows: every view equals its query
 #	td		drops them: windows that are open equal the query, closed ones have no more than it, and what
-#			is missing is what the view says that it dropped
+#			is missing is what the view says that it dropped (so much can be said of sessions as well, which
+#			a row that was dropped may have joined)
 #	tl		makes dead letters of them: a view equals its query on the rows that are no dead letters of it,
 #			until they are counted in afterwards
 # A view with emit = on_close shows the rows of its query that are final, one with retention those of windows
 # that it has not forgotten.  Views without windows are exact on every stream.
 #
-# A sink has each closed window once, or, with corrections, as its last row the one that the view has; where late
+# A sink has each closed window once, or, with corrections, as its last row the one that the view has (of sessions, the
+# last that contains it; one that is open again comes when it has closed); where late
 # rows are dropped it has all of them.  chaos.sink says from when on.  Rows that were final, and stored,
 # stay as they are (chaos.final).  Alerts report every group that satisfies their condition, once.
 package Chaos::EventTime;
@@ -27,8 +29,8 @@ use constant { ROUNDS_PER_DATABASE => 6, ROUND_SECONDS => 1200 };
 
 my $sums = 'count(*) AS n, sum(v) AS total';
 my $by_5 = "SELECT streamext.tumble(ts, '5 minutes') AS w, k % 3 AS g, $sums FROM %s GROUP BY 1, 2";
-my $session = "SELECT k %% 8 AS g, %s AS w, $sums, min(id) AS first FROM %%s GROUP BY k %% 8, %s";
 my $range = "streamext.session(ts, '20 seconds')";
+my $session = "SELECT k % 8 AS g, $range AS w, $sums, min(id) AS first FROM %s GROUP BY k % 8, $range";
 # the sessions of raw rows
 my $islands = "SELECT k % 8 AS g, tstzrange(min(ts), max(ts) + interval '20 seconds') AS w, $sums, min(id) AS first
 	FROM (SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY k % 8 ORDER BY ts RANGE UNBOUNDED PRECEDING) AS island
@@ -36,12 +38,16 @@ my $islands = "SELECT k % 8 AS g, tstzrange(min(ts), max(ts) + interval '20 seco
 			FROM %s) a) b
 	GROUP BY k % 8, island";
 
+my $finite_session = $session =~ s/ GROUP/ WHERE isfinite(ts) GROUP/r;
+my $finite_islands = $islands =~ s/\bFROM \%s/FROM %s WHERE isfinite(ts)/r;
+
 # name => [stream, query, options]; options: WITH, what the oracle reads instead of the query, how it compares
 my %views = (
 	ev_5 => [ 'ev', $by_5 ],
 	ev_hop => [ 'ev', "SELECT streamext.hop(ts, '5 minutes', '15 minutes') AS w, k % 3 AS g, $sums FROM %s GROUP BY 1, 2" ],
 	ev_cumulate => [ 'ev', "SELECT streamext.cumulate(ts, '10 minutes', '30 minutes') AS w, $sums FROM %s GROUP BY 1" ],
-	ev_session => [ 'ev', sprintf($session, $range, $range), { oracle => $islands } ],
+	ev_session => [ 'ev', $session, { oracle => $islands } ],
+	ev_sessions_closed => [ 'ev', $session, { oracle => $islands, with => "streamext.emit = 'on_close'" } ],
 	ev_closed => [ 'ev', "SELECT streamext.tumble(ts, '10 minutes') AS w, t AS g, $sums FROM %s GROUP BY 1, t", { with => "streamext.emit = 'on_close'" } ],
 	ev_recent => [ 'ev', "SELECT date_trunc('minute', ts) AS w, $sums FROM %s GROUP BY 1", { with => "streamext.retention = '40 minutes'", how => 'recent' } ],
 	pe_5 => [ 'pe', "SELECT streamext.tumble(ts, '5 minutes') AS w, part AS g, $sums FROM %s GROUP BY 1, 2" ],
@@ -49,9 +55,10 @@ my %views = (
 	td_5 => [ 'td', $by_5, { how => 'dropped' } ],
 	td_closed => [ 'td', $by_5, { with => "streamext.emit = 'on_close'", how => 'dropped' } ],
 	td_hop => [ 'td', "SELECT streamext.hop(ts, '3 minutes', '15 minutes') AS w, k % 3 AS g, $sums FROM %s GROUP BY 1, 2", { how => 'dropped' } ],
+	td_session => [ 'td', $finite_session, { oracle => $finite_islands, how => 'sessions_dropped' } ],
 	td_all => [ 'td', "SELECT k % 5 AS k5, $sums FROM %s GROUP BY 1" ],
 	tl_5 => [ 'tl', $by_5, { how => 'letters' } ],
-	tl_session => [ 'tl', sprintf($session, $range, $range), { oracle => $islands, how => 'letters' } ],
+	tl_session => [ 'tl', $session, { oracle => $islands, how => 'letters' } ],
 	tl_all => [ 'tl', 'SELECT id, k, v, ts FROM %s' ],
 	# over what sinks have
 	hours => [ 's_td', "SELECT streamext.tumble(w, '30 minutes') AS w, count(*) AS windows, sum(n) AS n, max(total) AS top FROM %s GROUP BY 1", { how => 'raw' } ],
@@ -64,9 +71,11 @@ my %sinks = (
 	s_td => [ 'td_5', 'existing => true' ],
 	s_tdc => [ 'td_closed', 'existing => true' ],
 	s_tl => [ 'tl_5', 'corrections => true, existing => true' ],
+	s_evs => [ 'ev_session', 'corrections => true, existing => true' ],
+	s_tds => [ 'td_session', 'existing => true' ],
 );
 # sinks that come and go
-my @sink_views = qw(ev_5 pe_5 td_5 td_closed tl_5);
+my @sink_views = qw(ev_5 pe_5 td_5 td_closed tl_5 td_session ev_session);
 # of their windows, in minutes
 my $size = "interval '5 minutes'";
 
@@ -110,7 +119,7 @@ sub time_setup_sql
 	my ($after) = @_;
 	return <<'SQL' unless $after;
 CREATE TABLE chaos.sink (target name PRIMARY KEY, view name NOT NULL, corrections bool NOT NULL, existing bool NOT NULL, since int8 NOT NULL);
-CREATE TABLE chaos.final (view name NOT NULL, w timestamptz NOT NULL, row text NOT NULL);
+CREATE TABLE chaos.final (view name NOT NULL, row text NOT NULL);
 -- such numbers as view_position.watermark
 CREATE FUNCTION chaos.to_time(int8) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
 $$ SELECT CASE WHEN abs($1::numeric) > 1e17 THEN '-infinity' ELSE timestamptz '2000-01-01 00:00:00+00' + $1 * interval '1 microsecond' END $$;
@@ -219,14 +228,23 @@ sub time_checks_sql
 		my ($target, $view, $corrections, $existing, $since) = @$s;
 		my $until = "(SELECT chaos.to_time(closed_until) FROM streamext.sink WHERE target = '$target'::regclass)";
 		my $columns = 'w, g, n, total';
+		my $end = $view =~ /session/ ? 'upper(w)' : "w + $size";
 		# windows that have closed while this was a sink
-		my $passed = "w + $size <= $until" . ($existing eq 't' ? '' : " AND w + $size > chaos.to_time($since)");
+		my $passed = "$end <= $until" . ($existing eq 't' ? '' : " AND $end > chaos.to_time($since)");
 		my $complain = sub {
 			my ($what, $query) = @_;
 			$sql .= "SELECT 'sink $target of $view: $what', count(*), (array_agg(x::text))[1:3] FROM ($query) x HAVING count(*) > 0;\n";
 		};
-		$complain->('open windows', "SELECT * FROM $target WHERE w + $size > $until");
-		if ($corrections eq 't')
+		$complain->('open windows', "SELECT * FROM $target WHERE $end > $until");
+		if ($corrections eq 't' && $view =~ /session/)
+		{
+			# a later row whose session contains the earlier one's replaces it
+			my $last = "SELECT w, g, n, total FROM $target a WHERE NOT EXISTS (SELECT FROM $target b WHERE b.g IS NOT DISTINCT FROM a.g AND b.w @> a.w AND b.at > a.at)";
+			$complain->('its last rows are neither closed nor open again', "SELECT * FROM ($last EXCEPT ALL SELECT $columns FROM $view) s"
+				. " WHERE NOT EXISTS (SELECT FROM $view v WHERE v.g IS NOT DISTINCT FROM s.g AND v.w @> s.w AND upper(v.w) > $until)");
+			$complain->('it lacks sessions', "SELECT $columns FROM $view WHERE $passed EXCEPT ALL ($last)") if $existing eq 't';
+		}
+		elsif ($corrections eq 't')
 		{
 			$complain->('twice the same', "SELECT w, g, n FROM $target GROUP BY 1, 2, 3 HAVING count(*) > 1");
 			my $last = "SELECT DISTINCT ON (w, g) $columns FROM $target ORDER BY w, g, at DESC";
@@ -237,7 +255,9 @@ sub time_checks_sql
 		{
 			$complain->('twice', "SELECT w, g FROM $target GROUP BY 1, 2 HAVING count(*) > 1");
 			$complain->('windows of before', "SELECT * FROM $target WHERE NOT ($passed)");
-			$complain->('more than the view', "SELECT s.* FROM $target s LEFT JOIN $view v ON v.w = s.w AND v.g IS NOT DISTINCT FROM s.g WHERE coalesce(v.n < s.n, true)");
+			$complain->('more than the view', $view eq 'ev_session'
+				? "SELECT * FROM $target s WHERE NOT EXISTS (SELECT FROM $view v WHERE v.g IS NOT DISTINCT FROM s.g AND v.w @> s.w AND v.n >= s.n)"
+				: "SELECT s.* FROM $target s LEFT JOIN $view v ON v.w = s.w AND v.g IS NOT DISTINCT FROM s.g WHERE coalesce(v.n < s.n, true)");
 			$complain->('it differs', "(SELECT $columns FROM $view WHERE $passed EXCEPT ALL SELECT $columns FROM $target)") if $view =~ /^td/;
 		}
 		# the flush has brought it up to where the view stands
@@ -245,15 +265,16 @@ sub time_checks_sql
 			. ($view =~ s/_.*//r) . "'::regclass AND $until < streamext.tumble(s.watermark - d.allowed_lateness, $size) AND s.watermark_held_by !~ 'clock'");
 	}
 	# final rows stay as they are
-	for my $view (qw(td_5 td_closed td_hop))
+	for my $view (qw(td_5 td_closed td_hop td_session))
 	{
 		my $minutes = $view eq 'td_hop' ? 15 : 5;
-		my $final = "w + interval '$minutes minutes' + (SELECT allowed_lateness FROM streamext.stream_def WHERE stream = 'td'::regclass)"
+		my $end = $view eq 'td_session' ? 'upper(w)' : "w + interval '$minutes minutes'";
+		my $final = "$end + (SELECT allowed_lateness FROM streamext.stream_def WHERE stream = 'td'::regclass)"
 		  . " <= (SELECT chaos.to_time(watermark) FROM streamext.view_position WHERE view = '$view'::regclass)";
-		$sql .= "SELECT 'final rows of $view have changed', count(*), (array_agg(x::text))[1:3] FROM (SELECT w, row FROM chaos.final WHERE view = '$view'"
-		  . " EXCEPT ALL SELECT w, v::text FROM $view v) x HAVING count(*) > 0;\n";
+		$sql .= "SELECT 'final rows of $view have changed', count(*), (array_agg(x::text))[1:3] FROM (SELECT row FROM chaos.final WHERE view = '$view'"
+		  . " EXCEPT ALL SELECT v::text FROM $view v) x HAVING count(*) > 0;\n";
 		$sql .= "BEGIN;\nDELETE FROM chaos.final WHERE view = '$view';\n"
-		  . "INSERT INTO chaos.final SELECT '$view', w, v::text FROM $view v WHERE $final;\nCOMMIT;\n";
+		  . "INSERT INTO chaos.final SELECT '$view', v::text FROM $view v WHERE $final;\nCOMMIT;\n";
 	}
 	return $sql;
 }

@@ -283,6 +283,13 @@ sub oracle_sql
 		$only = "WHERE NOT streamext.is_final('$name', w)";
 		$only = 'WHERE false' if $options->{with};
 	}
+	if ($how eq 'sessions_dropped')
+	{
+		$only = 'WHERE false';
+		$more = "UNION ALL SELECT 'missing, dropped', (missing, dropped)::text FROM (SELECT (SELECT coalesce(sum(n), 0) FROM q) - (SELECT coalesce(sum(n), 0) FROM v) AS missing,"
+		  . " (SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing <> dropped\n"
+		  . "UNION ALL SELECT 'sessions that overlap', a::text FROM v a JOIN v b ON a.g IS NOT DISTINCT FROM b.g AND a.w && b.w AND a.w < b.w\n";
+	}
 	return <<"SQL";
 WITH v AS MATERIALIZED ($shown), q AS MATERIALIZED ($expected)
 SELECT '$name', which, count(*), (array_agg(d ORDER BY d))[1:5]
