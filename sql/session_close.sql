@@ -294,10 +294,24 @@ SELECT streamext.wait_for();
 INSERT INTO names VALUES (1, 'new');
 INSERT INTO ev VALUES (1, 5, 0), (1, 18, 0), (1, 17, 2), (1, 3, 2), (9, 0, 1), (2, 21, 5), (4, 2, 1), (2, 40, 0);
 SELECT streamext.wait_for(), streamext.flush();
-SELECT view, "row" ->> 'k' AS k, "row" ->> 't' AS t, reason, sqlstate FROM streamext.dead_letters ORDER BY view::text, id;
+SELECT view, "row" ->> 'k' AS k, "row" ->> 't' AS t, reason, sqlstate FROM streamext.dead_letters ORDER BY view::text, 2, ("row" ->> 't')::int;
 TABLE s ORDER BY k, session;
 TABLE named ORDER BY name, session;
 SELECT view, rows_consumed, late_rows, dropped_rows, dead_letters FROM streamext.status ORDER BY view::text;
+DROP TABLE ev CASCADE;
+-- rows that come to nothing, or to several
+CREATE TABLE ev (t bigint NOT NULL, tags text[]);
+SELECT streamext.create_stream('ev', event_time => 't', late_rows => 'drop');
+CREATE MATERIALIZED VIEW tagged WITH (streamext.continuous) AS SELECT tag, streamext.session(t, 10) AS session, count(*) AS n FROM ev, unnest(tags) tag GROUP BY 1, 2;
+CREATE MATERIALIZED VIEW plain WITH (streamext.continuous) AS SELECT streamext.session(t, 10) AS session, count(*) AS n FROM ev WHERE cardinality(tags) > 0 GROUP BY 1;
+SELECT streamext.wait_for();
+INSERT INTO ev VALUES (100, '{a,b}');
+SELECT streamext.wait_for();
+INSERT INTO ev VALUES (1, '{}'), (2, '{c}'), (3, NULL), (95, '{a,c}'), (91, '{}'), (85, '{a,d}'), (82, '{e}'), (70, '{a,b}'), (96, '{}');
+SELECT streamext.wait_for();
+TABLE tagged ORDER BY 1, 2;
+TABLE plain ORDER BY 1;
+SELECT view, late_rows, dropped_rows FROM streamext.status ORDER BY view::text;
 DROP TABLE ev CASCADE;
 
 -- retention: closed sessions go, and rows that would belong to them are left out

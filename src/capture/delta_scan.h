@@ -44,8 +44,6 @@ typedef struct SxAskedRow
 {
 	SxRun		run;			/* this row */
 	int64		event_time;
-	int			first;			/* for whoever asks */
-	int			end;
 } SxAskedRow;
 
 /* Rows that come late for one view, after the conditions on the stream alone */

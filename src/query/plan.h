@@ -25,6 +25,8 @@ typedef void (*SxRowSink) (void *arg, TupleTableSlot *row);
 extern SxPlan *sx_plan_create(SxViewInfo *info);
 /* does it read other relations than the stream? (in a transaction) */
 extern bool sx_plan_has_lookups(SxPlan *plan);
+/* does each row that the conditions on the stream let through come to one group?  When it has run */
+extern bool sx_plan_keeps_rows(SxPlan *plan);
 /*
  * Locks the lookups' tables without waiting; false: one is not free (*blocked_by says which).
  * The stream itself is locked by sx_batch_lock.

@@ -260,6 +260,22 @@ sx_plan_has_lookups(SxPlan *plan)
 	return lookup_walker((Node *) sx_plan_query(plan, SX_PLAN_FEW), plan->info->def);
 }
 
+/* nothing between the rows and their groups */
+bool
+sx_plan_keeps_rows(SxPlan *plan)
+{
+	for (int i = 0; i < SX_PLAN_KEPT; i++)
+	{
+		Plan	   *p = plan->plans[i].stmt->planTree;
+
+		while (IsA(p, Agg) || IsA(p, Sort))
+			p = p->lefttree;
+		if (!sx_is_delta_scan(p))
+			return false;
+	}
+	return true;
+}
+
 static bool
 lookup_walker(Node *node, SxViewDef *def)
 {

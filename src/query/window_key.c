@@ -413,6 +413,18 @@ sx_windows_session_boundary(SxWindows *w, int64 *point)
 }
 
 bool
+sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *point)
+{
+	Datum		least;
+	Datum		greatest;
+
+	if (!find_bounds(w, event_time, &least, &greatest))
+		return false;
+	*point = sx_span_point(w->info->session_type, least);
+	return true;
+}
+
+bool
 sx_window_is_removed(SxWindows *w, Datum key, bool isnull)
 {
 	int64		point;

@@ -40,6 +40,8 @@ extern bool sx_time_is_closed(SxWindows *w, int64 event_time, bool *any);
 extern bool sx_windows_boundary(SxWindows *w, Datum *boundary);
 /* the same of sessions, as spans are */
 extern bool sx_windows_session_boundary(SxWindows *w, int64 *point);
+/* where the session of a row of this time alone would begin; false: it has none */
+extern bool sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *point);
 /*
  * May a row of this time, or with this key, belong to a window that was removed?  That is, if the time is when
  * windows were removed, the closed ones; sessions leave nothing behind, so rows before that time are out.

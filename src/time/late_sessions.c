@@ -17,8 +17,8 @@
  * asked for the latest first: then whether one counts does not depend on the order in which they came,
  * since an open session is extended to the past by nothing but what touches it.
  *
- * The consumer's live state knows what was accepted; a builder keeps it here.  Nothing is shared; after an
- * error the batch begins again.
+ * What was accepted is kept here until the next batch.  If a slice of the batch fails after that and runs again in
+ * parts, some of its rows are known before they are asked for; they count then as they did.
  */
 #include "postgres.h"
 

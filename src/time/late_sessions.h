@@ -27,7 +27,7 @@ extern void sx_late_sessions_open(SxLateSessions *s, SxLiveEnd live, void *arg);
 extern void sx_late_sessions_close(SxLateSessions *s);
 /* windows: which sessions are closed */
 extern bool sx_late_sessions_is_late(SxLateSessions *s, SxWindows *windows, TupleTableSlot *row);
-/* the row counts; not needed where live contains it from now on */
+/* the row counts, for those that are asked for later in the batch */
 extern void sx_late_sessions_accept(SxLateSessions *s, TupleTableSlot *row);
 
 #endif							/* SX_LATE_SESSIONS_H */

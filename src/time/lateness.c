@@ -13,7 +13,7 @@
  * `drop` and `dead_letter` it still counts for those that are open, and becomes a dead letter only if none is.
  *
  * Which session a row belongs to depends on others.  Where late rows are left out, the plan does not get those
- * that may be late; they are asked for one by one (late_sessions.c).  Where they are merged they are only counted,
+ * that may be late; they are asked for when it has run (late_sessions.c).  Where they are merged they are only counted,
  * and nobody looks for sessions: a row counts as late if its own, as it would be alone, was closed.
  */
 #include "time/lateness.h"
@@ -102,7 +102,10 @@ sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row)
 bool
 sx_lateness_of_session(SxLateness *l, TupleTableSlot *row)
 {
-	return sx_late_sessions_is_late(l->sessions, l->windows, row);
+	if (sx_late_sessions_is_late(l->sessions, l->windows, row))
+		return true;
+	sx_late_sessions_accept(l->sessions, row);
+	return false;
 }
 
 char *

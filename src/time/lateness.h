@@ -34,7 +34,10 @@ extern void sx_lateness_begin(SxLateness *l, const SxStreamTime *time, int64 wat
 extern int64 sx_lateness_before(const SxStreamTime *time, int64 watermark, int64 removed_until);
 /* does this group of the batch belong to a closed window that takes no more rows? */
 extern bool sx_lateness_leaves_out(SxLateness *l, SxViewInfo *info, TupleTableSlot *row);
-/* of a session, of those that batches ask for: is it late?  Between sx_late_sessions_open and _close */
+/*
+ * Of a session, of those that batches ask for, the latest first: is it late?  If not, it counts from then on.
+ * Between sx_late_sessions_open and _close.
+ */
 extern bool sx_lateness_of_session(SxLateness *l, TupleTableSlot *row);
 /* what a late row's dead letter says */
 extern char *sx_lateness_message(const SxLateness *l);

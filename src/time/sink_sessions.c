@@ -49,7 +49,8 @@ sx_sink_note_reopened(SxViewInfo *info, SxWindows *windows, SxSink *sink, SxWrit
 
 	/* as text, which any type has */
 	initStringInfo(&sql);
-	appendStringInfoString(&sql, "SELECT coalesce($1, '[]') OPERATOR(pg_catalog.||) pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(");
+	appendStringInfoString(&sql, "SELECT coalesce($1, '[]') OPERATOR(pg_catalog.||)"
+						   " pg_catalog.jsonb_agg(pg_catalog.jsonb_build_array(");
 	for (int i = 0; i < info->nkeys; i++)
 	{
 		const char *key = quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname));

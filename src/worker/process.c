@@ -13,7 +13,7 @@
  *
  * Rows that are late (time/lateness.c) are found by the scan itself.  Where they are wanted as dead
  * letters, those are written when their slice has run.  Rows that may be late for a session have been left out
- * by the scan: they run one by one, and are judged when the slice's other rows have been applied.
+ * by the scan: they run when it is through, and are judged.
  *
  * The caller may have set a time limit (budget.c).  When it is exceeded, the batch has no
  * result, whatever its functions made of the cancel.
@@ -54,6 +54,13 @@ typedef struct Findings
 	int			nasked;
 } Findings;
 
+/* what rows come to that were asked for */
+typedef struct AskedResult
+{
+	MinimalTuple row;
+	int64		begins;
+} AskedResult;
+
 typedef struct Rejected
 {
 	char	   *sqlstate;		/* NULL: late */
@@ -72,11 +79,15 @@ static void note_findings(SxBatch *slice, Findings *found);
 static void put_back(SxBatch *slice, const Findings *found);
 static SxProcessResult find_times(SxProcess *p, SxBatch *batch);
 static void collect_row(void *arg, TupleTableSlot *row);
-static bool run_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly);
-static bool judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows);
+static bool judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly);
+static void judge_together(SxProcess *p, SxBatch *slice, SliceRows *rows);
+static void judge_each(SxProcess *p, SxBatch *slice, SliceRows *rows, int from, int to, bool add);
+static void count_late(SxProcess *p, SxBatch *slice, SliceRows *rows, int from);
+static int	asked_before(SxProcess *p, SxBatchLate *late, int64 point);
 static int	compare_asked(const void *a, const void *b);
+static int	compare_results(const void *a, const void *b);
 static SxBatch batch_of_run(const SxBatch *slice, SxRun *run);
-static bool apply_rows(SxProcess *p, SliceRows *rows, int first, int end);
+static bool apply_rows(SxProcess *p, SliceRows *rows);
 
 SxProcessResult
 sx_process_batch(SxProcess *p, SxBatch *batch)
@@ -205,7 +216,6 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 	{
 		SxRunAs		as;
 		SxViewContext vc;
-		int			nfirst;
 
 		CHECK_FOR_INTERRUPTS();
 		StartTransactionCommand();
@@ -229,14 +239,12 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 				sx_plan_run(p->plan, slice, collect_row, &rows);
 			if (slice->late != NULL && slice->late->nruns > found.nruns)
 				reject_late(p, slice, found.nruns, &rows);
-			nfirst = rows.n;
-			if (slice->late != NULL && slice->late->nasked > 0 && !run_asked(p, slice, &rows, singly))
+			if (slice->late != NULL && slice->late->nasked > 0 && !judge_asked(p, slice, &rows, singly))
 				result = SX_PROCESS_LOOKUP_LOCKED;
 			else
 			{
 				applying = true;
-				if (!apply_rows(p, &rows, 0, nfirst) ||
-					(slice->late != NULL && slice->late->nasked > 0 && !judge_asked(p, slice, &rows)))
+				if (!apply_rows(p, &rows))
 					result = SX_PROCESS_NO_MEMORY;
 			}
 			sx_run_as_end(&as);
@@ -406,13 +414,13 @@ collect_row(void *arg, TupleTableSlot *row)
 }
 
 static bool
-apply_rows(SxProcess *p, SliceRows *rows, int first, int end)
+apply_rows(SxProcess *p, SliceRows *rows)
 {
 	TupleTableSlot *slot;
 	bool		ok = true;
 
 	slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
-	for (int i = first; ok && i < end; i++)
+	for (int i = 0; ok && i < rows->n; i++)
 	{
 		ExecStoreMinimalTuple(rows->rows[i], slot, false);
 		ok = p->apply(p->arg, slot);
@@ -452,107 +460,197 @@ reject_late(SxProcess *p, SxBatch *slice, int first, SliceRows *rows)
 
 /* ---- rows that may be late for a session ---- */
 
-/* what each of them alone comes to; false: the table, by which they are judged, is locked */
+/*
+ * Adds what of them counts to the rows; false: the table, by which they are judged, is locked.
+ *
+ * They run together: what counts is added.  If something is late, it is to be told of which rows it is.  None
+ * of those that begin after the last that is late; and all that begin before the first that counts, if every row
+ * comes to something, which after a join is not sure.  In between they run one by one: what is late then is what
+ * was late before.
+ */
 static bool
-run_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly)
+judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows, bool singly)
 {
-	SxBatchLate *late = slice->late;
-	MemoryContext scratch;
-	MemoryContext old;
+	SxLateSessions *sessions = p->late->sessions;
 
-	if (!sx_late_sessions_lock(p->late->sessions))
+	if (!sx_late_sessions_lock(sessions))
 	{
 		char	   *name = get_rel_name(p->info->def->viewid);
 
 		p->blocked_by = MemoryContextStrdup(p->context, name ? name : "?");
 		return false;
 	}
-	/* a run leaves little, but there may be many */
-	scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext asked row", ALLOCSET_DEFAULT_SIZES);
-	old = MemoryContextSwitchTo(scratch);
-	for (int i = 0; i < late->nasked; i++)
-	{
-		SxAskedRow *asked = &late->asked[i];
-		SxBatch		one = batch_of_run(slice, &asked->run);
-		ErrorData  *error = NULL;
-
-		CHECK_FOR_INTERRUPTS();
-		MemoryContextReset(scratch);
-		one.times = NULL;		/* they are known */
-		one.late = NULL;
-		asked->first = rows->n;
-		if (singly)
-			error = run_one(p, &one, rows);
-		else
-			sx_plan_run(p->plan, &one, collect_row, rows);
-		asked->end = rows->n;
-		if (error == NULL)
-			continue;
-		if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
-			ReThrowError(error);
-		reject_row(&one, unpack_sql_state(error->sqlerrcode), error->message, rows);
-	}
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(scratch);
+	sx_late_sessions_open(sessions, p->live_end, p->arg);
+	qsort(slice->late->asked, slice->late->nasked, sizeof(SxAskedRow), compare_asked);
+	if (singly)
+		judge_each(p, slice, rows, 0, slice->late->nasked, true);
+	else
+		judge_together(p, slice, rows);
+	sx_late_sessions_close(sessions);
 	return true;
 }
 
-/* the latest first; those that count are applied; false: no memory */
-static bool
-judge_asked(SxProcess *p, SxBatch *slice, SliceRows *rows)
+static void
+judge_together(SxProcess *p, SxBatch *slice, SliceRows *rows)
 {
 	SxBatchLate *late = slice->late;
+	SxBatch		all = *slice;
+	SxRun	   *runs = MemoryContextAllocHuge(rows->context, sizeof(SxRun) * late->nasked);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
-	char	   *message = NULL;
-	bool		ok = true;
+	int			first = rows->n;
+	int			kept = first;
+	int			n;
+	int			from;
+	int			to;
+	int64		last_late = PG_INT64_MIN;
+	int64		first_kept = PG_INT64_MAX;
+	AskedResult *results;
 
-	sx_late_sessions_open(p->late->sessions, p->live_end, p->arg);
-	qsort(late->asked, late->nasked, sizeof(SxAskedRow), compare_asked);
-	for (int i = 0; ok && i < late->nasked; i++)
+	for (int i = 0; i < late->nasked; i++)
+		runs[i] = late->asked[i].run;
+	all.runs = runs;
+	all.nruns = late->nasked;
+	all.nrows = late->nasked;
+	all.from = 0;
+	all.limit = PG_UINT64_MAX;
+	all.times = NULL;			/* they are known */
+	all.late = NULL;
+	sx_plan_run(p->plan, &all, collect_row, rows);
+
+	n = rows->n - first;
+	results = MemoryContextAllocHuge(rows->context, sizeof(AskedResult) * Max(n, 1));
+	for (int i = 0; i < n; i++)
 	{
-		SxAskedRow *asked = &late->asked[i];
-		bool		any_late = false;
-		bool		counts = false;
+		results[i].row = rows->rows[first + i];
+		ExecStoreMinimalTuple(results[i].row, slot, false);
+		results[i].begins = sx_row_span(p->info, slot).lower;
+	}
+	qsort(results, n, sizeof(AskedResult), compare_results);
+	for (int i = 0; i < n; i++)
+	{
+		ExecStoreMinimalTuple(results[i].row, slot, false);
+		if (sx_lateness_of_session(p->late, slot))
+			last_late = Max(last_late, results[i].begins);
+		else
+		{
+			first_kept = Min(first_kept, results[i].begins);
+			rows->rows[kept++] = results[i].row;
+		}
+	}
+	rows->n = kept;
+	ExecDropSingleTupleTableSlot(slot);
+	pfree(results);
+	pfree(runs);
+	if (kept == first + n)
+		return;
+	from = asked_before(p, late, last_late + 1);
+	to = sx_plan_keeps_rows(p->plan) ? asked_before(p, late, first_kept) : late->nasked;
+	judge_each(p, slice, rows, from, Max(from, to), false);
+	count_late(p, slice, rows, Max(from, to));
+}
+
+/* the first of them, the latest being the first, that begins before the point */
+static int
+asked_before(SxProcess *p, SxBatchLate *late, int64 point)
+{
+	int			low = 0;
+	int			high = late->nasked;
+
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		int64		begins;
+
+		if (sx_windows_session_begin(p->late->windows, late->asked[middle].event_time, &begins) && begins < point)
+			high = middle;
+		else
+			low = middle + 1;
+	}
+	return low;
+}
+
+/* these and all that follow are late */
+static void
+count_late(SxProcess *p, SxBatch *slice, SliceRows *rows, int from)
+{
+	SxBatchLate *late = slice->late;
+	char	   *message = sx_lateness_message(p->late);
+
+	for (int i = from; i < late->nasked; i++)
+	{
+		SxBatch		one = batch_of_run(slice, &late->asked[i].run);
+
+		CHECK_FOR_INTERRUPTS();
+		late->n++;
+		late->nleft_out++;
+		if (late->keep)
+			reject_row(&one, NULL, message, rows);
+	}
+}
+
+/* the latest first; add: what counts, too */
+static void
+judge_each(SxProcess *p, SxBatch *slice, SliceRows *rows, int from, int to, bool add)
+{
+	SxBatchLate *late = slice->late;
+	char	   *message = sx_lateness_message(p->late);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext asked row", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(scratch);
+
+	for (int i = from; i < to; i++)
+	{
+		SxBatch		one = batch_of_run(slice, &late->asked[i].run);
+		ErrorData  *error = NULL;
+		int			first = rows->n;
+		int			kept = first;
+		int			n;
+
+		CHECK_FOR_INTERRUPTS();
+		/* a run leaves little, but there may be many */
+		MemoryContextReset(scratch);
+		one.times = NULL;
+		one.late = NULL;
+		if (add)
+			error = run_one(p, &one, rows);
+		else
+			sx_plan_run(p->plan, &one, collect_row, rows);
+		if (error != NULL)
+		{
+			if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
+				ReThrowError(error);
+			reject_row(&one, unpack_sql_state(error->sqlerrcode), error->message, rows);
+			continue;
+		}
 
 		/* a join may have made several of it */
-		for (int j = asked->first; j < asked->end; j++)
+		n = rows->n - first;
+		for (int j = first; j < first + n; j++)
 		{
 			ExecStoreMinimalTuple(rows->rows[j], slot, false);
 			if (!sx_lateness_of_session(p->late, slot))
-				counts = true;
+				rows->rows[kept++] = rows->rows[j];
 			else
-			{
-				any_late = true;
-				rows->rows[j] = NULL;
-			}
+				heap_free_minimal_tuple(rows->rows[j]);
 		}
-		for (int j = asked->first; ok && j < asked->end; j++)
+		if (kept < first + n)
 		{
-			if (rows->rows[j] == NULL)
-				continue;
-			ExecStoreMinimalTuple(rows->rows[j], slot, false);
-			if (p->live_end == NULL)
-				sx_late_sessions_accept(p->late->sessions, slot);
-			ok = p->apply(p->arg, slot);
+			late->n++;
+			late->nleft_out += kept == first;
+			if (kept == first && late->keep)
+				reject_row(&one, NULL, message, rows);
 		}
-		if (!any_late)
-			continue;
-		late->n++;
-		if (counts)
-			continue;
-		late->nleft_out++;
-		if (late->keep)
+		if (!add)
 		{
-			SxBatch		one = batch_of_run(slice, &asked->run);
-
-			if (message == NULL)
-				message = sx_lateness_message(p->late);
-			reject_row(&one, NULL, message, rows);
+			for (int j = first; j < kept; j++)
+				heap_free_minimal_tuple(rows->rows[j]);
+			kept = first;
 		}
+		rows->n = kept;
 	}
-	sx_late_sessions_close(p->late->sessions);
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(scratch);
 	ExecDropSingleTupleTableSlot(slot);
-	return ok;
 }
 
 static int
@@ -560,6 +658,15 @@ compare_asked(const void *a, const void *b)
 {
 	int64		ta = ((const SxAskedRow *) a)->event_time;
 	int64		tb = ((const SxAskedRow *) b)->event_time;
+
+	return ta > tb ? -1 : ta < tb;
+}
+
+static int
+compare_results(const void *a, const void *b)
+{
+	int64		ta = ((const AskedResult *) a)->begins;
+	int64		tb = ((const AskedResult *) b)->begins;
 
 	return ta > tb ? -1 : ta < tb;
 }

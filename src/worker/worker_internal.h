@@ -97,7 +97,7 @@ typedef struct SxProcess
 	bool		(*apply) (void *arg, TupleTableSlot *row);
 	/* a row that is rejected, when its slice is through; sqlstate NULL: it is late; false: no memory */
 	bool		(*reject) (void *arg, const char *sqlstate, const char *row_json, const char *message);
-	/* what of a session is live, apply()'s included; NULL: nothing is */
+	/* what of a session is live; NULL: nothing is */
 	SxLiveEnd	live_end;
 	void	   *arg;
 	SxLateness *late;			/* NULL: nothing is late */
