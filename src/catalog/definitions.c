@@ -44,7 +44,8 @@ enum
 	VIEW_FLUSH_INTERVAL,
 	VIEW_RETENTION,
 	VIEW_SETTINGS,
-	VIEW_NCOLUMNS = VIEW_SETTINGS
+	VIEW_PANES,
+	VIEW_NCOLUMNS = VIEW_PANES
 };
 
 /* columns of tables that belong to other files */
@@ -214,6 +215,7 @@ read_view(Relation rel, HeapTuple tup)
 	def->flush_interval = isnull ? -1 : interval_to_ms(DatumGetIntervalP(value));
 	def->retention = interval_column(rel, tup, VIEW_RETENTION);
 	def->settings = read_text_array(sx_column(tup, VIEW_SETTINGS, rel));
+	def->panes = DatumGetBool(sx_column(tup, VIEW_PANES, rel));
 	return def;
 }
 
@@ -240,6 +242,7 @@ sx_catalog_insert_view(const SxViewDef *def)
 	values[VIEW_RETENTION - 1] = us_to_interval(def->retention);
 	nulls[VIEW_RETENTION - 1] = def->retention < 0;
 	values[VIEW_SETTINGS - 1] = make_text_array(def->settings);
+	values[VIEW_PANES - 1] = BoolGetDatum(def->panes);
 
 	sx_insert_row(SX_REL_VIEW_DEF, values, nulls);
 	sx_catalog_announce();

@@ -41,6 +41,7 @@ typedef struct SxViewDef
 	int			flush_interval; /* ms, -1 = streamext.flush_interval */
 	int64		retention;		/* microseconds, -1 = none */
 	List	   *settings;		/* of char *: "TimeZone=UTC" ..., pinned at CREATE */
+	bool		panes;			/* see query/panes.h; the last key is ours */
 } SxViewDef;
 
 typedef enum SxLatePolicy
@@ -114,6 +115,7 @@ typedef struct SxStoredPosition
 	SxRowCounts counts;
 	int64		watermark;		/* as in capture/event_time.h */
 	int64		removed_until;	/* windows closed by then take no more rows, and go */
+	int64		closed_until;	/* windows closed by then have rows of their own (time/panes.h) */
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
 								 * belongs to scan->upto */

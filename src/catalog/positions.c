@@ -56,7 +56,8 @@ enum
 	POS_DROPPED_ROWS,
 	POS_FUTURE_ROWS,
 	POS_REMOVED_UNTIL,
-	POS_NCOLUMNS = POS_REMOVED_UNTIL
+	POS_CLOSED_UNTIL,
+	POS_NCOLUMNS = POS_CLOSED_UNTIL
 };
 
 /* columns of streamext.lost_interval */
@@ -124,6 +125,7 @@ read_position(Relation rel, HeapTuple tup)
 	pos->counts.future = DatumGetInt64(sx_column(tup, POS_FUTURE_ROWS, rel));
 	pos->watermark = DatumGetInt64(sx_column(tup, POS_WATERMARK, rel));
 	pos->removed_until = DatumGetInt64(sx_column(tup, POS_REMOVED_UNTIL, rel));
+	pos->closed_until = DatumGetInt64(sx_column(tup, POS_CLOSED_UNTIL, rel));
 	pos->position->wal_only = DatumGetBool(sx_column(tup, POS_WAL_ONLY, rel));
 	pos->complete_at = DatumGetTimestampTz(sx_column(tup, POS_COMPLETE_AT, rel));
 	if (!heap_attisnull(tup, POS_SCAN_POSITION, RelationGetDescr(rel)))
@@ -188,6 +190,7 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	values[POS_FUTURE_ROWS - 1] = Int64GetDatum(pos->counts.future);
 	values[POS_WATERMARK - 1] = Int64GetDatum(pos->watermark);
 	values[POS_REMOVED_UNTIL - 1] = Int64GetDatum(pos->removed_until);
+	values[POS_CLOSED_UNTIL - 1] = Int64GetDatum(pos->closed_until);
 	values[POS_DATABASE - 1] = ObjectIdGetDatum(MyDatabaseId);
 	/* the id that becomes the row's xmin: a sub-transaction's, if we are in one */
 	values[POS_WRITER - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());

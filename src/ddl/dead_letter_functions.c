@@ -34,6 +34,7 @@
 #include "live/merge.h"
 #include "query/plan.h"
 #include "query/window_key.h"
+#include "time/panes.h"
 #include "time/sink.h"
 #include "worker/worker.h"
 
@@ -115,6 +116,7 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 		MemoryContextReset(scratch);
 	}
 	sx_merge_into_table(retry.info, retry.rows, &written);
+	sx_panes_merge_late(retry.info, retry.rows, stored->closed_until, stored->removed_until, &written);
 	sx_sinks_append(retry.info, stored->watermark, &written, true);
 	sx_run_as_end(&as);
 

@@ -174,7 +174,8 @@ check_columns(const SxViewDef *def, SxViewInfo *info, const SxSink *sink)
 				 errhint("Give the stream an event time, and group by streamext.tumble(), streamext.hop() or streamext.session() on it.")));
 	for (int i = 0; i < info->nkeys; i++)
 	{
-		if ((i == info->window_key || sink->corrections || sx_sessions_close(info)) && sx_view_key_column(def, i) == NULL)
+		if (i != info->closed_key && (i == info->window_key || sink->corrections || sx_sessions_close(info)) &&
+			sx_view_key_column(def, i) == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 					 errmsg("continuous view \"%s\" does not put out its %s", get_rel_name(def->viewid),

@@ -37,6 +37,7 @@ PG_FUNCTION_INFO_V1(sx_drop_stream);
 
 static Oid	stream_argument(FunctionCallInfo fcinfo, const char *function);
 static void check_column_values(Oid streamid, const Datum *values, const bool *nulls);
+static void check_late_rows(Oid streamid, const Datum *values, const bool *nulls);
 static void check_event_time(Oid streamid, const char *column);
 static void check_interval(const char *name, Datum value);
 static void check_number_time(Oid streamid, const char *event_time, const Datum *values, const bool *nulls);
@@ -130,8 +131,32 @@ sx_alter_stream(PG_FUNCTION_ARGS)
 						get_rel_name(streamid)),
 				 errdetail("It is used by %s.", sx_view_names(streamid)),
 				 errhint("Drop the views first.")));
+	check_late_rows(streamid, values, nulls);
 	sx_catalog_write_stream(streamid, values, nulls, replace);
 	PG_RETURN_VOID();
+}
+
+/* where late rows are left out, one may count for some windows of its pane only */
+static void
+check_late_rows(Oid streamid, const Datum *values, const bool *nulls)
+{
+	ListCell   *lc;
+
+	if (nulls[SX_STREAM_LATE_ROWS - 1] || strcmp(TextDatumGetCString(values[SX_STREAM_LATE_ROWS - 1]), "merge") == 0)
+		return;
+	foreach(lc, sx_catalog_views_of_stream(streamid))
+	{
+		SxViewDef  *def = lfirst(lc);
+
+		if (def->panes)
+			ereport(ERROR,
+					(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+					 errmsg("cannot change late_rows of stream \"%s\" while views with hop() merge late rows",
+							get_rel_name(streamid)),
+					 errdetail("Continuous view \"%s\" keeps the states of panes, each of which belongs to several windows.",
+							   get_rel_name(def->viewid)),
+					 errhint("Drop the view, and create it again afterwards: it will keep a state for each window.")));
+	}
 }
 
 Datum

@@ -327,7 +327,7 @@ create_continuous_run(SxUtility *u, void *arg)
 static void
 store_first_position(Oid viewid)
 {
-	SxStoredPosition pos = {.watermark = SX_TIME_NONE, .removed_until = SX_TIME_NONE};
+	SxStoredPosition pos = {.watermark = SX_TIME_NONE, .removed_until = SX_TIME_NONE, .closed_until = SX_TIME_NONE};
 	FullTransactionId own = GetTopFullTransactionId();
 	uint64		xid = U64FromFullTransactionId(own);
 

@@ -64,6 +64,7 @@ static void rescan_group_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
 
+static SxGroupRows *complete_blocks(Oid matid, BlockNumber first, int limit, BlockNumber *next);
 static void begin_collect(Collector *c, Oid matid);
 static void copy_live(Collector *c, const uint32 *hashes, int nhashes);
 static void add_row(Collector *c, MinimalTuple row);
@@ -207,6 +208,14 @@ recheck_row(ScanState *node, TupleTableSlot *slot)
 SxGroupRows *
 sx_groups_of_rows(Oid matid, int nrows, MinimalTuple *rows, const uint32 *hashes)
 {
+	if (sx_keeps_pane_rows(matid))
+		return sx_groups_of_panes(matid, nrows, rows);
+	return sx_complete_rows(matid, nrows, rows, hashes);
+}
+
+SxGroupRows *
+sx_complete_rows(Oid matid, int nrows, MinimalTuple *rows, const uint32 *hashes)
+{
 	Collector	c;
 	int		   *order = palloc(sizeof(int) * Max(nrows, 1));
 	uint32	   *wanted = palloc(sizeof(uint32) * Max(nrows, 1));
@@ -262,6 +271,14 @@ sx_groups_of_rows(Oid matid, int nrows, MinimalTuple *rows, const uint32 *hashes
 
 SxGroupRows *
 sx_groups_of_blocks(Oid matid, BlockNumber first, int limit, BlockNumber *next)
+{
+	SxGroupRows *found = complete_blocks(matid, first, limit, next);
+
+	return sx_keeps_pane_rows(matid) ? sx_groups_of_panes(matid, found->nrows, found->rows) : found;
+}
+
+static SxGroupRows *
+complete_blocks(Oid matid, BlockNumber first, int limit, BlockNumber *next)
 {
 	Collector	c;
 	BlockNumber nblocks;

@@ -31,5 +31,13 @@ extern void sx_group_scan_init(void);	/* at load */
 extern SxGroupRows *sx_groups_of_rows(Oid matid, int nrows, MinimalTuple *rows, const uint32 *hashes);
 /* the rows of some blocks of the table, as they are now; *next: the block to go on with, 0 at the end */
 extern SxGroupRows *sx_groups_of_blocks(Oid matid, BlockNumber first, int limit, BlockNumber *next);
+/* these rows of the table alone, each once and as it is now */
+extern SxGroupRows *sx_complete_rows(Oid matid, int nrows, MinimalTuple *rows, const uint32 *hashes);
+
+/* ---- group_panes.c: views whose windows are put together from panes ---- */
+
+extern bool sx_keeps_pane_rows(Oid matid);
+/* all windows of these panes (rows of closed windows among them are left out) */
+extern SxGroupRows *sx_groups_of_panes(Oid matid, int nrows, MinimalTuple *rows);
 
 #endif							/* SX_GROUP_SCAN_H */

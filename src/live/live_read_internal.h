@@ -40,6 +40,19 @@ extern int64 sx_read_watermark(SxReadView *view);
 
 /* ---- the statement ---- */
 
+/* The first window that a statement puts together from panes; see live_read_panes.c */
+typedef struct SxPaneBoundary
+{
+	bool		known;
+	Datum		value;			/* of a type passed by value */
+} SxPaneBoundary;
+
+/*
+ * Where the innermost statement that reads the view keeps it; NULL: there is none.  With the snapshot that
+ * it reads with (or that a new one would), and while it is not known the copies of live rows (SxLiveRequest *).
+ */
+extern SxPaneBoundary *sx_read_pane_boundary(SxReadView *view, Snapshot *snapshot, List **requests);
+
 extern void sx_read_statement_init(void);	/* at load */
 
 typedef struct SxReadStatement SxReadStatement;

@@ -79,6 +79,7 @@ struct SxReadStatement
 	StatementNode *nodes;
 	SxLiveRequest *requests;	/* NULL: not copied yet */
 	bool	   *timed;			/* [nnodes] the request says the watermark, whether live or not */
+	SxPaneBoundary *panes;		/* [nnodes] */
 	bool		alone;			/* reads tables alone */
 	uint32		generation;
 	MemoryContextCallback callback;
@@ -466,6 +467,7 @@ copy_rows(SxReadStatement *stmt)
 	}
 	stmt->requests = requests;
 	stmt->timed = palloc0(sizeof(bool) * stmt->nnodes);
+	stmt->panes = palloc0(sizeof(SxPaneBoundary) * stmt->nnodes);
 	MemoryContextSwitchTo(old);
 }
 
@@ -503,6 +505,35 @@ sx_read_watermark(SxReadView *view)
 		return watermark;
 	}
 	return stored_watermark(view, GetActiveSnapshot());
+}
+
+SxPaneBoundary *
+sx_read_pane_boundary(SxReadView *view, Snapshot *snapshot, List **requests)
+{
+	*requests = NIL;
+	*snapshot = GetActiveSnapshot();
+	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
+	{
+		SxPaneBoundary *result = NULL;
+
+		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)
+		{
+			SxLiveRequest *r = &stmt->requests[i];
+
+			if (r->matid != view->matid)
+				continue;
+			if (result == NULL)
+				result = &stmt->panes[i];
+			if (r->found && !result->known)
+				*requests = lappend(*requests, r);
+		}
+		if (result != NULL)
+		{
+			*snapshot = stmt->estate->es_snapshot;
+			return result;
+		}
+	}
+	return NULL;
 }
 
 static int64

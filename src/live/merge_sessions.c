@@ -116,7 +116,7 @@ sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 	m.maxdeleted = 64;
 	m.ctids = palloc(sizeof(ItemPointerData) * m.maxdeleted);
 
-	sort = sx_sort_sessions(info, rows, m.row);
+	sort = sx_sort_rows(info, rows, info->session_key, m.row);
 	MemoryContextSwitchTo(m.scratch);
 	while (tuplesort_gettupleslot(sort, true, false, m.row, NULL))
 	{
@@ -180,20 +180,27 @@ end_lookups(SessionMerge *m)
 
 /* by the keys: sessions stand last, and ranges are in the order of their beginnings */
 Tuplesortstate *
-sx_sort_sessions(SxViewInfo *info, Tuplestorestate *rows, TupleTableSlot *slot)
+sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, TupleTableSlot *slot)
 {
 	int			nkeys = info->nkeys;
+	int			n = 0;
 	AttrNumber *columns = palloc(sizeof(AttrNumber) * nkeys);
 	Oid		   *operators = palloc(sizeof(Oid) * nkeys);
 	bool	   *nulls_first = palloc0(sizeof(bool) * nkeys);
+	Oid		   *collations = palloc(sizeof(Oid) * nkeys);
 	Tuplesortstate *sort;
 
-	for (int i = 0; i < nkeys; i++)
+	for (int i = 0; i <= nkeys; i++)
 	{
-		columns[i] = i + 1;
-		operators[i] = lookup_type_cache(TupleDescAttr(info->desc, i)->atttypid, TYPECACHE_LT_OPR)->lt_opr;
+		int			key = i == nkeys ? last_key : i;
+
+		if (i == last_key)
+			continue;
+		columns[n] = key + 1;
+		operators[n] = lookup_type_cache(TupleDescAttr(info->desc, key)->atttypid, TYPECACHE_LT_OPR)->lt_opr;
+		collations[n++] = info->collations[key];
 	}
-	sort = tuplesort_begin_heap(info->desc, nkeys, columns, operators, info->collations, nulls_first,
+	sort = tuplesort_begin_heap(info->desc, n, columns, operators, collations, nulls_first,
 								work_mem, NULL, TUPLESORT_NONE);
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, slot))

@@ -104,7 +104,7 @@ struct SxAgg
 	bool		busy;			/* a call is running, or ended in an error */
 };
 
-/* What streamext.combine and streamext.finalize keep between calls */
+/* What streamext.combine, merge and finalize keep between calls */
 typedef struct AggCache
 {
 	Oid			aggfnoid;
@@ -129,7 +129,7 @@ static bytea *unwrap_state(SxAgg *agg, Datum state);
 static struct varlena *wrap_bytes(SxAgg *agg, Datum bytes);
 static struct varlena *make_foreign(const char *data, Size len);
 static const char *state_image(struct varlena *state, Size *len);
-static SxAgg *cached_agg(FunctionCallInfo fcinfo, bool finalize);
+static SxAgg *cached_agg(FunctionCallInfo fcinfo, int aggregate, int state, bool finalize);
 static void check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what, Oid aggfnoid);
 
 PG_FUNCTION_INFO_V1(sx_state_in);
@@ -137,6 +137,7 @@ PG_FUNCTION_INFO_V1(sx_state_out);
 PG_FUNCTION_INFO_V1(sx_state_recv);
 PG_FUNCTION_INFO_V1(sx_state_send);
 PG_FUNCTION_INFO_V1(sx_combine);
+PG_FUNCTION_INFO_V1(sx_merge_step);
 PG_FUNCTION_INFO_V1(sx_finalize);
 
 /* ---- looking up an aggregate ---- */
@@ -196,6 +197,21 @@ bool
 sx_agg_plain(SxAgg *agg)
 {
 	return !agg->hasfinal && agg->storagetype == agg->resulttype;
+}
+
+bool
+sx_agg_is_polymorphic(Oid aggfnoid)
+{
+	Oid		   *argtypes;
+	int			nargs;
+
+	(void) get_func_signature(aggfnoid, &argtypes, &nargs);
+	for (int i = 0; i < nargs; i++)
+	{
+		if (IsPolymorphicType(argtypes[i]) || argtypes[i] == ANYOID)
+			return true;
+	}
+	return false;
 }
 
 /* aggref is ours, in mcxt */
@@ -861,12 +877,12 @@ sx_state_send(PG_FUNCTION_ARGS)
 /* ---- the functions in SQL ---- */
 
 /*
- * The aggregate named by argument 0; the types of its arguments are those from argument 3
+ * The aggregate named by an argument; the types of its own arguments are those from argument 3
  * on.  Everything that can be wrong with a call, but the state's bytes, is found out here,
  * once per expression: the types of arguments are constant.
  */
 static SxAgg *
-cached_agg(FunctionCallInfo fcinfo, bool finalize)
+cached_agg(FunctionCallInfo fcinfo, int aggregate, int state, bool finalize)
 {
 	FmgrInfo   *flinfo = fcinfo->flinfo;
 	AggCache   *cache = flinfo->fn_extra;
@@ -874,11 +890,11 @@ cached_agg(FunctionCallInfo fcinfo, bool finalize)
 	Oid			argtypes[FUNC_MAX_ARGS];
 	int			nargs = PG_NARGS() - 3;
 
-	if (unlikely(PG_ARGISNULL(0)))
+	if (unlikely(PG_ARGISNULL(aggregate)))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("aggregate must not be null")));
-	aggfnoid = PG_GETARG_OID(0);
+	aggfnoid = PG_GETARG_OID(aggregate);
 
 	if (likely(cache != NULL && cache->aggfnoid == aggfnoid))
 		return cache->agg;
@@ -921,7 +937,7 @@ cached_agg(FunctionCallInfo fcinfo, bool finalize)
 	cache->context = NULL;
 	cache->context = AllocSetContextCreate(flinfo->fn_mcxt, "streamext aggregate", ALLOCSET_SMALL_SIZES);
 	cache->agg = sx_agg_create(aggfnoid, argtypes, nargs, PG_GET_COLLATION(), cache->context);
-	check_arg_type(fcinfo, 1, sx_agg_storage_type(cache->agg), "state", aggfnoid);
+	check_arg_type(fcinfo, state, sx_agg_storage_type(cache->agg), "state", aggfnoid);
 	if (finalize)
 		check_arg_type(fcinfo, 2, sx_agg_result_type(cache->agg), "result", aggfnoid);
 	cache->aggfnoid = aggfnoid;
@@ -944,7 +960,7 @@ check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what,
 Datum
 sx_combine(PG_FUNCTION_ARGS)
 {
-	SxAgg	   *agg = cached_agg(fcinfo, false);
+	SxAgg	   *agg = cached_agg(fcinfo, 0, 1, false);
 	bool		isnull;
 	Datum		result;
 
@@ -955,10 +971,25 @@ sx_combine(PG_FUNCTION_ARGS)
 	PG_RETURN_DATUM(result);
 }
 
+/* the aggregate merge(): the first state is the value that the others are combined with */
+Datum
+sx_merge_step(PG_FUNCTION_ARGS)
+{
+	SxAgg	   *agg = cached_agg(fcinfo, 1, 2, false);
+	bool		isnull = PG_ARGISNULL(2);
+	Datum		result = PG_GETARG_DATUM(2);
+
+	if (!PG_ARGISNULL(0))
+		result = sx_agg_combine(agg, PG_GETARG_DATUM(0), false, PG_GETARG_DATUM(2), isnull, &isnull);
+	if (isnull)
+		PG_RETURN_NULL();
+	PG_RETURN_DATUM(result);
+}
+
 Datum
 sx_finalize(PG_FUNCTION_ARGS)
 {
-	SxAgg	   *agg = cached_agg(fcinfo, true);
+	SxAgg	   *agg = cached_agg(fcinfo, 0, 1, true);
 	bool		isnull;
 	Datum		result;
 

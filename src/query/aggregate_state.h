@@ -32,6 +32,8 @@ extern Oid	sx_agg_result_type(SxAgg *agg);
 extern bool sx_agg_internal(SxAgg *agg);	/* transition type is internal */
 /* has no final function and the storage type is the result type: the column is the result */
 extern bool sx_agg_plain(SxAgg *agg);
+/* are its arguments' types not told by its signature? */
+extern bool sx_agg_is_polymorphic(Oid aggfnoid);
 
 /*
  * What a partial plan (AGGSPLIT_INITIAL_SERIAL) puts out -> what the column stores.
@@ -48,6 +50,7 @@ extern void sx_agg_reset(SxAgg *agg);
  * SQL-callable (src/sql/20_state.sql):
  *   type streamext.state (in, out, recv, send)
  *   streamext.combine(aggregate regprocedure, a anyelement, b anyelement) returns anyelement
+ *   streamext.merge(aggregate regprocedure, state anyelement), an aggregate: combines many states
  *   streamext.finalize(aggregate regprocedure, state "any", result anyelement
  *                      [, VARIADIC argtypes "any"]) returns anyelement
  * In the text of the materialized table's upsert and of users' views.  `result` and

@@ -29,6 +29,7 @@
 #include "parser/analyze.h"
 #include "parser/parser.h"
 #include "query/analyze_internal.h"
+#include "query/view_columns.h"
 #include "rewrite/rewriteHandler.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -202,7 +203,7 @@ sx_alert_rows(const SxViewDef *view)
 
 	rows->view = palloc(sizeof(SxViewDef));
 	*rows->view = *view;
-	rows->nkeys = has_no_keys(view, matdesc) ? 0 : view->nkeys;
+	rows->nkeys = has_no_keys(view, matdesc) ? 0 : view->nkeys - (view->panes ? 1 : 0);
 	rows->column = palloc(sizeof(AttrNumber) * (rows->nkeys + 1));
 	rows->rowdesc = CreateTupleDescCopy(RelationGetDescr(rel));
 	rows->rowdesc->tdtypeid = RECORDOID;
@@ -231,18 +232,15 @@ sx_alert_rows(const SxViewDef *view)
 static AttrNumber
 key_column(Query *query, Oid matid, AttrNumber key)
 {
+	int			rti = sx_view_table_rti(query, matid);
 	ListCell   *lc;
 
 	foreach(lc, query->targetList)
 	{
 		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 		Var		   *var = (Var *) tle->expr;
-		RangeTblEntry *rte;
 
-		if (tle->resjunk || !IsA(var, Var) || var->varlevelsup != 0 || var->varattno != key)
-			continue;
-		rte = list_nth_node(RangeTblEntry, query->rtable, var->varno - 1);
-		if (rte->rtekind == RTE_RELATION && rte->relid == matid)
+		if (!tle->resjunk && IsA(var, Var) && var->varlevelsup == 0 && var->varattno == key && var->varno == rti)
 			return tle->resno;
 	}
 	return InvalidAttrNumber;

@@ -84,7 +84,9 @@ put_merge(ReturnSetInfo *rsinfo, SxViewInfo *info)
 	{
 		Form_pg_attribute att = TupleDescAttr(info->desc, i);
 
-		if (i == info->session_key)
+		if (i == info->closed_key)
+			put_line(rsinfo, "Overlapping windows: states of panes, and of windows that have closed");
+		else if (i == info->session_key)
 			put_line(rsinfo, "Session window: %s %s, gap %s", quote_identifier(NameStr(att->attname)),
 					 format_type_be(att->atttypid), sx_session_gap(llast_node(TargetEntry, a->keys)));
 		else

@@ -47,6 +47,7 @@
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "query/analyze_internal.h"
+#include "query/panes.h"
 #include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
@@ -143,6 +144,8 @@ sx_plan_query(SxPlan *plan, SxPlanVariant variant)
 
 			tle->resno = list_length(tlist) + 1;
 			tle->resjunk = false;
+			if (def->panes)
+				tle->expr = sx_pane_of_key(tle->expr);
 			tlist = lappend(tlist, tle);
 		}
 		foreach(lc, a.aggrefs)
@@ -459,7 +462,7 @@ static void
 check_columns(SxPlan *plan, List *targetlist)
 {
 	TupleDesc	desc = plan->info->desc;
-	int			attno = plan->singleton ? 1 : 0;
+	int			attno = plan->own_key == 0 ? 1 : 0;
 	ListCell   *lc;
 
 	foreach(lc, targetlist)
@@ -481,6 +484,8 @@ check_columns(SxPlan *plan, List *targetlist)
 			elog(ERROR, "column %d of the delta plan of continuous view \"%s\" has type %u and not %u",
 				 attno + 1, get_rel_name(plan->info->def->viewid), type, wanted);
 		attno++;
+		if (attno == plan->own_key)
+			attno++;
 	}
 	if (attno != desc->natts)
 		elog(ERROR, "delta plan of continuous view \"%s\" has too few columns",

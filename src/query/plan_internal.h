@@ -30,7 +30,8 @@ struct SxPlan
 {
 	dlist_node	node;			/* in the process's list, for invalidations */
 	SxViewInfo *info;
-	bool		singleton;		/* no GROUP BY: the first column is ours */
+	int			own_key;		/* the column that no plan puts out, but we do; -1: none */
+	bool		own_value;		/* and its value */
 	bool		stale;			/* set by invalidations; the plans are dropped at the next use */
 	SxBuiltPlan plans[SX_PLAN_KEPT];
 };

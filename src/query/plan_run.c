@@ -106,8 +106,13 @@ sx_plan_create(SxViewInfo *info)
 	}
 
 	plan->info = info;
-	plan->singleton = info->def->strategy == SX_MERGE && info->nkeys == 1 &&
-		sx_analyze_stored(info->def->queryid, info->def->streamid)->keys == NIL;
+	plan->own_key = info->closed_key;
+	if (info->def->strategy == SX_MERGE && info->nkeys == 1 &&
+		sx_analyze_stored(info->def->queryid, info->def->streamid)->keys == NIL)
+	{
+		plan->own_key = 0;
+		plan->own_value = true;
+	}
 	dlist_push_tail(&all_plans, &plan->node);
 	callback->func = forget_plan;
 	callback->arg = plan;
@@ -509,23 +514,27 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	Receiver   *r = (Receiver *) self;
 	SxViewInfo *info = r->plan->info;
 	TupleTableSlot *row = r->row;
-	int			shift = r->plan->singleton ? 1 : 0;
+	int			own_key = r->plan->own_key;
+	int			from = 0;
 	MemoryContext old;
 
 	MemoryContextReset(r->scratch);
 	slot_getallattrs(slot);
 	ExecClearTuple(row);
-	if (shift == 1)
-	{
-		row->tts_values[0] = BoolGetDatum(true);
-		row->tts_isnull[0] = false;
-	}
 	old = MemoryContextSwitchTo(r->scratch);
-	for (int i = shift; i < info->desc->natts; i++)
+	for (int i = 0; i < info->desc->natts; i++)
 	{
-		Datum		value = slot->tts_values[i - shift];
-		bool		isnull = slot->tts_isnull[i - shift];
+		Datum		value;
+		bool		isnull;
 
+		if (i == own_key)
+		{
+			row->tts_values[i] = BoolGetDatum(r->plan->own_value);
+			row->tts_isnull[i] = false;
+			continue;
+		}
+		value = slot->tts_values[from];
+		isnull = slot->tts_isnull[from++];
 		if (info->naggs > 0 && i >= info->nkeys)
 			value = sx_agg_wrap(info->aggs[i - info->nkeys], value, isnull);
 		row->tts_values[i] = value;

@@ -16,14 +16,15 @@
 
 #include "query/view_columns.h"
 
+static bool stands_for_table(RangeTblEntry *rte, Oid matid);
+
 Node *
 sx_view_column_expr(const SxViewDef *def, const char *colname)
 {
 	Relation	view = table_open(def->viewid, AccessShareLock);
 	Query	   *query = copyObject(get_view_query(view));
 	AttrNumber	attno = get_attnum(def->viewid, colname);
-	int			rti = 0;
-	ListCell   *lc;
+	int			rti;
 	Node	   *expr;
 
 	table_close(view, NoLock);
@@ -35,21 +36,42 @@ sx_view_column_expr(const SxViewDef *def, const char *colname)
 	expr = (Node *) list_nth_node(TargetEntry, query->targetList, attno - 1)->expr;
 
 	/* the stored rule may have other entries in front */
+	rti = sx_view_table_rti(query, def->matid);
+	if (rti != 1)
+		ChangeVarNodes(expr, rti, 1, 0);
+	return expr;
+}
+
+int
+sx_view_table_rti(Query *query, Oid matid)
+{
+	ListCell   *lc;
+
 	foreach(lc, query->rtable)
 	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		rti++;
-		if (rte->rtekind == RTE_RELATION && rte->relid == def->matid)
-		{
-			if (rti != 1)
-				ChangeVarNodes(expr, rti, 1, 0);
-			return expr;
-		}
+		if (stands_for_table(lfirst_node(RangeTblEntry, lc), matid))
+			return foreach_current_index(lc) + 1;
 	}
-	elog(ERROR, "materialized table of continuous view \"%s\" is missing from its definition",
-		 get_rel_name(def->viewid));
-	return NULL;
+	elog(ERROR, "materialized table with OID %u is missing from the definition of its view", matid);
+	return 0;
+}
+
+/* panes are put together in a sub-select that has the table's columns */
+static bool
+stands_for_table(RangeTblEntry *rte, Oid matid)
+{
+	ListCell   *lc;
+
+	if (rte->rtekind == RTE_RELATION)
+		return rte->relid == matid;
+	if (rte->rtekind != RTE_SUBQUERY)
+		return false;
+	foreach(lc, rte->subquery->rtable)
+	{
+		if (stands_for_table(lfirst_node(RangeTblEntry, lc), matid))
+			return true;
+	}
+	return false;
 }
 
 List *

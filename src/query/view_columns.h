@@ -7,8 +7,12 @@
 
 #include "catalog/definitions.h"
 
+#include "nodes/parsenodes.h"
+
 /* a column of the user's view as expression over the materialized table (Var varno 1) */
 extern Node *sx_view_column_expr(const SxViewDef *def, const char *colname);
+/* the place in the view's stored query of the materialized table, or of what stands for it, with its columns */
+extern int	sx_view_table_rti(Query *query, Oid matid);
 /* their names, of char * */
 extern List *sx_view_columns(const SxViewDef *def);
 /* the column that is this key (from 0); NULL: the view does not put it out */

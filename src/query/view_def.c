@@ -6,7 +6,8 @@
  *							follows renames and keeps dependencies
  *	 streamext.mat_<n>		a table: keys and partial states, or rows
  *	 the user's view		SELECT keys, finalize(states) FROM mat_<n>, (SELECT) live
- *							WHERE having ORDER BY as given
+ *							WHERE having ORDER BY as given; where the table keeps panes, from
+ *							the windows made of them (panes.h)
  *
  * The user's view is built as a Query tree: the user's target list, in which whatever
  * equals a group key becomes a column of the table and each aggregate becomes a call
@@ -56,7 +57,9 @@
 #include "parser/parse_relation.h"
 #include "parser/parsetree.h"
 #include "query/analyze_internal.h"
+#include "query/panes.h"
 #include "query/plan.h"
+#include "query/view_columns.h"
 #include "query/window_key.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
@@ -96,7 +99,7 @@ typedef struct ReadContext
 } ReadContext;
 
 static List *output_names(IntoClause *into, Query *query);
-static List *materialized_columns(SxAnalysis *a, List *names);
+static List *materialized_columns(SxAnalysis *a, List *names, bool panes);
 static void add_column(List **columns, const char *wanted, const char *kind,
 					   Oid type, int32 typmod, Oid collation, List *reserved);
 static char *output_name_of(SxAnalysis *a, List *names, Node *expr, TargetEntry *key);
@@ -108,8 +111,8 @@ static Oid	create_table(IntoClause *into, SxAnalysis *a, List *columns, const ch
 static List *table_options(IntoClause *into, SxStrategy strategy);
 static void create_unique_index(Oid matid, List *columns, int nkeys, const char *relname);
 static ObjectAddress create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns,
-									  Oid matid);
-static Query *reading_query(SxAnalysis *a, List *names, List *columns, Relation mat);
+									  const SxViewDef *def);
+static Query *reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool panes);
 static int	needed_window(SxAnalysis *a, const char *what);
 static Node *is_final_call(SxAnalysis *a, Oid matid, int varno);
 static Oid	is_final_function(void);
@@ -117,7 +120,6 @@ static bool is_call_of_is_final(Node *node, Oid matid);
 static Node *reading_expression(Node *node, ReadContext *context);
 static Var *table_column(ReadContext *context, int attno);
 static Node *finalize_call(Aggref *aggref, Var *state);
-static bool declared_polymorphic(Oid funcid);
 static void check_tablespace(IntoClause *into);
 static void register_stream(Oid streamid);
 static void insert_only_row(const SxViewDef *def);
@@ -157,7 +159,14 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	a = sx_analyze(query, options->stream);
 	refuse_sublinks_on_with(query);
 	names = output_names(into, query);
-	columns = materialized_columns(a, names);
+	def.panes = sx_keeps_panes(a);
+	if (def.panes)
+	{
+		/* it depends on the stream's late_rows, which must stay as it is */
+		sx_catalog_lock_stream(a->streamid);
+		def.panes = sx_keeps_panes(a);
+	}
+	columns = materialized_columns(a, names, def.panes);
 
 	/* an index on another view may have taken one of these names */
 	do
@@ -180,10 +189,12 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	SX_STOP_POINT(create_table);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 
-	def.nkeys = a->strategy == SX_APPEND ? 0 : Max(list_length(a->keys), 1);
+	def.nkeys = a->strategy == SX_APPEND ? 0 : def.panes ? list_length(a->keys) + 1 : Max(list_length(a->keys), 1);
 	if (def.nkeys > 0)
 		create_unique_index(def.matid, columns, def.nkeys, matname);
-	view = create_user_view(into, a, names, columns, def.matid);
+	if (def.panes)
+		sx_view_index_window(&def, needed_window(a, "hop()"), false);
+	view = create_user_view(into, a, names, columns, &def);
 	SX_STOP_POINT(create_view);
 	if (options->on_close)
 	{
@@ -272,7 +283,7 @@ output_names(IntoClause *into, Query *query)
 }
 
 static List *
-materialized_columns(SxAnalysis *a, List *names)
+materialized_columns(SxAnalysis *a, List *names, bool panes)
 {
 	List	   *columns = NIL;
 	ListCell   *lc;
@@ -305,6 +316,8 @@ materialized_columns(SxAnalysis *a, List *names)
 		add_column(&columns, output_name_of(a, names, NULL, tle), "key",
 				   exprType(expr), exprTypmod(expr), exprCollation(expr), names);
 	}
+	if (panes)
+		add_column(&columns, "closed", "key", BOOLOID, -1, InvalidOid, names);
 	foreach(lc, a->aggrefs)
 	{
 		Aggref	   *aggref = lfirst_node(Aggref, lc);
@@ -576,11 +589,11 @@ create_unique_index(Oid matid, List *columns, int nkeys, const char *relname)
 }
 
 static ObjectAddress
-create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, Oid matid)
+create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, const SxViewDef *def)
 {
 	CreateStmt *create = makeNode(CreateStmt);
-	Relation	mat = table_open(matid, AccessShareLock);
-	Query	   *query = reading_query(a, names, columns, mat);
+	Relation	mat = table_open(def->matid, AccessShareLock);
+	Query	   *query = reading_query(a, names, columns, mat, def->panes);
 	List	   *outputs = NIL;
 	ListCell   *lc;
 	ObjectAddress address;
@@ -623,7 +636,7 @@ create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, Oi
 
 /* SELECT … FROM mat, (SELECT) live WHERE having ORDER BY … */
 static Query *
-reading_query(SxAnalysis *a, List *names, List *columns, Relation mat)
+reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool panes)
 {
 	Query	   *query = makeNode(Query);
 	Query	   *user = copyObject(a->query);
@@ -635,12 +648,16 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat)
 	int			column = 0;
 
 	context.pstate = make_parsestate(NULL);
-	item = addRangeTableEntryForRelation(context.pstate, mat, AccessShareLock, NULL, true, true);
+	if (panes)
+		item = addRangeTableEntryForSubquery(context.pstate, sx_panes_query(a, RelationGetRelid(mat)),
+											 makeAlias("windows", NIL), false, true);
+	else
+		item = addRangeTableEntryForRelation(context.pstate, mat, AccessShareLock, NULL, true, true);
 	addNSItemToQuery(context.pstate, item, true, true, true);
 	context.varno = item->p_rtindex;
 	context.columns = columns;
 	context.firstkey = 1;
-	context.firststate = Max(list_length(a->keys), 1) + 1;
+	context.firststate = Max(list_length(a->keys), 1) + (panes ? 2 : 1);
 
 	empty->commandType = CMD_SELECT;
 	empty->querySource = QSRC_ORIGINAL;
@@ -710,7 +727,7 @@ sx_view_set_emit(const SxViewDef *def, bool on_close)
 	Relation	view = table_open(def->viewid, AccessExclusiveLock);
 	Query	   *query = copyObject(get_view_query(view));
 	List	   *quals = NIL;
-	int			varno = 0;
+	int			varno;
 	ListCell   *lc;
 
 	table_close(view, NoLock);
@@ -721,13 +738,7 @@ sx_view_set_emit(const SxViewDef *def, bool on_close)
 		query->rtable = list_delete_first(query->rtable);
 		OffsetVarNodes((Node *) query, -1, 0);
 	}
-	foreach(lc, query->rtable)
-	{
-		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
-
-		if (rte->rtekind == RTE_RELATION && rte->relid == def->matid)
-			varno = foreach_current_index(lc) + 1;
-	}
+	varno = sx_view_table_rti(query, def->matid);
 	foreach(lc, make_ands_implicit((Expr *) query->jointree->quals))
 	{
 		if (!is_call_of_is_final(lfirst(lc), def->matid))
@@ -930,7 +941,7 @@ finalize_call(Aggref *aggref, Var *state)
 {
 	static const Oid types[] = {REGPROCEDUREOID, ANYOID, ANYELEMENTOID, ANYOID};
 	SxAgg	   *agg = sx_agg_from_aggref(aggref, CurrentMemoryContext);
-	bool		polymorphic = declared_polymorphic(aggref->aggfnoid);
+	bool		polymorphic = sx_agg_is_polymorphic(aggref->aggfnoid);
 	Oid			funcid;
 	List	   *args;
 	ListCell   *lc;
@@ -951,21 +962,6 @@ finalize_call(Aggref *aggref, Var *state)
 	}
 	return (Node *) makeFuncExpr(funcid, aggref->aggtype, args, aggref->aggcollid,
 								 aggref->inputcollid, COERCE_EXPLICIT_CALL);
-}
-
-static bool
-declared_polymorphic(Oid funcid)
-{
-	Oid		   *argtypes;
-	int			nargs;
-
-	(void) get_func_signature(funcid, &argtypes, &nargs);
-	for (int i = 0; i < nargs; i++)
-	{
-		if (IsPolymorphicType(argtypes[i]) || argtypes[i] == ANYOID)
-			return true;
-	}
-	return false;
 }
 
 /* as DefineRelation would, had it not been called as the extension's owner */

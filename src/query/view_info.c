@@ -69,6 +69,7 @@ sx_view_info_create(const SxViewDef *def, MemoryContext parent)
 	info = palloc0(sizeof(SxViewInfo));
 	info->context = context;
 	info->session_key = -1;
+	info->closed_key = def->panes ? def->nkeys - 1 : -1;
 	info->def = copy_view_def(def);
 	info->window_key = -1;
 	read_descriptor(info);

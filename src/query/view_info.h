@@ -27,6 +27,7 @@ typedef struct SxViewInfo
 	int			session_key;	/* the last key: sessions, see session.h; -1: none */
 	TypeCacheEntry *session_type;	/* of its range */
 	int64		session_gap;	/* as spans are */
+	int			closed_key;		/* the last key: windows that have closed, or panes, see panes.h; -1: none */
 	int			naggs;
 	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
 	FmgrInfo   *hashfns;		/* [nkeys] */

@@ -9,6 +9,7 @@
 
 #include "streamext.h"
 
+#include "nodes/primnodes.h"
 #include "pgtime.h"
 #include "utils/date.h"
 #include "utils/timestamp.h"
@@ -36,5 +37,14 @@ extern Timestamp sx_local_window_start(TimestampTz start, pg_tz *zone);
 extern TimestampTz sx_window_to_instant(Timestamp local, pg_tz *zone);
 extern Timestamp sx_date_to_local(DateADT date);
 extern DateADT sx_local_to_date(Timestamp local);
+
+/*
+ * For a call of hop() with constants: the windows that a pane is part of (the last of which begins with
+ * it); or, forward, the panes of a window (the first of which begins with it).  By their starts, in order, in the
+ * current context; the number of them.
+ */
+extern int	sx_hop_points(FuncExpr *hop, Datum point, bool forward, Datum **points);
+/* a window's last pane and the window after it; false: it is infinite, and alone */
+extern bool sx_hop_window(FuncExpr *hop, Datum window, Datum *last_pane, Datum *next);
 
 #endif							/* SX_WINDOW_H */

@@ -60,7 +60,8 @@ struct SxWindows
 	bool		known;			/* boundary was looked for */
 	bool		bounded;		/* ... and there is one */
 	Datum		boundary;
-	MemoryContext kept;			/* of boundary */
+	Datum		last;			/* the greatest window of the time */
+	MemoryContext kept;			/* of both */
 };
 
 static Expr *rising(Node *node, List *queries, Search *search);
@@ -381,12 +382,29 @@ sx_windows_boundary(SxWindows *w, Datum *boundary)
 			MemoryContext old = MemoryContextSwitchTo(w->kept);
 
 			w->boundary = datumCopy(least, w->byval, w->typlen);
+			w->last = datumCopy(greatest, w->byval, w->typlen);
 			MemoryContextSwitchTo(old);
 		}
 		w->known = true;
 	}
 	*boundary = w->boundary;
 	return w->bounded;
+}
+
+bool
+sx_panes_boundary(SxWindows *w, Datum *boundary)
+{
+	Datum		window;
+	bool		bounded = sx_windows_boundary(w, &window);
+
+	*boundary = w->last;
+	return bounded;
+}
+
+int
+sx_windows_compare(SxWindows *w, Datum a, Datum b)
+{
+	return DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, a, b));
 }
 
 bool

@@ -49,4 +49,11 @@ extern bool sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *poin
 extern bool sx_time_is_removed(SxWindows *w, int64 event_time, bool *any);
 extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 
+/*
+ * Of windows that are kept as panes (panes.h), the type of which is passed by value: the lowest pane all of
+ * whose windows are open; and the order of windows and panes.
+ */
+extern bool sx_panes_boundary(SxWindows *w, Datum *boundary);
+extern int	sx_windows_compare(SxWindows *w, Datum a, Datum b);
+
 #endif							/* SX_WINDOW_KEY_H */

@@ -39,6 +39,7 @@ PG_FUNCTION_INFO_V1(sx_hop_date);
 PG_FUNCTION_INFO_V1(sx_hop_date_origin);
 PG_FUNCTION_INFO_V1(sx_hop_bigint);
 PG_FUNCTION_INFO_V1(sx_hop_bigint_origin);
+PG_FUNCTION_INFO_V1(sx_hop_pane);
 PG_FUNCTION_INFO_V1(sx_cumulate_timestamptz);
 PG_FUNCTION_INFO_V1(sx_cumulate_timestamptz_zone);
 PG_FUNCTION_INFO_V1(sx_cumulate_timestamp);
@@ -75,6 +76,10 @@ typedef struct WindowSet
 } WindowSet;
 
 static WindowSet *begin_set(FunctionCallInfo fcinfo, PointType type, FuncCallContext **funcctx);
+static void set_interval_hop(WindowSet *set, int64 point, Interval *slide, Interval *size, const Timestamp *origin,
+							 pg_tz *zone);
+static void set_hop(WindowSet *set, FuncExpr *hop, Datum point);
+static void set_number_hop(WindowSet *set, int64 point, int64 slide, int64 size, int64 origin);
 static Datum next_start(FunctionCallInfo fcinfo);
 static Datum next_range(FunctionCallInfo fcinfo);
 static bool is_finite(const WindowSet *set, int64 point);
@@ -158,32 +163,34 @@ hop_interval(FunctionCallInfo fcinfo, PointType type, const Timestamp *origin, p
 	WindowSet  *set = begin_set(fcinfo, type, &funcctx);
 
 	if (set != NULL)
-	{
-		int64		point = argument_point(fcinfo, type);
-		Interval   *slide = PG_GETARG_INTERVAL_P(1);
-		Interval   *size = PG_GETARG_INTERVAL_P(2);
-		int64		n;
-
-		if (type == DAY)
-		{
-			sx_check_date_size(slide);
-			sx_check_date_size(size);
-		}
-		sx_check_window_length(slide, "slide");
-		set->interval = *slide;
-		set->base = type == INSTANT ? sx_tumble_instant(point, slide, origin, zone) :
-			sx_tumble_local(point, slide, origin);
-		n = steps_per_window(size, slide, zone != NULL, "slide", &set->calendar);
-		if (!set->calendar)
-			set->fixed = sx_fixed_window_size(slide);
-		else if (zone != NULL && is_finite(set, point))
-		{
-			set->zone = zone;
-			set->base = sx_local_window_start(set->base, zone);
-		}
-		set->step = is_finite(set, point) ? 1 - n : 0;
-	}
+		set_interval_hop(set, argument_point(fcinfo, type), PG_GETARG_INTERVAL_P(1), PG_GETARG_INTERVAL_P(2),
+						 origin, zone);
 	return next_start(fcinfo);
+}
+
+static void
+set_interval_hop(WindowSet *set, int64 point, Interval *slide, Interval *size, const Timestamp *origin, pg_tz *zone)
+{
+	int64		n;
+
+	if (set->type == DAY)
+	{
+		sx_check_date_size(slide);
+		sx_check_date_size(size);
+	}
+	sx_check_window_length(slide, "slide");
+	set->interval = *slide;
+	set->base = set->type == INSTANT ? sx_tumble_instant(point, slide, origin, zone) :
+		sx_tumble_local(point, slide, origin);
+	n = steps_per_window(size, slide, zone != NULL, "slide", &set->calendar);
+	if (!set->calendar)
+		set->fixed = sx_fixed_window_size(slide);
+	else if (zone != NULL && is_finite(set, point))
+	{
+		set->zone = zone;
+		set->base = sx_local_window_start(set->base, zone);
+	}
+	set->step = is_finite(set, point) ? 1 - n : 0;
 }
 
 static Datum
@@ -193,17 +200,62 @@ hop_number(FunctionCallInfo fcinfo, int64 origin)
 	WindowSet  *set = begin_set(fcinfo, NUMBER, &funcctx);
 
 	if (set != NULL)
-	{
-		int64		slide = PG_GETARG_INT64(1);
-		int64		size = PG_GETARG_INT64(2);
-
-		if (size <= 0 || slide <= 0 || size % slide != 0)
-			not_a_multiple("slide", psprintf(INT64_FORMAT, size), psprintf(INT64_FORMAT, slide));
-		set->base = sx_tumble_number(PG_GETARG_INT64(0), slide, origin);
-		set->fixed = slide;
-		set->step = 1 - size / slide;
-	}
+		set_number_hop(set, PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2), origin);
 	return next_start(fcinfo);
+}
+
+static void
+set_number_hop(WindowSet *set, int64 point, int64 slide, int64 size, int64 origin)
+{
+	if (size <= 0 || slide <= 0 || size % slide != 0)
+		not_a_multiple("slide", psprintf(INT64_FORMAT, size), psprintf(INT64_FORMAT, slide));
+	set->base = sx_tumble_number(point, slide, origin);
+	set->fixed = slide;
+	set->step = 1 - size / slide;
+}
+
+/*
+ * The stretch of time that is in the same windows as ts, by its start: that of the last window.  An error
+ * where hop() with the same arguments is one.
+ */
+Datum
+sx_hop_pane(PG_FUNCTION_ARGS)
+{
+	WindowSet	set = {0};
+	Oid			fourth = PG_NARGS() > 3 ? get_fn_expr_argtype(fcinfo->flinfo, 3) : InvalidOid;
+	Timestamp	origin = 0;
+
+	switch (get_fn_expr_argtype(fcinfo->flinfo, 0))
+	{
+		case INT8OID:
+			set.type = NUMBER;
+			set_number_hop(&set, PG_GETARG_INT64(0), PG_GETARG_INT64(1), PG_GETARG_INT64(2),
+						   OidIsValid(fourth) ? PG_GETARG_INT64(3) : 0);
+			break;
+		case DATEOID:
+			set.type = DAY;
+			break;
+		case TIMESTAMPOID:
+			set.type = LOCAL;
+			break;
+		case TIMESTAMPTZOID:
+			set.type = INSTANT;
+			break;
+		default:
+			elog(ERROR, "hop_pane() does not know the type of its argument");
+	}
+	if (set.type != NUMBER)
+	{
+		if (fourth == DATEOID)
+			origin = sx_date_to_local(PG_GETARG_DATEADT(3));
+		else if (OidIsValid(fourth) && fourth != TEXTOID)
+			origin = PG_GETARG_TIMESTAMP(3);
+		set_interval_hop(&set, argument_point(fcinfo, set.type), PG_GETARG_INTERVAL_P(1), PG_GETARG_INTERVAL_P(2),
+						 OidIsValid(fourth) && fourth != TEXTOID ? &origin : NULL,
+						 fourth == TEXTOID ? sx_window_zone(PG_GETARG_TEXT_PP(3)) : NULL);
+	}
+	(void) point_of(&set, set.step);
+	return datum_of(&set, point_of(&set, 0));
 }
 
 /* starts of the windows, from the earliest on */
@@ -260,6 +312,79 @@ not_a_multiple(const char *what, const char *size, const char *step)
 			 errmsg("window size must be a multiple of the %s", what),
 			 errdetail("The size is %s, the %s %s.", size, what, step),
 			 errhint("Choose a %s that divides the size.", what)));
+}
+
+/* by the arguments of a call of hop(), but the first */
+static void
+set_hop(WindowSet *set, FuncExpr *hop, Datum point)
+{
+	Const	   *slide = lsecond_node(Const, hop->args);
+	Const	   *size = lthird_node(Const, hop->args);
+	Const	   *fourth = list_length(hop->args) > 3 ? lfourth_node(Const, hop->args) : NULL;
+	Timestamp	origin = 0;
+	bool		zone;
+
+	memset(set, 0, sizeof(WindowSet));
+	if (hop->funcresulttype == INT8OID)
+	{
+		set->type = NUMBER;
+		set_number_hop(set, DatumGetInt64(point), DatumGetInt64(slide->constvalue), DatumGetInt64(size->constvalue),
+					   fourth ? DatumGetInt64(fourth->constvalue) : 0);
+		return;
+	}
+	zone = fourth != NULL && fourth->consttype == TEXTOID;
+	set->type = hop->funcresulttype == DATEOID ? DAY : hop->funcresulttype == TIMESTAMPOID ? LOCAL : INSTANT;
+	if (fourth != NULL && !zone)
+		origin = set->type == DAY ? sx_date_to_local(DatumGetDateADT(fourth->constvalue)) :
+			DatumGetInt64(fourth->constvalue);
+	set_interval_hop(set, set->type == DAY ? sx_date_to_local(DatumGetDateADT(point)) : DatumGetInt64(point),
+					 DatumGetIntervalP(slide->constvalue), DatumGetIntervalP(size->constvalue),
+					 fourth != NULL && !zone ? &origin : NULL,
+					 zone ? sx_window_zone(DatumGetTextPP(fourth->constvalue)) : NULL);
+}
+
+int
+sx_hop_points(FuncExpr *hop, Datum point, bool forward, Datum **points)
+{
+	WindowSet	set;
+	int			n = 0;
+
+	set_hop(&set, hop, point);
+	if (forward)
+	{
+		set.last = -set.step;
+		set.step = 0;
+	}
+	*points = palloc(sizeof(Datum) * (set.last - set.step + 1));
+	while (set.step <= set.last)
+	{
+		int64		start = point_of(&set, set.step++);
+
+		if (set.any && start == set.previous)
+			continue;
+		set.any = true;
+		set.previous = start;
+		(*points)[n++] = datum_of(&set, start);
+	}
+	return n;
+}
+
+bool
+sx_hop_window(FuncExpr *hop, Datum window, Datum *last_pane, Datum *next)
+{
+	WindowSet	set;
+	int64		point;
+
+	set_hop(&set, hop, window);
+	*last_pane = *next = window;
+	if (set.step == 0)
+		return false;
+	*last_pane = datum_of(&set, point_of(&set, -set.step));
+	/* a point that the clock has left out is the same instant */
+	for (int64 step = 1; (point = point_of(&set, step)) == point_of(&set, 0); step++)
+		 /* go on */ ;
+	*next = datum_of(&set, point);
+	return true;
 }
 
 /* ---- cumulate ---- */

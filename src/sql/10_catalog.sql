@@ -30,11 +30,14 @@ CREATE TABLE streamext.view_def
 	flush_interval pg_catalog.interval,
 	retention pg_catalog.interval,
 	settings pg_catalog.text[] NOT NULL,
+	panes pg_catalog.bool NOT NULL,
 	CONSTRAINT view_def_pkey PRIMARY KEY (view),
 	CONSTRAINT view_def_query_key UNIQUE (query),
 	CONSTRAINT view_def_mat_key UNIQUE (mat)
 );
 COMMENT ON TABLE streamext.view_def IS 'continuous views; see view streamext.views';
+COMMENT ON COLUMN streamext.view_def.panes IS
+'the query groups by hop(), and the materialized table has states of panes, and rows of windows that have closed; its last key tells them apart';
 
 CREATE SEQUENCE streamext.view_id_seq AS pg_catalog.int8;
 COMMENT ON SEQUENCE streamext.view_id_seq IS 'numbers the internal relations of continuous views';
@@ -68,6 +71,7 @@ CREATE TABLE streamext.view_position
 	dropped_rows pg_catalog.int8 NOT NULL,
 	future_rows pg_catalog.int8 NOT NULL,
 	removed_until pg_catalog.int8 NOT NULL,
+	closed_until pg_catalog.int8 NOT NULL,
 	CONSTRAINT view_position_pkey PRIMARY KEY (view)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE streamext.view_position IS
@@ -85,6 +89,8 @@ COMMENT ON COLUMN streamext.view_position.watermark IS
 'of the stream at this position: microseconds since 2000-01-01, or a bigint event time; the lowest bigint: none';
 COMMENT ON COLUMN streamext.view_position.removed_until IS
 'windows that were closed by then are past the view''s retention; as watermark';
+COMMENT ON COLUMN streamext.view_position.closed_until IS
+'of a view that keeps panes: windows that were closed by then have rows of their own; as watermark';
 COMMENT ON COLUMN streamext.view_position.open_rows IS
 'where rows of transactions lie that were open when the position was stored, so that no WAL is kept for them';
 

@@ -38,6 +38,27 @@ CREATE FUNCTION streamext.finalize(aggregate regprocedure, state "any", result a
 	RETURNS anyelement
 	AS 'MODULE_PATHNAME', 'sx_finalize' LANGUAGE C IMMUTABLE PARALLEL RESTRICTED;
 
+-- As an aggregate, with which views put the panes of overlapping windows together.
+CREATE FUNCTION streamext.merge_step(merged anyelement, aggregate regprocedure, state anyelement)
+	RETURNS anyelement
+	AS 'MODULE_PATHNAME', 'sx_merge_step' LANGUAGE C IMMUTABLE PARALLEL RESTRICTED;
+CREATE FUNCTION streamext.merge_step(merged anyelement, aggregate regprocedure, state anyelement,
+									 VARIADIC argtypes "any")
+	RETURNS anyelement
+	AS 'MODULE_PATHNAME', 'sx_merge_step' LANGUAGE C IMMUTABLE PARALLEL RESTRICTED;
+CREATE AGGREGATE streamext.merge(aggregate regprocedure, state anyelement)
+(
+	SFUNC = streamext.merge_step,
+	STYPE = anyelement,
+	PARALLEL = RESTRICTED
+);
+CREATE AGGREGATE streamext.merge(aggregate regprocedure, state anyelement, VARIADIC argtypes "any")
+(
+	SFUNC = streamext.merge_step,
+	STYPE = anyelement,
+	PARALLEL = RESTRICTED
+);
+
 REVOKE ALL ON FUNCTION
 	streamext.state_in(cstring),
 	streamext.state_out(streamext.state),
@@ -59,6 +80,14 @@ COMMENT ON FUNCTION streamext.combine(regprocedure, anyelement, anyelement) IS
 'combines two partial states of an aggregate into one; an error if they are not states of this aggregate, or the caller may not execute it';
 COMMENT ON FUNCTION streamext.combine(regprocedure, anyelement, anyelement, "any") IS
 'combines two partial states of an aggregate that was called with arguments of these types (NULLs that only have a type)';
+COMMENT ON FUNCTION streamext.merge_step(anyelement, regprocedure, anyelement) IS
+'transition function of merge(): as combine(), and the state as it is where merged is null';
+COMMENT ON FUNCTION streamext.merge_step(anyelement, regprocedure, anyelement, "any") IS
+'transition function of merge(): as combine(), and the state as it is where merged is null';
+COMMENT ON AGGREGATE streamext.merge(regprocedure, anyelement) IS
+'combines any number of partial states of an aggregate into one; errors as combine()';
+COMMENT ON AGGREGATE streamext.merge(regprocedure, anyelement, "any") IS
+'combines any number of partial states of an aggregate that was called with arguments of these types (NULLs that only have a type) into one';
 COMMENT ON FUNCTION streamext.finalize(regprocedure, "any", anyelement) IS
 'the result of an aggregate whose partial state this is; result is a NULL of the result''s type; an error if it is no state of this aggregate, or the caller may not execute it';
 COMMENT ON FUNCTION streamext.finalize(regprocedure, "any", anyelement, "any") IS

@@ -103,3 +103,41 @@ CREATE FUNCTION streamext.cumulate(ts pg_catalog.int8, step pg_catalog.int8, siz
 	SUPPORT streamext.window_set_rows;
 COMMENT ON FUNCTION streamext.cumulate(pg_catalog.int8, pg_catalog.int8, pg_catalog.int8) IS
 'windows [start, start + n steps) that hold ts, for every n up to the size, the shortest first; start is that of tumble(ts, size); size and step in the unit of the number; errors: a size that is not a multiple of the step, a size or step of zero or less';
+
+-- Called by the plans of continuous views: what they keep of rows that are in the same windows.
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.timestamptz, slide pg_catalog.interval, size pg_catalog.interval) RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.timestamptz, pg_catalog.interval, pg_catalog.interval) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.timestamptz, slide pg_catalog.interval, size pg_catalog.interval, origin pg_catalog.timestamptz) RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.timestamptz, pg_catalog.interval, pg_catalog.interval, pg_catalog.timestamptz) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.timestamptz, slide pg_catalog.interval, size pg_catalog.interval, timezone pg_catalog.text) RETURNS pg_catalog.timestamptz
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.timestamptz, pg_catalog.interval, pg_catalog.interval, pg_catalog.text) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.timestamp, slide pg_catalog.interval, size pg_catalog.interval) RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.timestamp, pg_catalog.interval, pg_catalog.interval) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.timestamp, slide pg_catalog.interval, size pg_catalog.interval, origin pg_catalog.timestamp) RETURNS pg_catalog.timestamp
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.timestamp, pg_catalog.interval, pg_catalog.interval, pg_catalog.timestamp) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.date, slide pg_catalog.interval, size pg_catalog.interval) RETURNS pg_catalog.date
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.date, pg_catalog.interval, pg_catalog.interval) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.date, slide pg_catalog.interval, size pg_catalog.interval, origin pg_catalog.date) RETURNS pg_catalog.date
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.date, pg_catalog.interval, pg_catalog.interval, pg_catalog.date) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.int8, slide pg_catalog.int8, size pg_catalog.int8) RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.int8, pg_catalog.int8, pg_catalog.int8) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';
+CREATE FUNCTION streamext.hop_pane(ts pg_catalog.int8, slide pg_catalog.int8, size pg_catalog.int8, origin pg_catalog.int8) RETURNS pg_catalog.int8
+	AS 'MODULE_PATHNAME', 'sx_hop_pane' LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION streamext.hop_pane(pg_catalog.int8, pg_catalog.int8, pg_catalog.int8, pg_catalog.int8) IS
+'start of the last of the windows that hop() with the same arguments returns; all rows until the next slide are in the same windows; errors as hop()';

@@ -155,8 +155,13 @@ append_changed(SxViewInfo *info, SxWindows *windows, const SxSink *sink, Tuplest
 		for (int i = 0; i < info->nkeys; i++)
 		{
 			Form_pg_attribute att = TupleDescAttr(info->desc, i);
-			const char *changed_key = quote_identifier(NameStr(att->attname));
-			const char *view_key = quote_identifier(sx_view_key_column(info->def, i));
+			const char *changed_key;
+			const char *view_key;
+
+			if (i == info->closed_key)
+				continue;
+			changed_key = quote_identifier(NameStr(att->attname));
+			view_key = quote_identifier(sx_view_key_column(info->def, i));
 
 			appendStringInfo(&sql, "%s(c.%s %s v.%s", i > 0 ? " AND " : "", changed_key, sx_sink_equality_of(att->atttypid), view_key);
 			if (with_nulls)

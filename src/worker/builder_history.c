@@ -67,7 +67,7 @@ sx_builder_history(void)
 	XLogRecPtr	l0;
 
 	memset(&pos, 0, sizeof(pos));
-	pos.watermark = pos.removed_until = SX_TIME_NONE;
+	pos.watermark = pos.removed_until = pos.closed_until = SX_TIME_NONE;
 	pos.viewid = sx_builder.def->viewid;
 	pos.seq = sx_builder.seq;
 	pos.new_open_rows = true;	/* none: what was open then has ended */

@@ -14,6 +14,7 @@
 #include "miscadmin.h"
 #include "pgstat.h"
 #include "storage/lmgr.h"
+#include "time/panes.h"
 #include "time/retention.h"
 #include "time/sink.h"
 #include "time/watermark.h"
@@ -291,6 +292,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	SxRunAs		as;
 	bool		sinks = sx_catalog_sinks(sx_builder.def->viewid) != NIL;
 	SxWritten	written = {0};
+	int64		closed_until = pos->closed_until;
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
 	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
@@ -314,6 +316,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
 	sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !replace ? &written : NULL);
+	sx_panes_merge_late(sx_builder.info, sx_builder.rows, closed_until, pos->removed_until, &written);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
 
@@ -327,8 +330,10 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	pos->watermark = sx_builder.watermark;
 	pos->removed_until = sx_builder.removed_until =
 		sx_retention_until(sx_builder.def, sx_builder.info, &sx_builder.time, pos->watermark, pos->removed_until);
+	pos->closed_until = sx_panes_closed_until(sx_builder.info, pos->watermark, closed_until);
 	sx_catalog_store_position(pos);
 	sx_run_as_begin(&as, sx_builder.def);
+	sx_panes_close(sx_builder.info, closed_until, pos->closed_until);
 	sx_sinks_append(sx_builder.info, pos->watermark, &written, true);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);

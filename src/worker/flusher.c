@@ -26,6 +26,7 @@
 #include "pgstat.h"
 #include "storage/ipc.h"
 #include "storage/lmgr.h"
+#include "time/panes.h"
 #include "time/retention.h"
 #include "time/sink.h"
 #include "utils/builtins.h"
@@ -39,7 +40,7 @@
 #define FIRST_PAUSE_MS		100
 #define LONGEST_PAUSE_MS	10000
 /* appending closed windows may take as long as writing so many rows */
-#define SINK_ROWS			10000
+#define CLOSED_ROWS			10000
 /* rows of old windows removed at a time */
 #define REMOVE_ROWS			1000
 
@@ -68,10 +69,11 @@ static SxViewInfo *get_info(Oid viewid);
 static bool flush_one(SxDb *db);
 static SxView *claim(SxDb *db);
 static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
-static void append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, SxWritten *written);
+static void close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
+						  SxWritten *written);
 static void put_row(void *arg, MinimalTuple tuple);
 static void put_letter(void *arg, const SxSharedDeadLetter *d);
-static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored);
+static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxViewInfo *info, SxStoredPosition *stored);
 static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
 					TimestampTz started);
 static bool remove_some(void);
@@ -298,6 +300,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxViewInfo *info;
 	SxStoredPosition *stored;
 	SxStoredPosition keep;
+	int64		closed_until;
 	TimestampTz started = sx_now();
 	FlushRows	rows = {0};
 	SxWritten	written = {0};
@@ -338,6 +341,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 		rows.slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 		sx_gen_rows(db, gen, put_row, &rows);
 		sx_merge_into_table(info, rows.store, sx_catalog_sinks(v->viewid) != NIL ? &written : NULL);
+		sx_panes_merge_late(info, rows.store, stored->closed_until, gen->removed_until, &written);
 		ExecDropSingleTupleTableSlot(rows.slot);
 		sx_run_as_end(&as);
 		/* a trigger may have caught the cancel: the view leaves all the same */
@@ -349,10 +353,11 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SX_STOP_POINT_OF(flush_merged, v->viewid);
 	if (gen->ndead > 0)
 		sx_gen_dead_letters(db, gen, put_letter, v);
-	store_position(db, gen, v, stored);
+	closed_until = stored->closed_until;
+	store_position(db, gen, v, info, stored);
 	keep = *stored;
 	SX_STOP_POINT_OF(flush_stored, v->viewid);
-	append_closed(info, stored, gen, &written);
+	close_windows(info, stored, gen, closed_until, &written);
 	if (rows.store != NULL)
 		tuplestore_end(rows.store);
 	PopActiveSnapshot();
@@ -369,22 +374,27 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	flushed(db, v, gen, &keep, started);
 }
 
-/* to the view's sinks; part of the same flush, for which it takes longer */
+/*
+ * Windows that have closed since the last flush get rows of their own, and go to the view's sinks; part of
+ * the same flush, for which it takes longer.
+ */
 static void
-append_closed(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, SxWritten *written)
+close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
+			  SxWritten *written)
 {
 	SxRunAs		as;
 
-	if (sx_catalog_sinks(info->def->viewid) == NIL)
+	if (closed_until == stored->closed_until && sx_catalog_sinks(info->def->viewid) == NIL)
 		return;
-	sx_budget_start(sx_budget_of_flush(gen->nentries + SINK_ROWS));
+	sx_budget_start(sx_budget_of_flush(gen->nentries + CLOSED_ROWS));
 	sx_run_as_begin(&as, info->def);
+	sx_panes_close(info, closed_until, stored->closed_until);
 	sx_sinks_append(info, stored->watermark, written, false);
 	sx_run_as_end(&as);
 	if (sx_budget_exceeded())
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
-				 errmsg("appending closed windows took too long")));
+				 errmsg("writing closed windows took too long")));
 	SX_STOP_POINT_OF(flush_appended, info->def->viewid);
 }
 
@@ -416,7 +426,7 @@ put_letter(void *arg, const SxSharedDeadLetter *d)
 
 /* the position that was sealed with the generation, in place of the stored one */
 static void
-store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
+store_position(SxDb *db, SxGeneration *gen, SxView *v, SxViewInfo *info, SxStoredPosition *stored)
 {
 	dsa_area   *area = sx_db_area(db);
 	uint32	   *files = dsa_get_address(area, gen->files);
@@ -429,6 +439,7 @@ store_position(SxDb *db, SxGeneration *gen, SxView *v, SxStoredPosition *stored)
 	sx_counts_add(&stored->counts, &gen->counts);
 	stored->watermark = gen->watermark;
 	stored->removed_until = gen->removed_until;
+	stored->closed_until = sx_panes_closed_until(info, gen->watermark, stored->closed_until);
 	stored->complete_at = v->complete_at;
 	stored->nfiles = files[0];
 	stored->file_rels = palloc(sizeof(Oid) * (files[0] + 1));

@@ -608,7 +608,21 @@ streamext.hop(timestamp with time zone,interval,interval,text)
 streamext.hop(timestamp with time zone,interval,interval,timestamp with time zone)
 streamext.hop(timestamp without time zone,interval,interval)
 streamext.hop(timestamp without time zone,interval,interval,timestamp without time zone)
+streamext.hop_pane(bigint,bigint,bigint)
+streamext.hop_pane(bigint,bigint,bigint,bigint)
+streamext.hop_pane(date,interval,interval)
+streamext.hop_pane(date,interval,interval,date)
+streamext.hop_pane(timestamp with time zone,interval,interval)
+streamext.hop_pane(timestamp with time zone,interval,interval,text)
+streamext.hop_pane(timestamp with time zone,interval,interval,timestamp with time zone)
+streamext.hop_pane(timestamp without time zone,interval,interval)
+streamext.hop_pane(timestamp without time zone,interval,interval,timestamp without time zone)
 streamext.is_final(regclass,anyelement)
+streamext.merge(regprocedure,anyelement)
+streamext.merge(regprocedure,anyelement,"any")
+streamext.merge_step(anyelement,regprocedure,anyelement)
+streamext.merge_step(anyelement,regprocedure,anyelement,"any")
+streamext.pane_boundary(regclass,anyelement)
 streamext.pause(regclass)
 streamext.resume(regclass)
 streamext.retry_dead_letters(regclass)
@@ -639,7 +653,7 @@ streamext.window_end(timestamp without time zone,interval)
 LIST
 is($node->safe_psql($app, <<'SQL'), '', 'every function is in C, or fixes its search_path');
 SELECT p.oid::regprocedure FROM pg_proc p JOIN pg_language l ON l.oid = p.prolang
-WHERE p.pronamespace = 'streamext'::regnamespace AND l.lanname <> 'c' AND NOT coalesce(p.proconfig::text LIKE '%search_path=%', false)
+WHERE p.pronamespace = 'streamext'::regnamespace AND l.lanname <> 'c' AND p.prokind <> 'a' AND NOT coalesce(p.proconfig::text LIKE '%search_path=%', false)
 SQL
 is($node->safe_psql($app, "SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'streamext'::regnamespace AND p.prosecdef"), '', 'none is SECURITY DEFINER');
 is($node->safe_psql($app, "SELECT nspacl FROM pg_namespace WHERE nspname = 'streamext'"), '{postgres=UC/postgres,=U/postgres}', 'nobody may create in schema streamext');

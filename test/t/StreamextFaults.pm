@@ -79,6 +79,8 @@ CREATE TABLE closed (at bigserial, w timestamptz NOT NULL, n bigint NOT NULL, UN
 SELECT streamext.create_sink('by_ten', 'closed', corrections => true);
 CREATE MATERIALIZED VIEW recent WITH (streamext.continuous, streamext.retention = '20 s') AS
   SELECT streamext.tumble(ts, '10 s') AS w, count(*) AS n FROM ticks GROUP BY 1;
+CREATE MATERIALIZED VIEW hopping WITH (streamext.continuous) AS
+  SELECT streamext.hop(ts, '10 s', '40 s') AS w, count(*) AS n FROM ticks GROUP BY 1;
 CREATE TABLE se (at bigint NOT NULL, v int);
 INSERT INTO se SELECT i * i % 100, i FROM generate_series(1, 9) i;
 CREATE MATERIALIZED VIEW spans WITH (streamext.continuous) AS

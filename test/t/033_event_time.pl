@@ -39,18 +39,23 @@ CREATE TABLE ev (id bigint NOT NULL, k int);
 SELECT streamext.create_stream('ev', event_time => 'id');
 CREATE MATERIALIZED VIEW by_100 WITH (streamext.continuous) AS
   SELECT k, streamext.tumble(id, 100) AS w, count(*) AS n, sum(id) AS s FROM ev GROUP BY 1, 2;
+-- windows that overlap, kept as panes
+CREATE MATERIALIZED VIEW hop_100 WITH (streamext.continuous) AS
+  SELECT k, streamext.hop(id, 20, 100) AS w, count(*) AS n, avg(id) AS a FROM ev GROUP BY 1, 2;
 CREATE MATERIALIZED VIEW final_100 WITH (streamext.continuous, streamext.emit = 'on_close') AS
   SELECT k, streamext.tumble(id, 100) AS w, count(*) AS n, sum(id) AS s FROM ev GROUP BY 1, 2;
 -- an hour of the minutes, so to say
 CREATE TABLE closed (at bigserial, k int, w bigint NOT NULL, n bigint, s numeric);
 CREATE TABLE corrected (at bigserial, k int, w bigint NOT NULL, n bigint, s numeric, UNIQUE (k, w, n, s));
 SELECT streamext.create_sink('by_100', 'closed', existing => true);
+CREATE TABLE hopped (at bigserial, k int, w bigint NOT NULL, n bigint, a numeric);
+SELECT streamext.create_sink('hop_100', 'hopped', corrections => true, existing => true);
 SELECT streamext.create_sink('final_100', 'corrected', corrections => true, existing => true);
 SELECT streamext.create_stream('closed', event_time => 'w');
 CREATE MATERIALIZED VIEW by_1000 WITH (streamext.continuous) AS
   SELECT w / 1000 AS w, count(*) AS windows, sum(n) AS n FROM closed GROUP BY 1;
 SQL
-oracle($node, 'app', $_, 'before') for qw(by_100 by_1000);
+oracle($node, 'app', $_, 'before') for qw(by_100 hop_100 by_1000);
 
 # What the sinks must hold: of every closed window one row, and for who wants corrections its last state.
 sub sinks_exact
@@ -58,7 +63,7 @@ sub sinks_exact
 	my ($name) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	$node->safe_psql('app', "SELECT streamext.wait_for(NULL, '60s'); SELECT streamext.flush()");
-	return is($node->safe_psql('app', <<'SQL'), "0|0|0|0|t", "$name: sinks are exact");
+	return is($node->safe_psql('app', <<'SQL'), "0|0|0|0|0|0|t", "$name: sinks are exact");
 SELECT (SELECT count(*) FROM (SELECT k, w FROM closed GROUP BY 1, 2 HAVING count(*) > 1) twice),
 	-- a group that began late was never there when its window closed
 	(SELECT count(*) FROM closed c LEFT JOIN by_100 v USING (k, w)
@@ -66,6 +71,9 @@ SELECT (SELECT count(*) FROM (SELECT k, w FROM closed GROUP BY 1, 2 HAVING count
 	(SELECT count(*) FROM (SELECT k, w, n, s FROM final_100 EXCEPT ALL
 		(SELECT DISTINCT ON (k, w) k, w, n, s FROM corrected ORDER BY k, w, at DESC)) missing),
 	(SELECT count(*) FROM (SELECT DISTINCT k, w FROM corrected EXCEPT SELECT k, w FROM final_100) open),
+	(SELECT count(*) FROM (SELECT k, w, n, a FROM hop_100 WHERE streamext.is_final('hop_100', w) EXCEPT ALL
+		(SELECT DISTINCT ON (k, w) k, w, n, a FROM hopped ORDER BY k, w, at DESC)) missing),
+	(SELECT count(*) FROM streamext.verify('hop_100')),
 	(SELECT count(*) FROM closed) <= (SELECT count(*) FROM final_100)
 SQL
 }
@@ -112,7 +120,7 @@ for my $round (1 .. $rounds)
 	ok(wait_ready($node), "round $round: up again after kill of $victim") or last;
 	sinks_exact("round $round, $victim") or last;
 }
-oracle($node, 'app', $_, 'after all') for qw(by_100 by_1000);
+oracle($node, 'app', $_, 'after all') for qw(by_100 hop_100 by_1000);
 cmp_ok($node->safe_psql('app', 'SELECT count(*) FROM closed'), '>', 50, 'windows have closed');
 note('rows of the sinks: ' . $node->safe_psql('app', 'SELECT (SELECT count(*) FROM closed), (SELECT count(*) FROM corrected)'));
 
@@ -123,7 +131,7 @@ $node->start;
 ok(wait_ready($node), 'up again');
 ok(query_until($node, 'app', "SELECT watermark_number >= $before FROM streamext.status WHERE view = 'by_100'::regclass", 't'),
 	'the watermark is where it was');
-$node->safe_psql('app', "SELECT streamext.alter_stream('ev', late_rows => 'drop')");
+$node->safe_psql('app', "DROP MATERIALIZED VIEW hop_100; SELECT streamext.alter_stream('ev', late_rows => 'drop')");
 $node->safe_psql('app', 'INSERT INTO ev VALUES (1, 77)');
 $node->safe_psql('app', "SELECT streamext.wait_for()");
 is($node->safe_psql('app', "SELECT count(*) FROM by_100 WHERE k = 77"), '0', 'and what comes late after the crash is late');
