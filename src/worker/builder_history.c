@@ -38,6 +38,14 @@
 /* pause between looks at open transactions */
 #define WRITER_POLL_MS	20
 
+/* what was last said of a transaction that we wait for */
+typedef enum WriterState
+{
+	WRITER_UNKNOWN,
+	WRITER_OPEN,
+	WRITER_PREPARED
+} WriterState;
+
 /* History by addresses, on its way */
 typedef struct HistoryRows
 {
@@ -53,6 +61,7 @@ typedef struct HistoryRows
 
 static void begin_history(void);
 static void check_members(void *arg);
+static WriterState name_writer(VirtualTransactionId writer, WriterState named);
 static bool has_not_written(VirtualTransactionId vxid);
 static bool history_by_plan(SxStoredPosition *pos);
 static void store_row(void *arg, TupleTableSlot *row);
@@ -166,7 +175,7 @@ sx_builder_wait_for_writers(void)
 
 	for (int i = 0; i < nwriters; i++)
 	{
-		bool		named = false;
+		WriterState named = WRITER_UNKNOWN;
 
 		for (;;)
 		{
@@ -175,23 +184,8 @@ sx_builder_wait_for_writers(void)
 			sx_worker_check();
 			StartTransactionCommand();
 			ended = has_not_written(writers[i]) || VirtualXactLock(writers[i], false);
-			if (!ended && !named)
-			{
-				if (VirtualTransactionIdIsRecoveredPreparedXact(writers[i]))
-					sx_builder_phase("waits for prepared transaction with id %u", writers[i].localTransactionId);
-				else
-				{
-					PGPROC	   *proc = SxVirtualXidProc(writers[i]);
-
-					SpinLockAcquire(&sx_builder.db->mutex);
-					sx_builder.v->waits_for_pid =
-						proc && SxProcLocalXid(proc) == writers[i].localTransactionId ? proc->pid : 0;
-					sx_builder.v->waits_for_lxid = writers[i].localTransactionId;
-					SpinLockRelease(&sx_builder.db->mutex);
-					sx_builder_phase("waits for open transaction of pid %d", proc ? proc->pid : 0);
-				}
-				named = true;
-			}
+			if (!ended)
+				named = name_writer(writers[i], named);
 			CommitTransactionCommand();
 			if (ended)
 				break;
@@ -203,6 +197,45 @@ sx_builder_wait_for_writers(void)
 	SpinLockRelease(&sx_builder.db->mutex);
 	if (writers)
 		pfree(writers);
+}
+
+/* says for whom we wait, once, and again when that transaction has been prepared */
+static WriterState
+name_writer(VirtualTransactionId writer, WriterState named)
+{
+	PGPROC	   *proc;
+	int			pid;
+
+	if (VirtualTransactionIdIsRecoveredPreparedXact(writer))
+	{
+		if (named == WRITER_UNKNOWN)
+			sx_builder_phase("waits for prepared transaction with id %u", writer.localTransactionId);
+		return WRITER_PREPARED;
+	}
+	proc = SxVirtualXidProc(writer);
+	pid = proc ? proc->pid : 0;
+	if (proc && SxProcLocalXid(proc) == writer.localTransactionId)
+	{
+		if (named == WRITER_OPEN)
+			return named;
+		SpinLockAcquire(&sx_builder.db->mutex);
+		sx_builder.v->waits_for_pid = pid;
+		sx_builder.v->waits_for_lxid = writer.localTransactionId;
+		SpinLockRelease(&sx_builder.db->mutex);
+		sx_builder_phase("waits for open transaction of pid %d", pid);
+		return WRITER_OPEN;
+	}
+	if (named != WRITER_PREPARED)
+	{
+		SpinLockAcquire(&sx_builder.db->mutex);
+		sx_builder.v->waits_for_pid = 0;
+		SpinLockRelease(&sx_builder.db->mutex);
+		if (pid != 0)
+			sx_builder_phase("waits for a transaction that pid %d has prepared", pid);
+		else
+			sx_builder_phase("waits for a prepared transaction");
+	}
+	return WRITER_PREPARED;
 }
 
 /*
