@@ -74,6 +74,8 @@ CREATE TABLE ways (k int, v text);
 CREATE UNIQUE INDEX ON ways (v);
 CREATE MATERIALIZED VIEW by_k WITH (streamext.continuous) AS SELECT k, count(*), min(v), max(v) FROM ways GROUP BY k;
 CREATE MATERIALIZED VIEW all_ways WITH (streamext.continuous) AS SELECT k, v, length(v) AS size FROM ways WHERE k <> 7;
+-- or they may wait for what is prepared below
+SELECT streamext.wait_for();
 INSERT INTO ways VALUES (1, 'single');
 INSERT INTO ways VALUES (1, 'multi a'), (2, 'multi b'), (3, 'multi c');
 COPY ways FROM STDIN;
