@@ -224,6 +224,11 @@ CREATE PROCEDURE insert_some(at int, n int) LANGUAGE plpgsql AS $$
 BEGIN
 	INSERT INTO ev SELECT nullif((random() * 3)::int, 0), greatest(0, at + CASE WHEN random() < 0.7 THEN -random() * 12 ELSE -random() * 60 END),
 		(SELECT count(*) FROM ev) + i FROM generate_series(1, n) i;
+	-- now and then a row of stepping stones, back from what may be open
+	IF random() < 0.3 THEN
+		INSERT INTO ev SELECT 1 + n % 3, greatest(0, at - (random() * 5)::int - i * 8 - (random() * 3)::int), (SELECT count(*) FROM ev) + i
+			FROM generate_series(1, 2 + (random() * 4)::int) i;
+	END IF;
 END $$;
 CREATE PROCEDURE run(rounds int) LANGUAGE plpgsql AS $$
 DECLARE
@@ -279,6 +284,24 @@ SELECT streamext.wait_for();
 SELECT late_rows - p.late AS late, dropped_rows - p.late AS dropped, rows_consumed - (SELECT count(*) FROM ev) AS rows FROM streamext.status, progress p WHERE view = 's'::regclass;
 SELECT * FROM (SELECT session, n, ids FROM s WHERE streamext.is_final('s', session) EXCEPT ALL SELECT session, n, ids FROM closed) x;
 DROP TABLE ev, closed CASCADE;
+
+-- one session, in parts: what is stored shows that what is live is open
+CREATE TABLE ev (k text, t bigint NOT NULL);
+SELECT streamext.create_stream('ev', event_time => 't', late_rows => 'drop');
+CREATE MATERIALIZED VIEW s WITH (streamext.continuous) AS SELECT k, streamext.session(t, 10) AS session, count(*) AS n FROM ev GROUP BY 1, 2;
+SELECT streamext.wait_for();
+INSERT INTO ev VALUES ('a', 1000), ('now', 1005);
+SELECT streamext.flush();
+INSERT INTO ev VALUES ('now', 1006);
+SELECT streamext.flush();
+INSERT INTO ev VALUES ('a', 993);
+SELECT streamext.wait_for();
+INSERT INTO ev VALUES ('a', 984), ('a', 974);
+SELECT streamext.wait_for();
+TABLE s ORDER BY k;
+SELECT late_rows FROM streamext.status;
+DROP MATERIALIZED VIEW s;
+DROP TABLE ev;
 
 -- rows that fail, conditions of the query, and joins that make several rows of one
 CREATE TABLE ev (k int, t bigint NOT NULL, v int);
