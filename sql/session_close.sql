@@ -39,10 +39,10 @@ SELECT *, streamext.is_final('s_n', session) FROM s_n ORDER BY 1, 2;
 SELECT (SELECT count(*) FROM c_tz), (SELECT count(*) FROM c_ts), (SELECT count(*) FROM c_d), (SELECT count(*) FROM c_n);
 TABLE c_d ORDER BY k;
 SELECT streamext.flush();
-TABLE d_tz ORDER BY k;
-TABLE d_ts ORDER BY k;
-TABLE d_d ORDER BY k;
-TABLE d_n ORDER BY k;
+SELECT k, session, n, s FROM d_tz ORDER BY k;
+SELECT k, session, n, s FROM d_ts ORDER BY k;
+SELECT k, session, n, s FROM d_d ORDER BY k;
+SELECT k, session, n, s FROM d_n ORDER BY k;
 -- in between: late ones, merged; b is open, and reaches back to what alone would be closed
 SELECT fill_all('{1, 4, 14}', '{a, b, b}');
 SELECT streamext.wait_for();
@@ -52,7 +52,7 @@ SELECT streamext.flush();
 SELECT fill_all('{200}', '{c}');
 SELECT streamext.flush();
 -- each once
-SELECT k, session, n FROM d_tz ORDER BY id;
+SELECT k, session, n FROM d_tz ORDER BY session;
 SELECT (SELECT count(*) FROM d_ts), (SELECT count(*) FROM d_d), (SELECT count(*) FROM d_n);
 SELECT streamext.verify(view) FROM streamext.views;
 -- any range of the type may be asked for
