@@ -132,6 +132,17 @@ SELECT streamext.create_sink('plain', 'finals');
 -- in a circle: minutes -> plain -> by_hour -> ev
 ALTER TABLE ev RENAME ts TO w;
 SELECT streamext.create_sink('by_hour', 'ev');
+CREATE TABLE pieces (w timestamptz NOT NULL, n bigint) PARTITION BY RANGE (w);
+CREATE TABLE piece PARTITION OF pieces FOR VALUES FROM ('2024-01-01') TO ('2025-01-01');
+CREATE TABLE other_piece (w timestamptz NOT NULL, n bigint);
+SELECT streamext.create_stream('pieces', event_time => 'w');
+CREATE MATERIALIZED VIEW of_pieces WITH (streamext.continuous) AS SELECT streamext.tumble(w, '1 hour') AS w, count(*) AS n FROM pieces GROUP BY 1;
+SELECT streamext.create_sink('of_pieces', 'piece');
+SELECT streamext.create_sink('of_pieces', 'other_piece');
+ALTER TABLE pieces ATTACH PARTITION other_piece FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+DROP MATERIALIZED VIEW of_pieces;
+ALTER TABLE pieces ATTACH PARTITION other_piece FOR VALUES FROM ('2025-01-01') TO ('2026-01-01');
+DROP TABLE pieces;
 CREATE ROLE sink_nobody;
 GRANT SELECT ON by_min TO sink_nobody;
 SET ROLE sink_nobody;

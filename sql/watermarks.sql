@@ -209,3 +209,19 @@ SELECT streamext.create_stream('n2', event_time => 'id', allowed_lateness => '1 
 SELECT streamext.create_stream('n2', event_time => 'id', idle_timeout => '1 second');
 SELECT streamext.create_stream('n2', event_time => 'id');
 SELECT streamext.alter_stream('n2', watermark_delay => '1 second');
+
+-- windows that are open, of every kind: as many as the view has rows that are not final
+CREATE TABLE many (ts timestamptz NOT NULL);
+SELECT streamext.create_stream('many', event_time => 'ts', watermark_delay => '1 hour');
+CREATE MATERIALIZED VIEW open_month WITH (streamext.continuous) AS SELECT date_trunc('month', ts) AS w, count(*) AS n FROM many GROUP BY 1;
+CREATE MATERIALIZED VIEW open_tumble WITH (streamext.continuous) AS SELECT streamext.tumble(ts, '5 minutes') AS w, count(*) AS n FROM many GROUP BY 1;
+CREATE MATERIALIZED VIEW open_hop WITH (streamext.continuous) AS SELECT streamext.hop(ts, '5 minutes', '20 minutes') AS w, count(*) AS n FROM many GROUP BY 1;
+CREATE MATERIALIZED VIEW open_cumulate WITH (streamext.continuous) AS SELECT streamext.cumulate(ts, '10 minutes', '1 hour') AS w, count(*) AS n FROM many GROUP BY 1;
+CREATE MATERIALIZED VIEW open_none WITH (streamext.continuous) AS SELECT count(*) AS n FROM many;
+INSERT INTO many SELECT '2026-01-31 22:30+00'::timestamptz + i * interval '1 minute' FROM generate_series(0, 100) i;
+SELECT streamext.flush();
+SELECT view, open_windows FROM streamext.status WHERE view::text LIKE 'open%' ORDER BY view::text;
+SELECT (SELECT count(*) FROM open_month WHERE NOT streamext.is_final('open_month', w)) AS month,
+	(SELECT count(*) FROM open_tumble WHERE NOT streamext.is_final('open_tumble', w)) AS tumble,
+	(SELECT count(*) FROM open_hop WHERE NOT streamext.is_final('open_hop', w)) AS hop,
+	(SELECT count(*) FROM open_cumulate WHERE NOT streamext.is_final('open_cumulate', w)) AS cumulate;

@@ -2,7 +2,7 @@
  * alerts.h
  *		Alerts on continuous views: SQL catalog <-> structs.
  *
- * Tables (src/sql/60_alerts.sql): streamext.alert_def, alert_fired, alert_error.  Read and written as those
+ * Tables (src/sql/63_alerts.sql): streamext.alert_def, alert_fired, alert_error.  Read and written as those
  * of definitions.h are; what the workers should know at once is announced in the same way.
  */
 #ifndef SX_ALERTS_H

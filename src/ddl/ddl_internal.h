@@ -75,6 +75,8 @@ extern void sx_ddl_on_stream(SxUtility *u);
 extern void sx_ddl_after_stream(SxUtility *u);
 /* the streams (with views) that this relation's rows belong to: itself and its ancestors */
 extern List *sx_streams_over(Oid relid);
+/* do rows of this table reach the stream, directly or through views and their sinks?  seen: NIL */
+extern bool sx_table_feeds(Oid table, Oid streamid, List *seen);
 /* the relation, with its partitions */
 extern List *sx_stream_tree(Oid relid);
 /* its partitions */

@@ -11,6 +11,7 @@
 #include "access/relation.h"
 #include "access/tableam.h"
 #include "access/xact.h"
+#include "catalog/sinks.h"
 #include "catalog/namespace.h"
 #include "catalog/partition.h"
 #include "catalog/pg_am.h"
@@ -39,6 +40,7 @@ typedef struct Detach
 static List *lock_detached(void *arg);
 static void store_marks(List *streams, List *leaves, bool attached);
 static void refuse_member(const char *name, const char *problem);
+static void refuse_circle(Oid parent, Oid child);
 
 void
 sx_before_attach(Oid parent, PartitionCmd *cmd)
@@ -73,9 +75,34 @@ sx_before_attach(Oid parent, PartitionCmd *cmd)
 			refuse_member(RelationGetRelationName(rel), "not a heap table");
 		relation_close(rel, NoLock);
 		sx_check_rewritten(relid, streams);
+		refuse_circle(parent, relid);
 		leaves = lappend_oid(leaves, relid);
 	}
 	store_marks(streams, leaves, true);
+}
+
+/* a sink of a view that the stream feeds would feed the stream */
+static void
+refuse_circle(Oid parent, Oid child)
+{
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, sx_catalog_views())
+	{
+		SxViewDef  *def = lfirst(lc);
+
+		foreach(lc2, sx_catalog_sinks(def->viewid))
+		{
+			if (((SxSink *) lfirst(lc2))->target == child && sx_table_feeds(parent, def->streamid, NIL))
+				ereport(ERROR,
+						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+						 errmsg("table \"%s\" cannot become a partition of \"%s\"", get_rel_name(child), get_rel_name(parent)),
+						 errdetail("It is a sink of continuous view \"%s\", which would be fed by its own rows.",
+								   get_rel_name(def->viewid)),
+						 errhint("streamext.drop_sink() first.")));
+		}
+	}
 }
 
 void

@@ -30,7 +30,6 @@ PG_FUNCTION_INFO_V1(sx_drop_sink);
 
 static void check_target(const SxViewDef *def, Oid target);
 static void check_columns(const SxViewDef *def, SxViewInfo *info, const SxSink *sink);
-static bool feeds(Oid table, Oid streamid, List *seen);
 static char *target_name(Oid target);
 
 Datum
@@ -124,7 +123,7 @@ check_target(const SxViewDef *def, Oid target)
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" cannot be a sink", name),
 				 errhint("Name an ordinary or partitioned table.")));
-	if (feeds(target, def->streamid, NIL))
+	if (sx_table_feeds(target, def->streamid, NIL))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("table \"%s\" cannot be a sink of continuous view \"%s\"", name, get_rel_name(def->viewid)),
@@ -132,9 +131,8 @@ check_target(const SxViewDef *def, Oid target)
 				 errhint("Name another table.")));
 }
 
-/* do rows of this table reach the stream, directly or through views and their sinks? */
-static bool
-feeds(Oid table, Oid streamid, List *seen)
+bool
+sx_table_feeds(Oid table, Oid streamid, List *seen)
 {
 	List	   *streams = list_append_unique_oid(sx_streams_over(table), table);
 	ListCell   *lc;
@@ -154,7 +152,7 @@ feeds(Oid table, Oid streamid, List *seen)
 			ListCell   *lc3;
 
 			foreach(lc3, sx_catalog_sinks(((SxViewDef *) lfirst(lc2))->viewid))
-				if (feeds(((SxSink *) lfirst(lc3))->target, streamid, seen))
+				if (sx_table_feeds(((SxSink *) lfirst(lc3))->target, streamid, seen))
 					return true;
 		}
 	}

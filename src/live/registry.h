@@ -108,6 +108,7 @@ typedef struct SxView
 	 * publish lock.
 	 */
 	int64		watermark;		/* (m) */
+	int64		open_windows;	/* (m) when it was written last; -1: not known */
 	int64		removed_until;	/* (m) changed by the seal; see time/retention.h */
 	bool		idle;			/* (m) it follows the clock */
 	/* status (m) */

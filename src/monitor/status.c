@@ -61,6 +61,7 @@ enum
 	STATE_WATERMARK_HELD_BY,
 	STATE_LATE_ROWS,
 	STATE_DROPPED_ROWS,
+	STATE_OPEN_WINDOWS,
 	N_STATE_COLUMNS
 };
 
@@ -88,6 +89,7 @@ typedef struct ViewCopy
 	XLogRecPtr	protect_lsn;
 	SxRowCounts counts;
 	int64		watermark;
+	int64		open_windows;	/* -1: not known */
 	bool		idle;
 	double		rows_per_second;
 	int64		lag_rows;
@@ -190,6 +192,11 @@ sx_view_states(PG_FUNCTION_ARGS)
 				values[STATE_LATE_ROWS] = Int64GetDatum(v.counts.late);
 				values[STATE_DROPPED_ROWS] = Int64GetDatum(v.counts.dropped);
 				nulls[STATE_LATE_ROWS] = nulls[STATE_DROPPED_ROWS] = false;
+				if (v.state != SX_VIEW_UNUSED && v.open_windows >= 0)
+				{
+					values[STATE_OPEN_WINDOWS] = Int64GetDatum(v.open_windows);
+					nulls[STATE_OPEN_WINDOWS] = false;
+				}
 				set_watermark(values, nulls, STATE_WATERMARK, v.watermark, stream->time.type);
 				set_text(values, nulls, STATE_WATERMARK_HELD_BY, held_by(&v, &stream->time));
 			}
@@ -390,6 +397,7 @@ copy_view(SxDb *db, Oid viewid, ViewCopy *copy)
 		copy->protect_lsn = v->protect_lsn;
 		copy->counts = v->counts;
 		copy->watermark = v->watermark;
+		copy->open_windows = v->open_windows;
 		copy->idle = v->idle;
 		copy->rows_per_second = v->rows_per_second;
 		copy->lag_rows = v->lag_rows;

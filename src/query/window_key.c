@@ -73,7 +73,8 @@ static int	time_argument(Oid funcid, List *args);
 static bool is_fixed_zone(Node *zone);
 static bool is_positive(Node *number);
 static bool find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
-static bool find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest);
+static bool find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest, const Datum *above, int *n);
+static bool is_later(SxWindows *w, int64 event_time, Datum window);
 
 /* ---- finding it ---- */
 
@@ -479,7 +480,7 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 		return false;
 	/* a row's time, unlike a watermark, may be the lowest there is */
 	if (!(event_time == SX_TIME_NONE ?
-		  find_bounds_of(w, sx_event_time_lowest(w->info->time.type), &least, &greatest) :
+		  find_bounds_of(w, sx_event_time_lowest(w->info->time.type), &least, &greatest, NULL, NULL) :
 		  find_bounds(w, event_time, &least, &greatest)))
 		return false;
 	if (w->session)
@@ -495,17 +496,84 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 	return DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, greatest, boundary)) < 0;
 }
 
+/*
+ * The next window is looked for where it would be if it were as long as the last one; where it is not, by
+ * halving.
+ */
+int64
+sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit)
+{
+	int64		count;
+	int64		length = 1;
+	int			n = 0;
+	Datum		least;
+	Datum		greatest;
+	Datum		value;
+	Datum		last;
+
+	if (w->session || from == SX_TIME_NONE || from > to ||
+		!sx_event_time_value(from, w->info->time.type, &value) ||
+		!find_bounds_of(w, value, &least, &greatest, NULL, &n))
+		return 0;
+	count = n;
+	last = datumCopy(greatest, w->byval, w->typlen);
+	while (count < limit && from < to && is_later(w, to, last))
+	{
+		int64		before = from;	/* not later than the last window ... */
+		int64		after = to;		/* ... and later */
+
+		for (int64 step = length; step < to - before; step = Min(step, PG_INT64_MAX / 2) * 2)
+		{
+			if (is_later(w, before + step, last))
+			{
+				after = before + step;
+				/* most windows are as long as the one before */
+				if (before == from && step == length && length > 1 && !is_later(w, after - 1, last))
+					before = after - 1;
+				break;
+			}
+			before += step;
+		}
+		while (after - before > 1)
+		{
+			int64		middle = before + (after - before) / 2;
+
+			if (is_later(w, middle, last))
+				after = middle;
+			else
+				before = middle;
+		}
+		length = after - from;
+		from = after;
+		(void) sx_event_time_value(from, w->info->time.type, &value);
+		(void) find_bounds_of(w, value, &least, &greatest, &last, &n);
+		count += n;
+		last = datumCopy(greatest, w->byval, w->typlen);
+	}
+	return Min(count, limit);
+}
+
+/* does a later window than this one hold that time? */
+static bool
+is_later(SxWindows *w, int64 event_time, Datum window)
+{
+	Datum		least;
+	Datum		greatest;
+
+	return find_bounds(w, event_time, &least, &greatest) && sx_windows_compare(w, greatest, window) > 0;
+}
+
 /* the windows of one event time, in the expression context's memory; false: none */
 static bool
 find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest)
 {
 	Datum		value;
 
-	return sx_event_time_value(event_time, w->info->time.type, &value) && find_bounds_of(w, value, least, greatest);
+	return sx_event_time_value(event_time, w->info->time.type, &value) && find_bounds_of(w, value, least, greatest, NULL, NULL);
 }
 
 static bool
-find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest)
+find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest, const Datum *above, int *n)
 {
 	MemoryContext old;
 	bool		isnull;
@@ -521,9 +589,13 @@ find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest)
 	{
 		value = ExecEvalExpr(w->state, w->econtext, &isnull);
 		*least = *greatest = value;
+		if (n != NULL && !isnull)
+			*n = above == NULL || sx_windows_compare(w, value, *above) > 0;
 		MemoryContextSwitchTo(old);
 		return !isnull;
 	}
+	if (n != NULL)
+		*n = 0;
 	do
 	{
 		value = ExecMakeFunctionResultSet(w->set, w->econtext, w->econtext->ecxt_per_tuple_memory, &isnull, &done);
@@ -534,6 +606,8 @@ find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest)
 			*least = value;
 		if (!found || DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, value, *greatest)) > 0)
 			*greatest = value;
+		if (n != NULL && (above == NULL || sx_windows_compare(w, value, *above) > 0))
+			(*n)++;
 		found = true;
 	} while (done == ExprMultipleResult);
 	MemoryContextSwitchTo(old);

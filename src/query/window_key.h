@@ -49,6 +49,9 @@ extern bool sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *poin
 extern bool sx_time_is_removed(SxWindows *w, int64 event_time, bool *any);
 extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 
+/* how many windows hold a time from .. to, at most so many; 0 for sessions; in the current context */
+extern int64 sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit);
+
 /*
  * Of windows that are kept as panes (panes.h), the type of which is passed by value: the lowest pane all of
  * whose windows are open; and the order of windows and panes.

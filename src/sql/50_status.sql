@@ -24,7 +24,8 @@ CREATE FUNCTION streamext.view_states(
 	OUT watermark_number pg_catalog.int8,
 	OUT watermark_held_by pg_catalog.text,
 	OUT late_rows pg_catalog.int8,
-	OUT dropped_rows pg_catalog.int8)
+	OUT dropped_rows pg_catalog.int8,
+	OUT open_windows pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_view_states';
@@ -85,7 +86,7 @@ SELECT s.view::pg_catalog.regclass AS view,
 	s.watermark,
 	s.watermark_number,
 	s.watermark_held_by,
-	NULL::pg_catalog.int8 AS open_windows,
+	s.open_windows,
 	s.live_groups,
 	s.live_bytes,
 	s.last_flush,
@@ -101,7 +102,7 @@ SELECT s.view::pg_catalog.regclass AS view,
 	(SELECT pg_catalog.count(*) FROM streamext.lost_interval i
 	 WHERE i.view OPERATOR(pg_catalog.=) s.view) AS lost_intervals
 FROM streamext.view_states() s;
-COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing; columns without a meaning yet are null';
+COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing';
 COMMENT ON COLUMN streamext.status.rows_consumed IS 'rows of the stream read since the view was built';
 COMMENT ON COLUMN streamext.status.lag_bytes IS 'bytes of write-ahead log not read yet';
 COMMENT ON COLUMN streamext.status.lag IS 'zero when nothing is new; otherwise the time since nothing was left to read, or since the last flush when the view is not live';
@@ -112,6 +113,7 @@ COMMENT ON COLUMN streamext.status.freshness_p99_ms IS '99th percentile of the t
 COMMENT ON COLUMN streamext.status.watermark IS 'rows with an earlier event time are not expected any more; null without an event time, before the first row, and for a bigint event time';
 COMMENT ON COLUMN streamext.status.watermark_number IS 'the watermark of a bigint event time';
 COMMENT ON COLUMN streamext.status.watermark_held_by IS 'what it would take for the watermark to move';
+COMMENT ON COLUMN streamext.status.open_windows IS 'windows between the watermark, less allowed_lateness, and the latest row, of the event time as a whole, not per group; at the last flush; 1000 also if there are more; null for sessions, without windows of event time, and before the first flush';
 COMMENT ON COLUMN streamext.status.late_rows IS 'rows for windows that were closed when they came, whatever the stream does with them';
 COMMENT ON COLUMN streamext.status.dropped_rows IS 'rows that are not in the view because they were late, or older than its retention';
 COMMENT ON COLUMN streamext.status.live_groups IS 'groups in live state, not flushed yet';

@@ -7,11 +7,15 @@
 #include "capture/event_time.h"
 #include "common/int.h"
 #include "executor/spi.h"
+#include "query/plan.h"
 #include "query/window_key.h"
+#include "storage/lmgr.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
 static int64 kept_by_gap(const SxViewInfo *info);
+
+static uint64 remove_rows(SxViewInfo *info, int64 until);
 
 int64
 sx_retention_until(const SxViewDef *def, const SxViewInfo *info, const SxStreamTime *time,
@@ -38,8 +42,22 @@ kept_by_gap(const SxViewInfo *info)
 	return gap;
 }
 
-uint64
-sx_retention_remove(SxViewInfo *info, int64 until, int limit)
+bool
+sx_retention_remove(SxViewInfo *info, int64 until)
+{
+	SxRunAs		as;
+	bool		all;
+
+	if (!ConditionalLockRelationOid(info->def->matid, RowExclusiveLock))
+		return true;
+	sx_run_as_begin(&as, info->def);
+	all = remove_rows(info, until) < SX_RETENTION_ROWS;
+	sx_run_as_end(&as);
+	return all;
+}
+
+static uint64
+remove_rows(SxViewInfo *info, int64 until)
 {
 	SxWindows  *windows = sx_windows_create(info, CurrentMemoryContext);
 	char	   *table = get_rel_name(info->def->matid);
@@ -61,7 +79,7 @@ sx_retention_remove(SxViewInfo *info, int64 until, int limit)
 					   "SELECT ctid FROM ONLY %s WHERE %s(%s) OPERATOR(pg_catalog.%s) $1 LIMIT %d))",
 					   table, table, session ? "pg_catalog.upper" : "",
 					   quote_identifier(NameStr(TupleDescAttr(info->desc, info->window_key)->attname)),
-					   session ? "<=" : "<", limit);
+					   session ? "<=" : "<", SX_RETENTION_ROWS);
 		SPI_connect();
 		if (SPI_execute_with_args(sql, 1, &type, &boundary, NULL, false, 0) != SPI_OK_DELETE)
 			elog(ERROR, "could not remove old windows");

@@ -16,10 +16,13 @@
 /* def: as it is now; info may be older */
 extern int64 sx_retention_until(const SxViewDef *def, const SxViewInfo *info, const SxStreamTime *time,
 								int64 watermark, int64 before);
+/* rows removed at a time */
+#define SX_RETENTION_ROWS	1000
+
 /*
- * Removes rows of such windows from the table, at most so many; returns how many there were.  In the
- * caller's transaction, as the view's owner.
+ * Removes rows of such windows from the table, so many, in the caller's transaction.  True: no more are left,
+ * or the table is locked.
  */
-extern uint64 sx_retention_remove(SxViewInfo *info, int64 until, int limit);
+extern bool sx_retention_remove(SxViewInfo *info, int64 until);
 
 #endif							/* SX_RETENTION_H */

@@ -18,6 +18,12 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 
+#include "query/view_info.h"
+#include "query/window_key.h"
+
+/* nobody counts on */
+#define OPEN_WINDOWS_MAX	1000
+
 int64
 sx_time_limit(const SxStreamTime *time)
 {
@@ -47,6 +53,18 @@ int64
 sx_watermark_after(const SxStreamTime *time, int64 watermark, int64 last)
 {
 	return Max(watermark, sx_event_time_minus(last, time->delay));
+}
+
+int64
+sx_open_windows(SxViewInfo *info, int64 watermark)
+{
+	SxWindows  *windows;
+
+	if (info->window_key < 0 || info->session_key >= 0)
+		return -1;
+	windows = sx_windows_create(info, CurrentMemoryContext);
+	return sx_windows_between(windows, sx_event_time_minus(watermark, info->time.lateness),
+							  sx_event_time_minus(watermark, -info->time.delay), OPEN_WINDOWS_MAX);
 }
 
 /* An index on the column makes it a look at its end */

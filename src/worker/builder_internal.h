@@ -28,6 +28,7 @@ typedef struct SxBuilder
 	SxRowCounts counts;			/* of the stream rows in them */
 	int64		watermark;		/* behind them */
 	int64		removed_until;
+	int64		open_windows;
 	SxStreamTime time;
 	SxLateness *lateness;		/* NULL: the view has no windows */
 	uint64		stored_version; /* of the open rows stored last */

@@ -27,8 +27,6 @@
 
 /* looks for a lock that is not free */
 #define LOCK_TRIES		300
-/* rows of old windows removed at a time */
-#define REMOVE_ROWS		1000
 
 /* Columns of a dead letter on its way, all text */
 enum
@@ -335,6 +333,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	sx_run_as_begin(&as, sx_builder.def);
 	sx_panes_close(sx_builder.info, closed_until, pos->closed_until);
 	sx_sinks_append(sx_builder.info, pos->watermark, &written, true);
+	sx_builder.open_windows = sx_open_windows(sx_builder.info, pos->watermark);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_stored, sx_builder.def->viewid);
 }
@@ -381,6 +380,7 @@ sx_builder_commit(SxStoredPosition *pos)
 	v->counts = pos->counts;
 	v->watermark = pos->watermark;
 	v->removed_until = pos->removed_until;
+	v->open_windows = sx_builder.open_windows;
 	v->flushes++;
 	v->last_flush = GetCurrentTimestamp();
 	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
@@ -396,18 +396,11 @@ sx_builder_commit(SxStoredPosition *pos)
 static void
 remove_old(int64 until)
 {
-	SxRunAs		as;
-
 	if (sx_builder.def->retention < 0 || until == SX_TIME_NONE)
 		return;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	if (ConditionalLockRelationOid(sx_builder.def->matid, RowExclusiveLock))
-	{
-		sx_run_as_begin(&as, sx_builder.def);
-		(void) sx_retention_remove(sx_builder.info, until, REMOVE_ROWS);
-		sx_run_as_end(&as);
-	}
+	(void) sx_retention_remove(sx_builder.info, until);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 }

@@ -165,6 +165,7 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 		v->protect_lsn = pos->start_lsn;
 		v->counts = pos->counts;
 		v->watermark = pos->watermark;
+		v->open_windows = -1;
 		v->removed_until = pos->removed_until;
 		v->scanning = pos->scan != NULL;
 		if (v->protect_xmin < held)
@@ -180,6 +181,7 @@ sx_consumer_protect(Consumer *c, LiveView *lv, const SxStoredPosition *pos)
 		v->protect_xmin = 0;
 		v->protect_lsn = InvalidXLogRecPtr;
 		v->watermark = v->removed_until = SX_TIME_NONE;
+		v->open_windows = -1;
 	}
 	SpinLockRelease(&db->mutex);
 

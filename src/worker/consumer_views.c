@@ -182,6 +182,7 @@ add_view(Consumer *c, SxViewDef *def)
 		v->flush_interval = def->flush_interval;
 		v->viewid = def->viewid;
 		v->watermark = v->removed_until = SX_TIME_NONE;
+		v->open_windows = -1;
 		db->nviews = Max(db->nviews, slot + 1);
 	}
 	sx_unlock_publish(db);

@@ -29,6 +29,7 @@
 #include "time/panes.h"
 #include "time/retention.h"
 #include "time/sink.h"
+#include "time/watermark.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
 #include "utils/inval.h"
@@ -39,10 +40,8 @@
 /* first and longest pause of a view that fails */
 #define FIRST_PAUSE_MS		100
 #define LONGEST_PAUSE_MS	10000
-/* appending closed windows may take as long as writing so many rows */
+/* writing and appending closed windows may take as long as writing so many rows */
 #define CLOSED_ROWS			10000
-/* rows of old windows removed at a time */
-#define REMOVE_ROWS			1000
 
 typedef struct FlushView
 {
@@ -69,13 +68,13 @@ static SxViewInfo *get_info(Oid viewid);
 static bool flush_one(SxDb *db);
 static SxView *claim(SxDb *db);
 static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
-static void close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
+static int64 close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
 						  SxWritten *written);
 static void put_row(void *arg, MinimalTuple tuple);
 static void put_letter(void *arg, const SxSharedDeadLetter *d);
 static void store_position(SxDb *db, SxGeneration *gen, SxView *v, SxViewInfo *info, SxStoredPosition *stored);
 static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored,
-					TimestampTz started);
+					TimestampTz started, int64 open_windows);
 static bool remove_some(void);
 static bool remove_rows(Oid viewid, int64 until);
 static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
@@ -301,6 +300,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SxStoredPosition *stored;
 	SxStoredPosition keep;
 	int64		closed_until;
+	int64		open_windows;
 	TimestampTz started = sx_now();
 	FlushRows	rows = {0};
 	SxWritten	written = {0};
@@ -357,7 +357,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	store_position(db, gen, v, info, stored);
 	keep = *stored;
 	SX_STOP_POINT_OF(flush_stored, v->viewid);
-	close_windows(info, stored, gen, closed_until, &written);
+	open_windows = close_windows(info, stored, gen, closed_until, &written);
 	if (rows.store != NULL)
 		tuplestore_end(rows.store);
 	PopActiveSnapshot();
@@ -371,31 +371,34 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	(void) sx_budget_stop();
 	SX_STOP_POINT_OF(flush_committed, v->viewid);
 
-	flushed(db, v, gen, &keep, started);
+	flushed(db, v, gen, &keep, started, open_windows);
 }
 
 /*
  * Windows that have closed since the last flush get rows of their own, and go to the view's sinks; part of
- * the same flush, for which it takes longer.
+ * the same flush, for which it takes longer.  Returns how many are open.
  */
-static void
+static int64
 close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
 			  SxWritten *written)
 {
 	SxRunAs		as;
+	int64		open_windows;
 
-	if (closed_until == stored->closed_until && sx_catalog_sinks(info->def->viewid) == NIL)
-		return;
+	if (info->window_key < 0)
+		return -1;
 	sx_budget_start(sx_budget_of_flush(gen->nentries + CLOSED_ROWS));
 	sx_run_as_begin(&as, info->def);
 	sx_panes_close(info, closed_until, stored->closed_until);
 	sx_sinks_append(info, stored->watermark, written, false);
+	open_windows = sx_open_windows(info, stored->watermark);
 	sx_run_as_end(&as);
 	if (sx_budget_exceeded())
 		ereport(ERROR,
 				(errcode(ERRCODE_QUERY_CANCELED),
 				 errmsg("writing closed windows took too long")));
 	SX_STOP_POINT_OF(flush_appended, info->def->viewid);
+	return open_windows;
 }
 
 static void
@@ -453,7 +456,8 @@ store_position(SxDb *db, SxGeneration *gen, SxView *v, SxViewInfo *info, SxStore
 }
 
 static void
-flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, TimestampTz started)
+flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, TimestampTz started,
+		int64 open_windows)
 {
 	TimestampTz now = sx_now();
 	TimestampTz wall_clock = GetCurrentTimestamp();
@@ -465,6 +469,7 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	SpinLockAcquire(&db->mutex);
 	v->protect_xmin = position->xmin;
 	v->protect_lsn = gen->start_lsn;
+	v->open_windows = open_windows;
 	v->flushes++;
 	v->last_flush = wall_clock;
 	v->last_flush_us = (int) Min(now - started, PG_INT32_MAX);
@@ -525,19 +530,13 @@ remove_rows(Oid viewid, int64 until)
 		SxViewInfo *info;
 
 		sx_view_context_push(&vc, viewid, "removing old windows");
-		sx_budget_start(sx_budget_of_flush(REMOVE_ROWS));
+		sx_budget_start(sx_budget_of_flush(SX_RETENTION_ROWS));
 		StartTransactionCommand();
 		PushActiveSnapshot(GetTransactionSnapshot());
 		AcceptInvalidationMessages();
 		info = get_info(viewid);
-		if (info != NULL && ConditionalLockRelationOid(info->def->matid, RowExclusiveLock))
-		{
-			SxRunAs		as;
-
-			sx_run_as_begin(&as, info->def);
-			all = sx_retention_remove(info, until, REMOVE_ROWS) < REMOVE_ROWS;
-			sx_run_as_end(&as);
-		}
+		if (info != NULL)
+			all = sx_retention_remove(info, until);
 		SX_STOP_POINT_OF(windows_removed, viewid);
 		PopActiveSnapshot();
 		CommitTransactionCommand();
