@@ -12,8 +12,7 @@
 
 #include "query/view_info.h"
 
-/* windows that were closed by then are forgotten; never before what it was */
-/* def: as it is now; info may be older */
+/* windows that were closed by then are forgotten; never before what it was; def: as it is now, info may be older */
 extern int64 sx_retention_until(const SxViewDef *def, const SxViewInfo *info, const SxStreamTime *time,
 								int64 watermark, int64 before);
 /* rows removed at a time */

@@ -13,6 +13,7 @@
 #include "worker/consumer_internal.h"
 
 #include "access/xact.h"
+#include "time/retention.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -139,7 +140,7 @@ look_for_stream(void *arg, TransactionId xid, SxReady *part)
 	}
 }
 
-/* has a window closed since the watermark that was sealed last? */
+/* has a window closed, or come to the end of its retention, since the watermark that was sealed last? */
 static bool
 look_for_closed(Consumer *c, LiveView *lv)
 {
@@ -161,6 +162,15 @@ look_for_closed(Consumer *c, LiveView *lv)
 		closed = sx_windows_advance(windows, sx_event_time_minus(lv->sealed_watermark, lv->time.lateness),
 									sx_event_time_minus(lv->shared->watermark, lv->time.lateness));
 		lv->all_closed = sx_time_is_closed(windows, last, &any);
+		if (lv->def->retention >= 0)
+		{
+			/* closed windows are kept for some time more */
+			windows = lv->lateness->removed;
+			closed |= sx_windows_advance(windows, lv->shared->removed_until,
+										 sx_retention_until(lv->def, lv->info, &lv->time, lv->shared->watermark,
+															lv->shared->removed_until));
+			lv->all_closed &= sx_time_is_removed(windows, last, &any);
+		}
 		sx_run_as_end(&as);
 		PopActiveSnapshot();
 		CommitTransactionCommand();

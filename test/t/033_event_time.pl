@@ -194,6 +194,30 @@ $node->stop('immediate');
 start_with_shim($node, build_shim('clock'), SHIM_CLOCK => $clock);
 ok(wait_ready($node), 'up again');
 is($node->safe_psql('app', "$shown by_sec"), '10:00:00 2, 11:00:00 2', 'final rows are final after a crash');
+
+# windows that overlap close by the clock as well, and old ones go by it
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE fade (ts timestamptz NOT NULL);
+SELECT streamext.create_stream('fade', event_time => 'ts', idle_timeout => '300 ms');
+CREATE MATERIALIZED VIEW sliding WITH (streamext.continuous) AS
+  SELECT streamext.hop(ts, '1 second', '2 seconds') AS w, count(*) AS n FROM fade GROUP BY 1;
+CREATE MATERIALIZED VIEW fading WITH (streamext.continuous, streamext.retention = '1 second') AS
+  SELECT streamext.tumble(ts, '1 second') AS w, count(*) AS n FROM fade GROUP BY 1;
+CREATE TABLE slid (w timestamptz, n bigint);
+SELECT streamext.create_sink('sliding', 'slid', existing => true);
+SELECT streamext.wait_for();
+INSERT INTO fade VALUES ('2024-01-01 12:00:00Z'), ('2024-01-01 12:00:00.9Z'), ('2024-01-01 12:00:01Z');
+SQL
+ok(query_until($node, 'app', "$shown slid", '11:59:59 2, 12:00:00 3, 12:00:01 1'), 'a sliding window closes without another row');
+is($node->safe_psql('app', "$shown sliding"), '11:59:59 2, 12:00:00 3, 12:00:01 1', 'and shows what it did');
+ok(query_until($node, 'app', 'SELECT count(*) FROM fading', '0'), 'what is older than the retention goes without another row');
+jump(-9 * 3600);
+$node->safe_psql('app', "INSERT INTO fade VALUES ('2024-01-01 12:00:00Z')");
+$node->safe_psql('app', 'SELECT streamext.wait_for()');
+is($node->safe_psql('app', "SELECT (SELECT count(*) FROM fading), dropped_rows FROM streamext.status WHERE view = 'fading'::regclass"), '0|1',
+	'and stays gone, wherever the clock jumps');
+oracle($node, 'app', 'sliding', 'at the end');
+
 $open->{handle}->kill_kill(grace => 0) if ref $open eq 'HASH' && $open->{handle};
 no_orphans($node);
 $node->stop;
