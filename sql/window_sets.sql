@@ -118,3 +118,11 @@ INSERT INTO ev VALUES (1, '2026-03-28 00:00+00', NULL, NULL, -922337203685477580
 SELECT streamext.flush();
 SELECT view, message, "row" ->> 'b' AS b FROM streamext.dead_letters ORDER BY 1;
 SELECT * FROM test.check('by_number', $$SELECT streamext.hop(b, 600, 3600), count(*) FROM ev WHERE b > -9223372036854775800 GROUP BY 1 HAVING count(*) > 2$$);
+
+-- a view keeps a row for each window, in any query it is the query's business
+CREATE TABLE fine (ts timestamptz NOT NULL);
+CREATE MATERIALIZED VIEW too_fine WITH (streamext.continuous) AS SELECT streamext.hop(ts, '1 microsecond', '30 days') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW too_fine WITH (streamext.continuous) AS SELECT streamext.cumulate(ts, '1 second', size => '1 day') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW fine_enough WITH (streamext.continuous) AS SELECT streamext.hop(ts, '10 seconds', '1 day') AS w, count(*) FROM fine GROUP BY 1;
+INSERT INTO fine VALUES ('2026-01-01 00:00+00');
+SELECT test.check('fine_enough');

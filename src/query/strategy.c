@@ -24,6 +24,7 @@
 #include "optimizer/optimizer.h"
 #include "query/aggregate_state.h"
 #include "query/session.h"
+#include "query/window.h"
 #include "rewrite/rewriteHandler.h"
 #include "rewrite/rewriteManip.h"
 #include "utils/builtins.h"
@@ -143,6 +144,7 @@ sx_check_keys(Query *query, SxAnalysis *a)
 											   TYPECACHE_HASH_PROC | TYPECACHE_BTREE_OPFAMILY |
 											   TYPECACHE_HASH_OPFAMILY);
 
+		sx_check_window_count(eval_const_expressions(NULL, expr));
 		if (get_typtype(type) == TYPTYPE_PSEUDO)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),

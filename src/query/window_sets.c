@@ -17,6 +17,7 @@
  */
 #include "query/window.h"
 
+#include "catalog/definitions.h"
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "compat.h"
@@ -46,6 +47,9 @@ PG_FUNCTION_INFO_V1(sx_cumulate_timestamp);
 PG_FUNCTION_INFO_V1(sx_cumulate_date);
 PG_FUNCTION_INFO_V1(sx_cumulate_bigint);
 PG_FUNCTION_INFO_V1(sx_window_set_rows);
+
+/* of overlapping windows in a continuous view */
+#define MAX_WINDOWS_PER_ROW 10000
 
 /* What the points of a grid are */
 typedef enum PointType
@@ -574,6 +578,29 @@ static char *
 show(Interval *interval)
 {
 	return DatumGetCString(DirectFunctionCall1(interval_out, IntervalPGetDatum(interval)));
+}
+
+void
+sx_check_window_count(Node *key)
+{
+	FuncExpr   *call = (FuncExpr *) key;
+	char	   *name;
+	double		ratio;
+
+	if (!IsA(key, FuncExpr) || list_length(call->args) < 3 || get_func_namespace(call->funcid) != sx_catalog_schema_oid())
+		return;
+	name = get_func_name(call->funcid);
+	if (name == NULL || (strcmp(name, "hop") != 0 && strcmp(name, "cumulate") != 0) || length_of(lsecond(call->args)) <= 0)
+		return;
+	ratio = length_of(lthird(call->args)) / length_of(lsecond(call->args));
+	if (ratio > MAX_WINDOWS_PER_ROW)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("a row would belong to too many windows of %s()", name),
+				 errdetail("Size and %s make %.0f windows, each with a row of its own in the view; at most %d can be kept.",
+						   strcmp(name, "hop") == 0 ? "slide" : "step", ratio, MAX_WINDOWS_PER_ROW),
+				 errhint("Choose a longer %s, or a view with tumble() that is summed up when it is read.",
+						 strcmp(name, "hop") == 0 ? "slide" : "step")));
 }
 
 /* ---- for the planner ---- */
