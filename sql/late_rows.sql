@@ -106,23 +106,24 @@ SELECT streamext.wait_for();
 INSERT INTO ev VALUES ('2024-01-01 10:00:40Z', 'a', 1);
 INSERT INTO ev VALUES ('2024-01-01 09:40:00Z', 'a', 1);
 SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT w, n, streamext.is_final('hops', w) FROM hops ORDER BY 1;
 SELECT w, n, streamext.is_final('steps', w) FROM steps ORDER BY 1;
 SELECT * FROM counts();
 
--- emit = on_close: a view shows a window when it has closed, and then does not change any more
+-- emit = on_close: a view shows a window when it has closed and that is stored, and then does not change any more
 CREATE MATERIALIZED VIEW closed WITH (streamext.continuous, streamext.emit = 'on_close') AS
 SELECT streamext.tumble(ts, '1 minute') AS w, count(*) AS n, avg(v) AS a FROM ev GROUP BY 1 HAVING count(*) > 0;
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT * FROM closed ORDER BY 1;
 INSERT INTO ev VALUES ('2024-01-01 10:02:30Z', 'a', 3), ('2024-01-01 10:03:04Z', 'a', 3);
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT * FROM closed ORDER BY 1;
 INSERT INTO ev VALUES ('2024-01-01 10:03:05Z', 'a', 3);
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT * FROM closed ORDER BY 1;
 INSERT INTO ev VALUES ('2024-01-01 10:02:31Z', 'a', 3);
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT * FROM closed ORDER BY 1;
 -- a transaction that repeats its reads sees what was stored
 SELECT streamext.flush();

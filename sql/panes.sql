@@ -123,9 +123,9 @@ SELECT count(*) FROM streamext.view_def;
 -- closed windows only; a sink, with corrections; retention
 CREATE TABLE tx (at timestamptz NOT NULL, card text, amount int NOT NULL);
 SELECT streamext.create_stream('tx', event_time => 'at', watermark_delay => '10 seconds');
-CREATE MATERIALIZED VIEW sliding WITH (streamext.continuous) AS
+CREATE MATERIALIZED VIEW sliding WITH (streamext.continuous, streamext.flush_interval = '1h') AS
 SELECT card, streamext.hop(at, '10 seconds', '30 seconds') AS w, count(*) AS n, avg(amount)::int AS a FROM tx GROUP BY 1, 2;
-CREATE MATERIALIZED VIEW final WITH (streamext.continuous, streamext.emit = 'on_close') AS
+CREATE MATERIALIZED VIEW final WITH (streamext.continuous, streamext.emit = 'on_close', streamext.flush_interval = '1h') AS
 SELECT card, streamext.hop(at, '10 seconds', '30 seconds') AS w, count(*) AS n, avg(amount)::int AS a FROM tx GROUP BY 1, 2;
 CREATE MATERIALIZED VIEW recent WITH (streamext.continuous, streamext.retention = '1 minute') AS
 SELECT card, streamext.hop(at, '10 seconds', '30 seconds') AS w, count(*) AS n FROM tx GROUP BY 1, 2;
@@ -134,6 +134,7 @@ CREATE TABLE corrected (LIKE closed INCLUDING ALL);
 SELECT streamext.create_sink('sliding', 'closed'), streamext.create_sink('final', 'corrected', corrections => true);
 INSERT INTO tx SELECT '2026-01-01 10:00+00'::timestamptz + i * interval '1 second', 'c' || i % 2, i FROM generate_series(0, 59) i;
 SELECT streamext.wait_for();
+-- not before that is stored
 SELECT w, n, a, streamext.is_final('sliding', w) FROM sliding WHERE card = 'c1' ORDER BY w;
 SELECT * FROM final ORDER BY w, card;
 SELECT streamext.flush();

@@ -28,10 +28,12 @@ SELECT test.mask(indexdef), count(*) FROM pg_indexes WHERE schemaname = 'streame
 SELECT fill_all('{0, 5, 12, 3}', '{a, a, b, NULL}');
 SELECT fill_all('{14}', '{c}');
 SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT session, streamext.is_final('s_tz', session) FROM s_tz WHERE upper(session) > '2026-01-01 00:12Z' ORDER BY 1;
 -- one more, and the sessions that end there are closed
 SELECT fill_all('{15}', '{c}');
 SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT *, streamext.is_final('s_tz', session) FROM s_tz ORDER BY 1, 2;
 SELECT *, streamext.is_final('s_ts', session) FROM s_ts ORDER BY 1, 2;
 SELECT *, streamext.is_final('s_d', session) FROM s_d ORDER BY 1, 2;
@@ -47,8 +49,8 @@ SELECT k, session, n, s FROM d_n ORDER BY k;
 SELECT fill_all('{1, 4, 14}', '{a, b, b}');
 SELECT streamext.wait_for();
 SELECT view, late_rows, dropped_rows FROM streamext.status ORDER BY view::text;
-SELECT session, n, streamext.is_final('s_tz', session) FROM s_tz WHERE k = 'b';
 SELECT streamext.flush();
+SELECT session, n, streamext.is_final('s_tz', session) FROM s_tz WHERE k = 'b';
 SELECT fill_all('{200}', '{c}');
 SELECT streamext.flush();
 -- each once
@@ -68,14 +70,15 @@ CREATE MATERIALIZED VIEW by_sign WITH (streamext.continuous) AS SELECT streamext
 INSERT INTO ts VALUES ('x', '2026-01-02 23:59', 1), ('x', '2026-01-04 23:59', 1);
 INSERT INTO n VALUES ('x', 209, 1);
 SELECT test.until($$SELECT bool_and(streamext.wait_for(view)) FROM streamext.views$$);
+SELECT streamext.flush();
 TABLE by_day; TABLE by_ten ORDER BY 1;
 INSERT INTO ts VALUES ('x', '2026-01-06 00:00', 1);
 INSERT INTO n VALUES ('x', 229, 1);
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 TABLE by_day; TABLE by_ten ORDER BY 1;
 INSERT INTO ts VALUES ('x', '2026-01-08 00:00', 1);
 INSERT INTO n VALUES ('x', 230, 1);
-SELECT streamext.wait_for();
+SELECT streamext.flush();
 TABLE by_day; TABLE by_ten ORDER BY 1;
 ALTER MATERIALIZED VIEW by_sign SET (streamext.emit = 'on_close');
 SELECT streamext.create_sink('by_sign', 'd_n');

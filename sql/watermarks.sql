@@ -116,6 +116,7 @@ SELECT streamext.watermark('p');
 SET timezone = 'America/New_York';
 SELECT streamext.watermark('p'); -- as it stands in the rows
 SET timezone = 'UTC';
+SELECT streamext.flush();
 SELECT d, n, streamext.is_final('p_day', d) FROM p_day ORDER BY 1;
 
 -- date and bigint
@@ -136,6 +137,7 @@ INSERT INTO d VALUES ('2024-02-29', 1), ('2024-03-01', 1), ('2024-02-01', 1);
 INSERT INTO n VALUES (7, 1), (25, 1);
 SELECT streamext.wait_for();
 SELECT view, watermark, number FROM marks() WHERE view::text ~ '^[dn]_';
+SELECT streamext.flush();
 SELECT m, n, streamext.is_final('d_month', m) FROM d_month ORDER BY 1;
 SELECT day, n, streamext.is_final('d_day', day) FROM d_day ORDER BY 1;
 SELECT w, n, streamext.is_final('n_ten', w) FROM n_ten ORDER BY 1;
@@ -202,6 +204,7 @@ SELECT streamext.alter_stream('f', event_time => 'ts');
 SELECT streamext.wait_for();
 INSERT INTO f VALUES ('2024-01-01 00:30Z', 1), ('2024-01-01 01:00Z', 1);
 SELECT streamext.wait_for();
+SELECT streamext.flush();
 SELECT w, count, streamext.is_final('f_v', w) FROM f_v ORDER BY 1;
 CREATE TABLE n2 (id bigint NOT NULL);
 SELECT streamext.create_stream('n2', event_time => 'id', watermark_delay => '1 second');

@@ -397,19 +397,7 @@ copy_live(Collector *c, const uint32 *hashes, int nhashes)
 					(errcode(ERRCODE_SNAPSHOT_TOO_OLD),
 					 errmsg("could not read a continuous view at the position of the statement")));
 	}
-	/*
-	 * Whether a window has closed is judged by the watermark of that moment, unless rows are shown for that alone:
-	 * then by the stored one.  What is only in memory is consumed again after a crash, in other batches, and rows
-	 * that were late the first time need not be late then.
-	 */
-	if (request->found && !c->view->def->on_close)
-		c->result->watermark = request->watermark;
-	else
-	{
-		SxStoredPosition *position = sx_catalog_position_at(c->view->def->viewid, c->estate->es_snapshot);
-
-		c->result->watermark = position != NULL && position->ours ? position->watermark : SX_TIME_NONE;
-	}
+	c->result->watermark = sx_stored_watermark(c->view, c->estate->es_snapshot);
 	c->groups = sx_read_groups_create(c->estate, c->view, request, c->mat, c->context);
 }
 

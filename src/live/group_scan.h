@@ -11,7 +11,7 @@
 typedef struct SxGroupRows
 {
 	Oid			matid;
-	int64		watermark;		/* of the view, when it was so */
+	int64		watermark;		/* of the view, as it was stored then */
 	int			nrows;
 	MinimalTuple *rows;
 } SxGroupRows;

@@ -49,7 +49,6 @@ typedef struct ViewNote
 	TransactionId freed_flush_xid;
 	uint64		freed_cycle;
 	uint64		flushed_cycle;
-	int64		watermark;
 	int			ngens;
 	GenNote		gens[SX_MAX_GENERATIONS];
 } ViewNote;
@@ -128,7 +127,6 @@ copy_view(SxDb *db, dsa_area *area, Snapshot snapshot, SxLiveRequest *r, ViewNot
 	note->freed_flush_xid = v->freed_flush_xid;
 	note->freed_cycle = v->freed_cycle;
 	note->flushed_cycle = v->flushed_cycle;
-	note->watermark = v->watermark;
 
 	if (one_bucket)
 	{
@@ -259,7 +257,6 @@ resolve(SxLiveRequest *r, ViewNote *note, Snapshot snapshot, CopyBuffer *buf)
 
 	r->too_old = note->live && !sees_freed;
 	r->found = note->live && sees_freed;
-	r->watermark = note->watermark;
 	r->cycle = in_table;
 	r->in_table = false;
 	r->nrows = 0;

@@ -35,8 +35,13 @@ typedef struct SxReadView
 extern SxReadView *sx_read_view(Oid matid);
 extern SxViewInfo *sx_read_view_info(SxReadView *view);
 extern SxWindows *sx_read_view_windows(SxReadView *view);
-/* of what the innermost statement that reads the view sees, or of what a new one would see */
+/*
+ * Which windows are final goes by the watermark that is stored, as the innermost statement that reads the
+ * view, or a new one, sees it: after a crash rows are judged from there again, and what has been called
+ * final must stay so.
+ */
 extern int64 sx_read_watermark(SxReadView *view);
+extern int64 sx_stored_watermark(SxReadView *view, Snapshot snapshot);
 
 /* ---- the statement ---- */
 

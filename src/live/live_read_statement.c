@@ -78,7 +78,8 @@ struct SxReadStatement
 	int			maxnodes;
 	StatementNode *nodes;
 	SxLiveRequest *requests;	/* NULL: not copied yet */
-	bool	   *timed;			/* [nnodes] the request says the watermark, whether live or not */
+	bool	   *timed;			/* [nnodes] its watermark is known */
+	int64	   *watermarks;		/* [nnodes] */
 	SxPaneBoundary *panes;		/* [nnodes] */
 	bool		alone;			/* reads tables alone */
 	uint32		generation;
@@ -106,7 +107,6 @@ static bool equal_means_same(Oid type, Oid collation);
 static SxReadStatement *new_statement(EState *estate);
 static void end_statement(void *arg);
 static void copy_rows(SxReadStatement *stmt);
-static int64 stored_watermark(SxReadView *view, Snapshot snapshot);
 static void wait_for_views(SxReadStatement *stmt);
 static void check_built(SxReadView *view, Relation mat, Snapshot snapshot);
 static bool has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot);
@@ -467,6 +467,7 @@ copy_rows(SxReadStatement *stmt)
 	}
 	stmt->requests = requests;
 	stmt->timed = palloc0(sizeof(bool) * stmt->nnodes);
+	stmt->watermarks = palloc0(sizeof(int64) * stmt->nnodes);
 	stmt->panes = palloc0(sizeof(SxPaneBoundary) * stmt->nnodes);
 	MemoryContextSwitchTo(old);
 }
@@ -474,37 +475,21 @@ copy_rows(SxReadStatement *stmt)
 int64
 sx_read_watermark(SxReadView *view)
 {
-	SxDb	   *db = sx_my_db();
-	SxView	   *v;
-
 	if (sx_group_rows != NULL && sx_group_rows->matid == view->matid)
 		return sx_group_rows->watermark;
 	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
 	{
 		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)
 		{
-			SxLiveRequest *r = &stmt->requests[i];
-
-			if (r->matid != view->matid)
+			if (stmt->requests[i].matid != view->matid)
 				continue;
-			if (!r->found && !stmt->timed[i])
-				r->watermark = stored_watermark(view, stmt->estate->es_snapshot);
+			if (!stmt->timed[i])
+				stmt->watermarks[i] = sx_stored_watermark(view, stmt->estate->es_snapshot);
 			stmt->timed[i] = true;
-			return r->watermark;
+			return stmt->watermarks[i];
 		}
 	}
-
-	v = db != NULL && !sx_live_read_disabled && !IsolationUsesXactSnapshot() ? sx_view_by_mat(db, view->matid) : NULL;
-	if (v != NULL && v->state == SX_VIEW_LIVE)
-	{
-		int64		watermark;
-
-		sx_lock_publish_shared(db);
-		watermark = v->watermark;
-		sx_unlock_publish(db);
-		return watermark;
-	}
-	return stored_watermark(view, GetActiveSnapshot());
+	return sx_stored_watermark(view, GetActiveSnapshot());
 }
 
 SxPaneBoundary *
@@ -536,8 +521,8 @@ sx_read_pane_boundary(SxReadView *view, Snapshot *snapshot, List **requests)
 	return NULL;
 }
 
-static int64
-stored_watermark(SxReadView *view, Snapshot snapshot)
+int64
+sx_stored_watermark(SxReadView *view, Snapshot snapshot)
 {
 	SxStoredPosition *position = sx_catalog_position_at(view->def->viewid, snapshot);
 

@@ -113,7 +113,6 @@ typedef struct SxLiveRequest
 	bool		too_old;		/* a generation that the snapshot does not see was freed */
 	uint64		cycle;			/* newest cycle that added rows to what this read sees */
 	bool		in_table;		/* the snapshot sees all of it in the table, whatever the filter */
-	int64		watermark;		/* if found: of what is read */
 	int			nrows;
 	MinimalTuple *rows;			/* may hold one key several times, once per generation, oldest first */
 	uint32	   *hashes;			/* [nrows] over all keys */

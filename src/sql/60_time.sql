@@ -4,7 +4,7 @@ CREATE FUNCTION streamext.is_final(view pg_catalog.regclass, window_start pg_cat
 	RETURNS pg_catalog.bool
 	AS 'MODULE_PATHNAME', 'sx_is_final' LANGUAGE C STABLE STRICT PARALLEL RESTRICTED;
 COMMENT ON FUNCTION streamext.is_final(pg_catalog.regclass, pg_catalog.anyelement) IS
-'whether a window of a continuous view has closed: the watermark has reached its end, and allowed_lateness is over; window_start: the view''s column that is the window; the answer fits what the same statement reads of the view; errors: a view without windows of event time';
+'whether a window of a continuous view has closed: the watermark has reached its end, and allowed_lateness is over; window_start: the view''s column that is the window; as of the last flush that the statement sees, so that it stays so, also over a crash; errors: a view without windows of event time';
 
 CREATE FUNCTION streamext.pane_boundary(view pg_catalog.regclass, window_start pg_catalog.anyelement)
 	RETURNS pg_catalog.anyelement

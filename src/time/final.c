@@ -3,9 +3,9 @@
  *		SQL: streamext.is_final(view, window): has this window of a view closed?
  *
  * A row is final when its window has closed: no row of the stream will be counted in it any more, but for
- * late ones that the stream merges.  The answer fits what the statement reads of the view: its live state
- * and its watermark are copied in one instant, and a statement that reads the table alone has the
- * watermark that was stored with it.  A view with emit = on_close is the same condition in the view.
+ * late ones that the stream merges.  The answer goes by the stored watermark that the statement sees: what
+ * is only in memory is read again after a crash, in other batches, and a row that was late the first time need
+ * not be late then.  A view with emit = on_close is the same condition in the view.
  *
  * Whoever can name a view may ask; the answer tells of no row.
  */
