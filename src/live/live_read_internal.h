@@ -36,11 +36,11 @@ extern SxReadView *sx_read_view(Oid matid);
 extern SxViewInfo *sx_read_view_info(SxReadView *view);
 extern SxWindows *sx_read_view_windows(SxReadView *view);
 /*
- * Which windows are final goes by the watermark that is stored, as the innermost statement that reads the
- * view, or a new one, sees it: after a crash rows are judged from there again, and what has been called
- * final must stay so.
+ * Which windows are final goes by the watermark that is stored, as the statement that calls, or a new one, sees it:
+ * after a crash rows are judged from there again, and what has been called final must stay so.
+ * caller: fn_mcxt of the function that asks.
  */
-extern int64 sx_read_watermark(SxReadView *view);
+extern int64 sx_read_watermark(SxReadView *view, MemoryContext caller);
 extern int64 sx_stored_watermark(SxReadView *view, Snapshot snapshot);
 
 /* ---- the statement ---- */
@@ -53,10 +53,10 @@ typedef struct SxPaneBoundary
 } SxPaneBoundary;
 
 /*
- * Where the innermost statement that reads the view keeps it; NULL: there is none.  With the snapshot that
- * it reads with (or that a new one would), and while it is not known the copies of live rows (SxLiveRequest *).
+ * Where the statement that calls keeps it; NULL: it does not read the view.  With the snapshot that it reads
+ * with, and while it is not known the copies of live rows (SxLiveRequest *).
  */
-extern SxPaneBoundary *sx_read_pane_boundary(SxReadView *view, Snapshot *snapshot, List **requests);
+extern SxPaneBoundary *sx_read_pane_boundary(SxReadView *view, MemoryContext caller, Snapshot *snapshot, List **requests);
 
 extern void sx_read_statement_init(void);	/* at load */
 

@@ -49,7 +49,7 @@ sx_pane_boundary(PG_FUNCTION_ARGS)
 	/* an alert's rows are windows, all of them */
 	if (sx_group_rows != NULL && sx_group_rows->matid == view->matid)
 		PG_RETURN_DATUM(end_of_type(info->time.type, true));
-	kept = sx_read_pane_boundary(view, &snapshot, &requests);
+	kept = sx_read_pane_boundary(view, fcinfo->flinfo->fn_mcxt, &snapshot, &requests);
 	if (kept != NULL && kept->known)
 		PG_RETURN_DATUM(kept->value);
 	result = find_boundary(view, snapshot, requests);

@@ -107,6 +107,7 @@ static bool equal_means_same(Oid type, Oid collation);
 static SxReadStatement *new_statement(EState *estate);
 static void end_statement(void *arg);
 static void copy_rows(SxReadStatement *stmt);
+static SxReadStatement *find_statement(SxReadView *view, MemoryContext caller, int *number);
 static void wait_for_views(SxReadStatement *stmt);
 static void check_built(SxReadView *view, Relation mat, Snapshot snapshot);
 static bool has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot);
@@ -472,53 +473,68 @@ copy_rows(SxReadStatement *stmt)
 	MemoryContextSwitchTo(old);
 }
 
-int64
-sx_read_watermark(SxReadView *view)
+/*
+ * Several statements may read the view, like two open cursors.  The one that calls has made the call's expression
+ * in its own memory.  Another function in between hides it; then its snapshot tells.
+ */
+static SxReadStatement *
+find_statement(SxReadView *view, MemoryContext caller, int *number)
 {
-	if (sx_group_rows != NULL && sx_group_rows->matid == view->matid)
-		return sx_group_rows->watermark;
-	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
+	for (int pass = 0; pass < 2; pass++)
 	{
-		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)
+		for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
 		{
-			if (stmt->requests[i].matid != view->matid)
+			if (stmt->requests == NULL ||
+				(pass == 0 ? stmt->estate->es_query_cxt != caller : stmt->estate->es_snapshot != GetActiveSnapshot()))
 				continue;
-			if (!stmt->timed[i])
-				stmt->watermarks[i] = sx_stored_watermark(view, stmt->estate->es_snapshot);
-			stmt->timed[i] = true;
-			return stmt->watermarks[i];
-		}
-	}
-	return sx_stored_watermark(view, GetActiveSnapshot());
-}
-
-SxPaneBoundary *
-sx_read_pane_boundary(SxReadView *view, Snapshot *snapshot, List **requests)
-{
-	*requests = NIL;
-	*snapshot = GetActiveSnapshot();
-	for (SxReadStatement *stmt = statements; stmt; stmt = stmt->next)
-	{
-		SxPaneBoundary *result = NULL;
-
-		for (int i = 0; stmt->requests != NULL && i < stmt->nnodes; i++)
-		{
-			SxLiveRequest *r = &stmt->requests[i];
-
-			if (r->matid != view->matid)
-				continue;
-			if (result == NULL)
-				result = &stmt->panes[i];
-			if (r->found && !result->known)
-				*requests = lappend(*requests, r);
-		}
-		if (result != NULL)
-		{
-			*snapshot = stmt->estate->es_snapshot;
-			return result;
+			for (int i = 0; i < stmt->nnodes; i++)
+			{
+				if (stmt->requests[i].matid == view->matid)
+				{
+					*number = i;
+					return stmt;
+				}
+			}
 		}
 	}
 	return NULL;
+}
+
+int64
+sx_read_watermark(SxReadView *view, MemoryContext caller)
+{
+	SxReadStatement *stmt;
+	int			i;
+
+	if (sx_group_rows != NULL && sx_group_rows->matid == view->matid)
+		return sx_group_rows->watermark;
+	stmt = find_statement(view, caller, &i);
+	if (stmt == NULL)
+		return sx_stored_watermark(view, GetActiveSnapshot());
+	if (!stmt->timed[i])
+		stmt->watermarks[i] = sx_stored_watermark(view, stmt->estate->es_snapshot);
+	stmt->timed[i] = true;
+	return stmt->watermarks[i];
+}
+
+SxPaneBoundary *
+sx_read_pane_boundary(SxReadView *view, MemoryContext caller, Snapshot *snapshot, List **requests)
+{
+	int			first;
+	SxReadStatement *stmt = find_statement(view, caller, &first);
+
+	*requests = NIL;
+	*snapshot = stmt != NULL ? stmt->estate->es_snapshot : GetActiveSnapshot();
+	if (stmt == NULL)
+		return NULL;
+	for (int i = first; i < stmt->nnodes && !stmt->panes[first].known; i++)
+	{
+		SxLiveRequest *r = &stmt->requests[i];
+
+		if (r->matid == view->matid && r->found)
+			*requests = lappend(*requests, r);
+	}
+	return &stmt->panes[first];
 }
 
 int64

@@ -48,10 +48,23 @@ sx_keeps_panes(SxAnalysis *a)
 {
 	SxStreamDef *stream = sx_catalog_stream(a->streamid);
 	Expr	   *window;
+	Expr	   *own;
 	FuncExpr   *hop;
+	int			key;
 
 	if (stream == NULL || a->strategy != SX_MERGE || stream->time.late != SX_LATE_MERGE ||
-		list_length(a->keys) >= INDEX_MAX_KEYS || sx_find_window_key(a, &stream->time, &window) < 0)
+		list_length(a->keys) >= INDEX_MAX_KEYS)
+		return false;
+	key = sx_find_window_key(a, &stream->time, &window);
+	if (key < 0)
+		return false;
+	/* several keys that return sets go in step, so that panes would meet other values than their windows */
+	for (int i = 0; i < list_length(a->keys); i++)
+		if (i != key && expression_returns_set((Node *) list_nth_node(TargetEntry, a->keys, i)->expr))
+			return false;
+	/* of this query itself, not of a sub-select */
+	own = list_nth_node(TargetEntry, a->keys, key)->expr;
+	if (hop_call((Expr *) eval_const_expressions(NULL, (Node *) own)) == NULL)
 		return false;
 	hop = hop_call(window);
 	/* a pane's start is an event time, and windows without overlap are panes themselves */
@@ -80,7 +93,7 @@ sx_pane_of_key(Expr *key)
 	int			ntypes;
 
 	if (hop == NULL)
-		return key;
+		elog(ERROR, "the window of a view with panes is not hop()");
 	(void) get_func_signature(hop->funcid, &types, &ntypes);
 	return (Expr *) makeFuncExpr(LookupFuncName(list_make2(makeString(SX_SCHEMA), makeString("hop_pane")),
 												ntypes, types, false),

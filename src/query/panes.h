@@ -21,7 +21,7 @@
 
 /* does a view with this query keep panes? */
 extern bool sx_keeps_panes(SxAnalysis *a);
-/* in delta plans, in place of a key that is hop(): its pane; else the key */
+/* in delta plans, in place of the key that is hop(): its pane */
 extern Expr *sx_pane_of_key(Expr *key);
 /*
  * All windows, in the columns of the materialized table: rows of closed windows, and panes put together.

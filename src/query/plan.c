@@ -144,7 +144,7 @@ sx_plan_query(SxPlan *plan, SxPlanVariant variant)
 
 			tle->resno = list_length(tlist) + 1;
 			tle->resjunk = false;
-			if (def->panes)
+			if (def->panes && list_length(tlist) == plan->info->window_key)
 				tle->expr = sx_pane_of_key(tle->expr);
 			tlist = lappend(tlist, tle);
 		}

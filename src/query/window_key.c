@@ -16,6 +16,8 @@
  */
 #include "postgres.h"
 
+#include <math.h>
+
 #include "catalog/namespace.h"
 #include "common/int.h"
 #include "executor/executor.h"
@@ -56,6 +58,8 @@ struct SxWindows
 	Oid			collation;
 	bool		byval;
 	int16		typlen;
+	int64		lowest;			/* the event times whose windows can be computed without doubt */
+	int64		highest;
 	int64		until;
 	bool		known;			/* boundary was looked for */
 	bool		bounded;		/* ... and there is one */
@@ -72,6 +76,9 @@ static Expr *output_column(Query *query, AttrNumber attno, List *queries, Search
 static int	time_argument(Oid funcid, List *args);
 static bool is_fixed_zone(Node *zone);
 static bool is_positive(Node *number);
+static void find_range(SxWindows *w);
+static bool add_reach(Node *node, int64 *reach);
+static bool find_bounds_of_row(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
 static bool find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
 static bool find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest, const Datum *above, int *n);
 static bool is_later(SxWindows *w, int64 event_time, Datum window);
@@ -340,8 +347,52 @@ sx_windows_create(SxViewInfo *info, MemoryContext parent)
 		w->set = ExecInitFunctionResultSet(info->window, w->econtext, NULL);
 	else
 		w->state = ExecInitExprWithParams(info->window, w->params);
+	find_range(w);
 	MemoryContextSwitchTo(old);
 	return w;
+}
+
+/*
+ * At the ends of a type an event time may have a window that the type cannot hold, which is an error for its
+ * row, and must not be one for those who ask what a watermark closes.  A window reaches no further from its
+ * times than all constants of its expression together, or the fields that date_trunc() knows.
+ */
+static void
+find_range(SxWindows *w)
+{
+	bool		number = w->info->time.type == INT8OID;
+	int64		reach = number ? 0 : INT64CONST(1010) * DAYS_PER_YEAR * USECS_PER_DAY;
+
+	(void) add_reach((Node *) w->info->window, &reach);
+	w->lowest = number ? PG_INT64_MIN + 1 : MIN_TIMESTAMP;
+	w->highest = number ? PG_INT64_MAX - 1 : END_TIMESTAMP - 1;
+	w->lowest = reach >= -(w->lowest / 2) ? 0 : w->lowest + reach;
+	w->highest = reach >= w->highest / 2 ? 0 : w->highest - reach;
+}
+
+static bool
+add_reach(Node *node, int64 *reach)
+{
+	Const	   *c = (Const *) node;
+	double		length = 0;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, Const) && !c->constisnull)
+	{
+		if (c->consttype == INTERVALOID)
+		{
+			Interval   *span = DatumGetIntervalP(c->constvalue);
+
+			length = fabs((double) span->time) + (fabs((double) span->day) + 31 * fabs((double) span->month)) * USECS_PER_DAY;
+		}
+		else if (c->consttype == INT8OID)
+			length = fabs((double) DatumGetInt64(c->constvalue));
+		else if (c->consttype == INT4OID)
+			length = fabs((double) DatumGetInt32(c->constvalue));
+		*reach = (int64) Min(*reach + length, (double) (PG_INT64_MAX / 2));
+	}
+	return expression_tree_walker(node, add_reach, reach);
 }
 
 bool
@@ -437,7 +488,7 @@ sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *point)
 	Datum		least;
 	Datum		greatest;
 
-	if (!find_bounds(w, event_time, &least, &greatest))
+	if (!find_bounds_of_row(w, event_time, &least, &greatest))
 		return false;
 	*point = sx_span_point(w->info->session_type, least);
 	return true;
@@ -463,7 +514,7 @@ sx_time_is_removed(SxWindows *w, int64 event_time, bool *any)
 
 	if (!w->session)
 		return sx_time_is_closed(w, event_time, any);
-	*any = sx_windows_boundary(w, &boundary) && find_bounds(w, event_time, &least, &greatest) &&
+	*any = sx_windows_boundary(w, &boundary) && find_bounds_of_row(w, event_time, &least, &greatest) &&
 		DatumGetInt32(FunctionCall2Coll(&w->cmp, w->collation, least, boundary)) < 0;
 	return *any;
 }
@@ -478,10 +529,7 @@ sx_time_is_closed(SxWindows *w, int64 event_time, bool *any)
 	*any = false;
 	if (!sx_windows_boundary(w, &boundary))
 		return false;
-	/* a row's time, unlike a watermark, may be the lowest there is */
-	if (!(event_time == SX_TIME_NONE ?
-		  find_bounds_of(w, sx_event_time_lowest(w->info->time.type), &least, &greatest, NULL, NULL) :
-		  find_bounds(w, event_time, &least, &greatest)))
+	if (!find_bounds_of_row(w, event_time, &least, &greatest))
 		return false;
 	if (w->session)
 	{
@@ -511,8 +559,11 @@ sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit)
 	Datum		value;
 	Datum		last;
 
-	if (w->session || from == SX_TIME_NONE || from > to ||
-		!sx_event_time_value(from, w->info->time.type, &value) ||
+	to = Min(to, w->highest);
+	if (w->session || from == SX_TIME_NONE || from > to)
+		return 0;
+	from = Max(from, w->lowest);
+	if (from > to || !sx_event_time_value(from, w->info->time.type, &value) ||
 		!find_bounds_of(w, value, &least, &greatest, NULL, &n))
 		return 0;
 	count = n;
@@ -563,12 +614,28 @@ is_later(SxWindows *w, int64 event_time, Datum window)
 	return find_bounds(w, event_time, &least, &greatest) && sx_windows_compare(w, greatest, window) > 0;
 }
 
+/*
+ * The windows of a row's event time.  It may be the lowest there is, unlike a watermark; where its own windows
+ * are beyond what can be computed, those of the next time take their place, which is never too early.
+ */
+static bool
+find_bounds_of_row(SxWindows *w, int64 event_time, Datum *least, Datum *greatest)
+{
+	if (event_time == SX_TIME_NONE && w->info->time.type != INT8OID)
+		return find_bounds_of(w, sx_event_time_lowest(w->info->time.type), least, greatest, NULL, NULL);
+	return find_bounds(w, Max(event_time, w->lowest), least, greatest);
+}
+
 /* the windows of one event time, in the expression context's memory; false: none */
 static bool
 find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest)
 {
 	Datum		value;
 
+	if (event_time < w->lowest)
+		return false;
+	if (event_time != SX_TIME_END)
+		event_time = Min(event_time, w->highest);
 	return sx_event_time_value(event_time, w->info->time.type, &value) && find_bounds_of(w, value, least, greatest, NULL, NULL);
 }
 

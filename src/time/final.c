@@ -55,7 +55,7 @@ sx_is_final(PG_FUNCTION_ARGS)
 				 errmsg("the continuous view is gone")));
 
 	windows = sx_read_view_windows(view);
-	until = sx_event_time_minus(sx_read_watermark(view), call->lateness);
+	until = sx_event_time_minus(sx_read_watermark(view, fcinfo->flinfo->fn_mcxt), call->lateness);
 	if (sx_windows_set_time(windows, until))
 	{
 		SxRunAs		as;
