@@ -232,7 +232,13 @@ SELECT test.check('two', $$SELECT streamext.hop(id, 100, 300), streamext.hop(id2
 	test.check('one', $$SELECT streamext.hop(id, 100, 300), count(*) FROM far WHERE id > -9223372036854775807 GROUP BY 1$$),
 	test.check('tumbling', $$SELECT streamext.tumble(id, 100), count(*) FROM far WHERE id > -9223372036854775807 GROUP BY 1$$);
 SELECT view, state, last_error, dead_letters FROM streamext.status ORDER BY view::text;
-DROP MATERIALIZED VIEW two, series, inner_hop, one, tumbling;
+-- an alert on the last windows there are
+SELECT streamext.create_alert('last', 'one', 'n > 1', 'last');
+INSERT INTO far VALUES (9223372036854775800, 1, 1), (9223372036854775807, 1, 1);
+SELECT test.until($$SELECT count(*) >= 3 FROM streamext.alerts WHERE alert = 'last'$$);
+SELECT "group", "row" -> 'n' AS n FROM streamext.alerts WHERE alert = 'last' ORDER BY ("group" ->> 'w')::bigint;
+SELECT state, last_error FROM streamext.alert_status;
+DROP MATERIALIZED VIEW two, series, inner_hop, one, tumbling CASCADE;
 
 -- the functions by themselves
 SELECT streamext.merge('avg(int)'::regprocedure, s) FROM (VALUES ('{2,10}'::int8[]), (NULL), ('{1,5}')) v(s);

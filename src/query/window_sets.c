@@ -88,6 +88,7 @@ static Datum next_start(FunctionCallInfo fcinfo);
 static Datum next_range(FunctionCallInfo fcinfo);
 static bool is_finite(const WindowSet *set, int64 point);
 static int64 point_of(const WindowSet *set, int64 step);
+static bool has_step(const WindowSet *set, int64 step);
 static Datum datum_of(const WindowSet *set, int64 point);
 static Datum hop_interval(FunctionCallInfo fcinfo, PointType type, const Timestamp *origin, pg_tz *zone);
 static Datum hop_number(FunctionCallInfo fcinfo, int64 origin);
@@ -360,7 +361,7 @@ sx_hop_points(FuncExpr *hop, Datum point, bool forward, Datum **points)
 		set.step = 0;
 	}
 	*points = palloc(sizeof(Datum) * (set.last - set.step + 1));
-	while (set.step <= set.last)
+	while (set.step <= set.last && (!forward || has_step(&set, set.step)))
 	{
 		int64		start = point_of(&set, set.step++);
 
@@ -564,6 +565,23 @@ point_of(const WindowSet *set, int64 step)
 		return sx_add_windows(set->base, set->fixed, step, set->type == NUMBER ? "bigint" : "timestamp");
 	point = sx_grid_point(set->base, unconstify(Interval *, &set->interval), step);
 	return set->zone ? sx_window_to_instant(point, set->zone) : point;
+}
+
+/* does the type reach so far?  Calendars may have a step less than there is. */
+static bool
+has_step(const WindowSet *set, int64 step)
+{
+	int64		length;
+	int64		point;
+
+	if (set->calendar)
+	{
+		double		days = set->interval.month * 31.0 + set->interval.day + 2;
+
+		return set->base + (days * USECS_PER_DAY + set->interval.time) * step < (double) END_TIMESTAMP;
+	}
+	return !pg_mul_s64_overflow(set->fixed, step, &length) && !pg_add_s64_overflow(set->base, length, &point) &&
+		(set->type == NUMBER || IS_VALID_TIMESTAMP(point));
 }
 
 static Datum
