@@ -104,6 +104,7 @@ static void note_end(RowReader *r);
 static RowReader *reader_begin(SxBatch *batch, TupleDesc desc, int natts, TupleTableSlot *slot);
 static void reader_rewind(RowReader *r);
 static bool reader_next(RowReader *r, TupleTableSlot *slot);
+static SxRun current_row(RowReader *r);
 static void reader_end(RowReader *r);
 static bool begin_run(RowReader *r, const SxRun *run);
 static bool row_is_there(Page page, OffsetNumber off, TransactionId xid);
@@ -481,8 +482,6 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 		late->nleft_out += leave_out;
 		if (leave_out && late->keep)
 		{
-			SxRun		run = r->batch->runs[r->run];
-
 			if (late->nruns == late->maxruns)
 			{
 				late->maxruns = Max(late->maxruns * 2, 64);
@@ -490,9 +489,7 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 					MemoryContextAllocHuge(late->context, sizeof(SxRun) * late->maxruns) :
 					repalloc_huge(late->runs, sizeof(SxRun) * late->maxruns);
 			}
-			run.first += r->row - 1;
-			run.count = 1;
-			late->runs[late->nruns++] = run;
+			late->runs[late->nruns++] = current_row(r);
 		}
 	}
 	return leave_out;
@@ -511,9 +508,7 @@ ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time)
 			repalloc_huge(late->asked, sizeof(SxAskedRow) * late->maxasked);
 	}
 	asked = &late->asked[late->nasked++];
-	asked->run = r->batch->runs[r->run];
-	asked->run.first += r->row - 1;
-	asked->run.count = 1;
+	asked->run = current_row(r);
 	asked->event_time = event_time;
 }
 
@@ -663,6 +658,17 @@ reader_next(RowReader *r, TupleTableSlot *slot)
 	return true;
 }
 
+/* the address of the row that was read last */
+static SxRun
+current_row(RowReader *r)
+{
+	SxRun		run = r->batch->runs[r->run];
+
+	run.first += r->row - 1;
+	run.count = 1;
+	return run;
+}
+
 static void
 note_time(RowReader *r, TupleTableSlot *slot)
 {
@@ -799,6 +805,31 @@ sx_batch_find_times(SxBatch *batch)
 	r = reader_begin(&all, RelationGetDescr(rel), 0, slot);
 	while (reader_next(r, slot))
 		CHECK_FOR_INTERRUPTS();
+	reader_end(r);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}
+
+void
+sx_batch_each(SxBatch *batch, AttrNumber natts, SxBatchRow each, void *arg)
+{
+	Relation	rel = table_open(batch->stream, AccessShareLock);
+	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	SxBatch		plain = *batch;
+	RowReader  *r;
+
+	plain.times = NULL;
+	plain.late = NULL;
+	r = reader_begin(&plain, RelationGetDescr(rel), natts, slot);
+	while (reader_next(r, slot))
+	{
+		SxRun		row = {0};
+
+		CHECK_FOR_INTERRUPTS();
+		if (batch->tuple == NULL)
+			row = current_row(r);
+		each(arg, slot, &row, batch->limit - r->left - 1);
+	}
 	reader_end(r);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);

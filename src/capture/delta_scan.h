@@ -13,6 +13,7 @@
 #include "capture/pending.h"
 #include "capture/position.h"
 
+#include "executor/tuptable.h"
 #include "nodes/pathnodes.h"
 #include "nodes/plannodes.h"
 
@@ -84,6 +85,7 @@ typedef struct SxBatch
 	SxBatchTimes *times;		/* NULL: nobody asks */
 	SxBatchLate *late;			/* NULL: none are late */
 	HeapTuple	tuple;			/* not NULL: this one row of the stream's type, and no addresses */
+	struct SxEntrance *entrance;	/* which rows are valid, when somebody has looked (worker/entrance.c) */
 } SxBatch;
 
 /*
@@ -97,6 +99,12 @@ extern SxBatch *sx_batch_of_row(Oid stream, HeapTuple tuple);
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);
 /* goes through all rows for their event times; after sx_batch_lock */
 extern void sx_batch_find_times(SxBatch *batch);
+/*
+ * Goes through all rows with their first natts columns, each with its address and number in the batch; after
+ * sx_batch_lock.
+ */
+typedef void (*SxBatchRow) (void *arg, TupleTableSlot *slot, const SxRun *row, uint64 number);
+extern void sx_batch_each(SxBatch *batch, AttrNumber natts, SxBatchRow each, void *arg);
 /* tries AccessShareLock on the stream and every leaf in the batch; false: not free */
 extern bool sx_batch_lock(SxBatch *batch);
 /*

@@ -9,11 +9,13 @@
 
 #include "access/genam.h"
 #include "access/htup_details.h"
+#include "access/stratnum.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/indexing.h"
 #include "executor/tuptable.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -106,8 +108,46 @@ sx_catalog_update_dead_letter(SxDeadLetter *letter)
 	tup = ExecFetchSlotHeapTuple(slot, false, &shared);
 	values[LETTER_MESSAGE - 1] = CStringGetTextDatum(letter->message);
 	replace[LETTER_MESSAGE - 1] = true;
+	if (letter->reason != NULL)
+	{
+		values[LETTER_REASON - 1] = CStringGetTextDatum(letter->reason);
+		values[LETTER_SQLSTATE - 1] = CStringGetTextDatum(letter->sqlstate);
+		replace[LETTER_REASON - 1] = replace[LETTER_SQLSTATE - 1] = true;
+	}
 	tup = heap_modify_tuple(tup, RelationGetDescr(rel), values, nulls, replace);
 	CatalogTupleUpdate(rel, &letter->tid, tup);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
+}
+
+Oid
+sx_catalog_dead_letter_row(int64 id, Jsonb *row)
+{
+	Relation	rel = table_open(sx_our_relation(SX_REL_DEAD_LETTER), RowExclusiveLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	HeapTuple	tup;
+	Oid			viewid = InvalidOid;
+
+	ScanKeyInit(&key, LETTER_ID, BTEqualStrategyNumber, F_INT8EQ, Int64GetDatum(id));
+	scan = systable_beginscan(rel, sx_our_relation(SX_REL_DEAD_LETTER_PKEY), true, NULL, 1, &key);
+	tup = systable_getnext(scan);
+	if (HeapTupleIsValid(tup))
+	{
+		viewid = DatumGetObjectId(sx_column(tup, LETTER_VIEW, rel));
+		if (row != NULL)
+		{
+			Datum		values[LETTER_NCOLUMNS] = {0};
+			bool		nulls[LETTER_NCOLUMNS] = {0};
+			bool		replace[LETTER_NCOLUMNS] = {0};
+
+			values[LETTER_ROW - 1] = JsonbPGetDatum(row);
+			replace[LETTER_ROW - 1] = true;
+			tup = heap_modify_tuple(tup, RelationGetDescr(rel), values, nulls, replace);
+			CatalogTupleUpdate(rel, &tup->t_self, tup);
+		}
+	}
+	systable_endscan(scan);
+	table_close(rel, RowExclusiveLock);
+	return viewid;
 }

@@ -24,6 +24,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
+#include "utils/xid8.h"
 
 #include "catalog/alerts.h"
 #include "catalog/catalog_internal.h"
@@ -370,6 +371,15 @@ read_stream(Relation rel, HeapTuple tup)
 	stream->declared = DatumGetBool(sx_column(tup, SX_STREAM_DECLARED, rel));
 	if (!isnull)
 		read_stream_time(rel, tup, stream);
+	value = heap_getattr(tup, SX_STREAM_VALID, RelationGetDescr(rel), &isnull);
+	if (!isnull)
+	{
+		stream->conditionid = DatumGetObjectId(value);
+		stream->condition_settings = read_text_array(sx_column(tup, SX_STREAM_VALID_SETTINGS, rel));
+	}
+	value = heap_getattr(tup, SX_STREAM_VALID_BY, RelationGetDescr(rel), &isnull);
+	if (!isnull)
+		stream->condition_by = U64FromFullTransactionId(DatumGetFullTransactionId(value));
 	return stream;
 }
 
@@ -451,6 +461,7 @@ sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time)
 	values[SX_STREAM_MAX_FUTURE - 1] = IntervalPGetDatum(max_future);
 	values[SX_STREAM_CHANGES - 1] = CStringGetTextDatum("inserts");
 	values[SX_STREAM_DECLARED - 1] = BoolGetDatum(declared);
+	nulls[SX_STREAM_VALID - 1] = nulls[SX_STREAM_VALID_SETTINGS - 1] = nulls[SX_STREAM_VALID_BY - 1] = true;
 	replace[SX_STREAM_DECLARED - 1] = declared;
 	replace[SX_STREAM_EVENT_TIME - 1] = event_time != NULL;
 	sx_catalog_write_stream(streamid, values, nulls, replace);
@@ -469,7 +480,9 @@ sx_catalog_write_stream(Oid streamid, const Datum *values, const bool *nulls, co
 	memcpy(row, values, sizeof(row));
 	row[SX_STREAM_STREAM - 1] = ObjectIdGetDatum(streamid);
 
-	rel = table_open(sx_our_relation(SX_REL_STREAM_DEF), RowExclusiveLock);
+	rel = sx_open_ours(SX_REL_STREAM_DEF, RowExclusiveLock);
+	if (rel == NULL)
+		return;					/* the extension is being dropped */
 	scan = sx_scan_by_oid(rel, SX_REL_STREAM_DEF_PKEY, SX_STREAM_STREAM, streamid, NULL);
 	tup = systable_getnext(scan);
 	if (HeapTupleIsValid(tup))
@@ -519,6 +532,35 @@ sx_catalog_rename_event_time(Oid streamid, const char *newname)
 	values[SX_STREAM_EVENT_TIME - 1] = NameGetDatum(&name);
 	replace[SX_STREAM_EVENT_TIME - 1] = true;
 	sx_catalog_write_stream(streamid, values, nulls, replace);
+}
+
+void
+sx_catalog_set_condition(Oid streamid, Oid conditionid, List *settings)
+{
+	Datum		values[SX_STREAM_NCOLUMNS] = {0};
+	bool		nulls[SX_STREAM_NCOLUMNS] = {0};
+	bool		replace[SX_STREAM_NCOLUMNS] = {0};
+
+	values[SX_STREAM_VALID - 1] = ObjectIdGetDatum(conditionid);
+	values[SX_STREAM_VALID_SETTINGS - 1] = make_text_array(settings);
+	nulls[SX_STREAM_VALID - 1] = nulls[SX_STREAM_VALID_SETTINGS - 1] = !OidIsValid(conditionid);
+	values[SX_STREAM_VALID_BY - 1] = FullTransactionIdGetDatum(GetTopFullTransactionId());
+	replace[SX_STREAM_VALID - 1] = replace[SX_STREAM_VALID_SETTINGS - 1] = replace[SX_STREAM_VALID_BY - 1] = true;
+	sx_catalog_write_stream(streamid, values, nulls, replace);
+}
+
+void
+sx_catalog_forget_condition(Oid conditionid)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_streams())
+	{
+		SxStreamDef *stream = lfirst(lc);
+
+		if (stream->conditionid == conditionid)
+			sx_catalog_set_condition(stream->streamid, InvalidOid, NIL);
+	}
 }
 
 static List *

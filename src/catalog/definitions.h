@@ -69,6 +69,9 @@ typedef struct SxStreamDef
 	NameData	event_time;		/* empty: none */
 	bool		declared;		/* by create_stream, not only by a view */
 	SxStreamTime time;
+	Oid			conditionid;	/* internal view of the condition `valid`; InvalidOid: none */
+	List	   *condition_settings; /* of char *, as in SxViewDef */
+	uint64		condition_by;	/* who changed the condition last; 0: nobody ever */
 } SxStreamDef;
 
 /* What has become of the rows that a view has read */
@@ -138,7 +141,10 @@ enum
 	SX_STREAM_MAX_FUTURE,
 	SX_STREAM_CHANGES,
 	SX_STREAM_DECLARED,
-	SX_STREAM_NCOLUMNS = SX_STREAM_DECLARED
+	SX_STREAM_VALID,
+	SX_STREAM_VALID_SETTINGS,
+	SX_STREAM_VALID_BY,
+	SX_STREAM_NCOLUMNS = SX_STREAM_VALID_BY
 };
 
 /* OIDs of our own objects in this database, looked up once; InvalidOid without the extension */
@@ -176,6 +182,13 @@ extern void sx_catalog_write_stream(Oid streamid, const Datum *values, const boo
 extern void sx_catalog_lock_stream(Oid streamid);
 extern void sx_catalog_delete_stream(Oid streamid);
 extern void sx_catalog_rename_event_time(Oid streamid, const char *newname);
+/* InvalidOid: none; written, not dropped, by query/valid.c */
+extern void sx_catalog_set_condition(Oid streamid, Oid conditionid, List *settings);
+/* the internal view is being dropped, which may be a stream's condition */
+extern void sx_catalog_forget_condition(Oid conditionid);
+/* as sx_catalog_repair_dependencies(); restored: by a dump, whose transactions mean nothing here */
+extern void sx_catalog_repair_condition(Oid streamid, bool restored);
+extern void sx_catalog_condition_depends(Oid conditionid, Oid streamid);
 /*
  * Inserts or updates; part of the caller's transaction, runs no user code.  The caller holds a
  * lock on the materialized table that conflicts with AccessExclusiveLock, so that a DROP waits.

@@ -38,7 +38,7 @@ static const char *const relation_names[SX_N_RELATIONS] = {
 	"stream_def", "stream_def_pkey",
 	"view_def", "view_def_pkey", "view_def_query_key", "view_def_mat_key",
 	"view_position", "view_position_pkey",
-	"dead_letter", "dead_letter_view_idx",
+	"dead_letter", "dead_letter_pkey", "dead_letter_view_idx",
 	"lost_interval", "lost_interval_view_idx",
 	"attach_mark", "attach_mark_leaf_idx",
 	"file_mark", "file_mark_leaf_idx",

@@ -1,11 +1,13 @@
 /*
  * dead_letter_functions.c
  *		SQL: streamext.retry_dead_letters(view): rows that were rejected are counted in.
+ *		streamext.repair_dead_letter(id, row): replaces such a row.
  *
  * Each letter's row is made from its JSON again and goes through the view's own plan, in a subtransaction of
  * its own.  What succeeds is merged into the view's table, and into sinks that want corrections, and the
  * letter is gone, all in the caller's transaction, whose commit tells alerts; what fails stays a letter, with what was wrong this time.
- * A row is not judged as late again.
+ * A row is not judged as late again, but must meet the stream's condition, which runs as the owner of the
+ * stream's table, as for all rows.
  *
  * Locking: the materialized table with ShareRowExclusiveLock, so that no flush writes at the same time, for
  * the rest of the transaction; flushes are tried again later.
@@ -33,6 +35,7 @@
 #include "ddl/ddl.h"
 #include "live/merge.h"
 #include "query/plan.h"
+#include "query/valid.h"
 #include "query/window_key.h"
 #include "time/panes.h"
 #include "time/sink.h"
@@ -52,7 +55,10 @@ typedef struct Retry
 
 PG_FUNCTION_INFO_V1(sx_retry_dead_letters);
 
+PG_FUNCTION_INFO_V1(sx_repair_dead_letter);
+
 static char *retry_letter(Retry *retry, SxDeadLetter *letter);
+static char *fails_condition(Retry *retry, HeapTuple row);
 static HeapTuple make_row(Retry *retry, SxDeadLetter *letter);
 static void keep_result(void *arg, TupleTableSlot *row);
 static void store_results(Retry *retry);
@@ -111,6 +117,8 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 		else
 		{
 			letter->message = pstrdup(message);
+			if (letter->sqlstate)
+				letter->sqlstate = pstrdup(letter->sqlstate);
 			failed = lappend(failed, letter);
 		}
 		MemoryContextReset(scratch);
@@ -144,13 +152,22 @@ retry_letter(Retry *retry, SxDeadLetter *letter)
 	MemoryContextSwitchTo(caller);
 	PG_TRY();
 	{
-		SxBatch    *batch = sx_batch_of_row(retry->def->streamid, make_row(retry, letter));
+		HeapTuple	row = make_row(retry, letter);
 
 		retry->results = NIL;
 		retry->too_old = false;
-		sx_plan_run(retry->plan, batch, keep_result, retry);
-		if (retry->too_old)
-			message = "its window is past the view's retention";
+		message = fails_condition(retry, row);
+		if (message != NULL)
+		{
+			letter->reason = "invalid";
+			letter->sqlstate = SX_INVALID_SQLSTATE;
+		}
+		else
+		{
+			sx_plan_run(retry->plan, sx_batch_of_row(retry->def->streamid, row), keep_result, retry);
+			if (retry->too_old)
+				message = "its window is past the view's retention";
+		}
 		ReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(caller);
 	}
@@ -167,11 +184,39 @@ retry_letter(Retry *retry, SxDeadLetter *letter)
 		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
 			ReThrowError(error);
 		message = error->message;
+		letter->reason = "error";
+		letter->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 	}
 	PG_END_TRY();
 	CurrentResourceOwner = owner;
 	if (message == NULL)
 		store_results(retry);
+	return message;
+}
+
+static char *
+fails_condition(Retry *retry, HeapTuple row)
+{
+	SxValid    *valid = sx_valid_of_stream(retry->def->streamid);
+	SxValidRun	run;
+	Relation	stream;
+	TupleTableSlot *slot;
+	char	   *message = NULL;
+
+	if (valid == NULL)
+		return NULL;
+	if (!sx_valid_begin(&run, valid))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the condition of stream \"%s\" is being changed", get_rel_name(retry->def->streamid))));
+	stream = table_open(retry->def->streamid, AccessShareLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(stream), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(row, slot, false);
+	if (!sx_valid_test(&run, slot))
+		message = sx_valid_message(&run);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(stream, NoLock);
+	sx_valid_end(&run);
 	return message;
 }
 
@@ -249,4 +294,35 @@ store_results(Retry *retry)
 		tuplestore_puttupleslot(retry->rows, slot);
 	}
 	ExecDropSingleTupleTableSlot(slot);
+}
+
+Datum
+sx_repair_dead_letter(PG_FUNCTION_ARGS)
+{
+	int64		id = PG_GETARG_INT64(0);
+	Jsonb	   *row = PG_GETARG_JSONB_P(1);
+	Oid			viewid;
+
+	PreventCommandIfReadOnly("streamext.repair_dead_letter()");
+	PreventCommandIfParallelMode("streamext.repair_dead_letter()");
+	PreventCommandDuringRecovery("streamext.repair_dead_letter()");
+	sx_require_preload();
+	if (!JB_ROOT_IS_OBJECT(row))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("row must be a JSON object"),
+				 errhint("Take the one in streamext.dead_letters and change it, for example: \"row\" || '{\"amount\": 1}'.")));
+	viewid = sx_catalog_dead_letter_row(id, NULL);
+	if (!OidIsValid(viewid))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("there is no dead letter with id " INT64_FORMAT, id),
+				 errhint("See streamext.dead_letters.")));
+	LockRelationOid(sx_view_for_user(viewid, true)->matid, ShareRowExclusiveLock);
+	/* somebody may have counted it in meanwhile */
+	if (!OidIsValid(sx_catalog_dead_letter_row(id, row)))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("dead letter " INT64_FORMAT " has just been counted in", id)));
+	PG_RETURN_VOID();
 }

@@ -68,6 +68,14 @@ sx_messages_begin(SxMessages *messages)
 		if (view != NULL)
 			add_name(messages, def->alertid, psprintf("%s (alert \"%s\")", view, def->name));
 	}
+	foreach(lc, sx_catalog_streams())
+	{
+		SxStreamDef *stream = lfirst(lc);
+		char	   *name = name_of(stream->streamid);
+
+		if (name != NULL && OidIsValid(stream->conditionid))
+			add_name(messages, stream->conditionid, psprintf("%s (condition of the stream)", name));
+	}
 	messages->callback.callback = edit_message;
 	messages->callback.arg = messages;
 	messages->callback.previous = error_context_stack;

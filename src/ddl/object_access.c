@@ -93,6 +93,8 @@ relation_dropped(Oid relid)
 				def = sx_catalog_view_by_query(relid);
 			if (def != NULL)
 				sx_catalog_delete_view(def->viewid);
+			else
+				sx_catalog_forget_condition(relid);
 			break;
 
 		case RELKIND_RELATION:

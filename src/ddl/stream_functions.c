@@ -26,16 +26,20 @@
 
 #include "ddl/ddl_internal.h"
 #include "query/analyze.h"
+#include "query/valid.h"
 
 /* the arguments from event_time to changes are the columns of stream_def in order */
 #define FIRST_COLUMN	SX_STREAM_EVENT_TIME
 #define LAST_COLUMN		SX_STREAM_CHANGES
+/* then comes valid, a text */
+#define VALID_ARGUMENT	(LAST_COLUMN - FIRST_COLUMN + 2)
 
 PG_FUNCTION_INFO_V1(sx_create_stream);
 PG_FUNCTION_INFO_V1(sx_alter_stream);
 PG_FUNCTION_INFO_V1(sx_drop_stream);
 
 static Oid	stream_argument(FunctionCallInfo fcinfo, const char *function);
+static void set_condition(Oid streamid, const SxStreamDef *before, FunctionCallInfo fcinfo);
 static void check_column_values(Oid streamid, const Datum *values, const bool *nulls);
 static void check_late_rows(Oid streamid, const Datum *values, const bool *nulls);
 static void check_event_time(Oid streamid, const char *column);
@@ -87,7 +91,13 @@ sx_create_stream(PG_FUNCTION_ARGS)
 				 errhint("To change it, use streamext.alter_stream().")));
 	values[SX_STREAM_DECLARED - 1] = BoolGetDatum(true);
 	memset(replace, true, sizeof(replace));
+	for (int column = SX_STREAM_VALID; column <= SX_STREAM_VALID_BY; column++)
+	{
+		nulls[column - 1] = true;
+		replace[column - 1] = false;
+	}
 	sx_catalog_write_stream(streamid, values, nulls, replace);
+	set_condition(streamid, existing, fcinfo);
 	PG_RETURN_VOID();
 }
 
@@ -133,7 +143,28 @@ sx_alter_stream(PG_FUNCTION_ARGS)
 				 errhint("Drop the views first.")));
 	check_late_rows(streamid, values, nulls);
 	sx_catalog_write_stream(streamid, values, nulls, replace);
+	set_condition(streamid, stream, fcinfo);
 	PG_RETURN_VOID();
+}
+
+/* NULL leaves what is there, an empty text takes it away */
+static void
+set_condition(Oid streamid, const SxStreamDef *before, FunctionCallInfo fcinfo)
+{
+	Oid			old = before ? before->conditionid : InvalidOid;
+	Oid			condition = InvalidOid;
+	char	   *given;
+
+	if (PG_ARGISNULL(VALID_ARGUMENT))
+		return;
+	given = text_to_cstring(PG_GETARG_TEXT_PP(VALID_ARGUMENT));
+	if (given[strspn(given, " \t\n\r\f")] != '\0')
+		condition = sx_valid_create_condition(streamid, given);
+	if (!OidIsValid(old) && !OidIsValid(condition))
+		return;
+	sx_catalog_set_condition(streamid, condition, OidIsValid(condition) ? sx_pinned_settings() : NIL);
+	if (OidIsValid(old))
+		sx_valid_drop_condition(old);
 }
 
 /* where late rows are left out, one may count for some windows of its pane only */
@@ -163,9 +194,11 @@ Datum
 sx_drop_stream(PG_FUNCTION_ARGS)
 {
 	Oid			streamid = stream_argument(fcinfo, "streamext.drop_stream()");
+	SxStreamDef *stream;
 
 	sx_catalog_lock_stream(streamid);
-	if (sx_catalog_stream(streamid) == NULL)
+	stream = sx_catalog_stream(streamid);
+	if (stream == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("\"%s\" is not a stream", get_rel_name(streamid))));
@@ -178,6 +211,8 @@ sx_drop_stream(PG_FUNCTION_ARGS)
 				 errhint("Drop the views first.")));
 	sx_catalog_delete_stream(streamid);
 	CommandCounterIncrement();
+	if (OidIsValid(stream->conditionid))
+		sx_valid_drop_condition(stream->conditionid);
 	PG_RETURN_VOID();
 }
 

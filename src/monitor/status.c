@@ -32,6 +32,7 @@
 #include "capture/slot.h"
 #include "catalog/definitions.h"
 #include "live/registry.h"
+#include "query/valid.h"
 
 #define N_BUCKETS	32			/* of SxView.freshness */
 
@@ -77,6 +78,7 @@ enum
 	STREAM_IDLE,
 	STREAM_LATE_ROWS,
 	STREAM_FUTURE_ROWS,
+	STREAM_VALID,
 	N_STREAM_COLUMNS
 };
 
@@ -356,6 +358,7 @@ sx_stream_states(PG_FUNCTION_ARGS)
 													(int64) (wal_end - d.slot_lsn) : 0);
 		else
 			nulls[STREAM_RETAINED] = true;
+		set_text(values, nulls, STREAM_VALID, sx_valid_text(stream));
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

@@ -12,7 +12,8 @@
  *
  * The query and everything that handles its values run as the view's owner, inside SxRunAs;
  * the caller gets rows that reading the view would show as well.  Rows that were updated or
- * deleted, which a view does not follow, show up as differences, and so do dead letters.
+ * deleted, which a view does not follow, show up as differences, and so do dead letters, but for rows that
+ * fail the stream's condition: those are left out of the query (query/row_filter.c).
  *
  * Of sessions the query says only which rows are compared; verify_sessions.c puts them together.
  *
@@ -48,6 +49,7 @@
 #include "live/live_read.h"
 #include "monitor/verify_sessions.h"
 #include "query/plan.h"
+#include "query/row_filter.h"
 #include "query/view_columns.h"
 #include "query/window_key.h"
 #include "time/final.h"
@@ -79,11 +81,13 @@ typedef struct Comparison
 
 PG_FUNCTION_INFO_V1(sx_verify);
 
+static void note_other_conditions(const SxViewDef *def, const SxStoredPosition *stored);
 static Comparison *make_comparison(Oid viewid);
 static Tuplesortstate *begin_sort(Comparison *cmp);
 static Tuplesortstate *run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot);
 static void leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until);
 static bool next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
+static Tuplesortstate *run_on_valid(Comparison *cmp, const SxViewDef *def, Snapshot snapshot);
 static Tuplesortstate *run_query(Comparison *cmp, const SxViewDef *def, Snapshot snapshot);
 static void put_sorted(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
 static int	compare_rows(Comparison *cmp, TupleTableSlot *a, TupleTableSlot *b);
@@ -160,7 +164,8 @@ sx_verify(PG_FUNCTION_ARGS)
 		sx_live_read_disabled = sx_all_is_final = false;
 	}
 	PG_END_TRY();
-	in_query = run_query(cmp, def, at_position);
+	note_other_conditions(def, stored);
+	in_query = run_on_valid(cmp, def, at_position);
 
 	view_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
 	query_slot = MakeSingleTupleTableSlot(cmp->sort_desc, &TTSOpsMinimalTuple);
@@ -194,6 +199,19 @@ sx_verify(PG_FUNCTION_ARGS)
 	sx_run_as_end(&run_as);
 	UnregisterSnapshot(now);
 	return (Datum) 0;
+}
+
+/* which rows were judged by which condition, nobody has written down */
+static void
+note_other_conditions(const SxViewDef *def, const SxStoredPosition *stored)
+{
+	SxStreamDef *stream = sx_catalog_stream(def->streamid);
+
+	if (stream != NULL && stream->condition_by > stored->built_by)
+		ereport(NOTICE,
+				(errmsg("the condition of stream \"%s\" was changed after continuous view \"%s\" was built",
+						get_rel_name(def->streamid), get_rel_name(def->viewid)),
+				 errdetail("Rows that were read before were judged by the condition of that time: they may differ.")));
 }
 
 static Comparison *
@@ -310,6 +328,26 @@ begin_sort(Comparison *cmp)
 	return tuplesort_begin_heap(cmp->sort_desc, cmp->nkeys, cmp->attnums, cmp->sortops,
 								cmp->collations, cmp->nulls_first, work_mem, NULL,
 								TUPLESORT_NONE);
+}
+
+/* without rows that fail the stream's condition */
+static Tuplesortstate *
+run_on_valid(Comparison *cmp, const SxViewDef *def, Snapshot snapshot)
+{
+	SxRowFilter *filter = sx_row_filter_create(def->streamid, snapshot);
+	Tuplesortstate *volatile result = NULL;
+
+	PG_TRY();
+	{
+		sx_row_filter_begin(filter);
+		result = run_query(cmp, def, snapshot);
+	}
+	PG_FINALLY();
+	{
+		sx_row_filter_end();
+	}
+	PG_END_TRY();
+	return result;
 }
 
 /* the view's query; which rows are one session, no query by itself says */

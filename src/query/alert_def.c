@@ -44,7 +44,6 @@
 #define SECOND_SEED UINT64CONST(0x6d65787421)
 
 static void point_into_condition(void *arg);
-static Node *parse_condition(const char *condition);
 static void refuse_sub_selects(Query *query);
 static bool find_sub_select(Node *node, void *context);
 static AttrNumber key_column(Query *query, Oid matid, AttrNumber key);
@@ -80,15 +79,11 @@ sx_alert_create_condition(const SxViewDef *view, const char *condition)
 	select->targetList = list_make1(target);
 	select->fromClause = list_make1(makeRangeVar(get_namespace_name(get_rel_namespace(view->viewid)),
 												 get_rel_name(view->viewid), -1));
-	/* positions in errors are those in the condition, not in the caller's statement */
-	callback.callback = point_into_condition;
-	callback.arg = unconstify(char *, condition);
-	callback.previous = error_context_stack;
-	error_context_stack = &callback;
-	select->whereClause = parse_condition(condition);
+	sx_condition_errors_begin(&callback, condition);
+	select->whereClause = sx_parse_condition(condition, "n > 10 OR amount > 1000");
 	raw->stmt = (Node *) select;
 	query = parse_analyze_fixedparams(raw, condition, NULL, 0, NULL);
-	error_context_stack = callback.previous;
+	sx_condition_errors_end(&callback);
 	refuse_sub_selects(query);
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
 	SetUserIdAndSecContext(owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
@@ -110,6 +105,22 @@ sx_alert_create_condition(const SxViewDef *view, const char *condition)
 	return result;
 }
 
+/* positions in errors are those in the condition, not in the caller's statement */
+void
+sx_condition_errors_begin(ErrorContextCallback *callback, const char *condition)
+{
+	callback->callback = point_into_condition;
+	callback->arg = unconstify(char *, condition);
+	callback->previous = error_context_stack;
+	error_context_stack = callback;
+}
+
+void
+sx_condition_errors_end(ErrorContextCallback *callback)
+{
+	error_context_stack = callback->previous;
+}
+
 static void
 point_into_condition(void *arg)
 {
@@ -124,8 +135,8 @@ point_into_condition(void *arg)
 }
 
 /* the text is parsed as one expression, never pasted */
-static Node *
-parse_condition(const char *condition)
+Node *
+sx_parse_condition(const char *condition, const char *example)
 {
 	List	   *raw = raw_parser(condition, RAW_PARSE_PLPGSQL_EXPR);
 	SelectStmt *stmt = castNode(SelectStmt, linitial_node(RawStmt, raw)->stmt);
@@ -139,7 +150,7 @@ parse_condition(const char *condition)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYNTAX_ERROR),
 				 errmsg("condition must be one expression"),
-				 errhint("Write it as in WHERE, such as: n > 10 OR amount > 1000.")));
+				 errhint("Write it as in WHERE, such as: %s.", example)));
 	return linitial_node(ResTarget, stmt->targetList)->val;
 }
 

@@ -12,6 +12,13 @@
 extern void sx_check_functions(Query *query);
 /* the same for an alert's condition */
 extern void sx_check_alert_functions(Query *query);
+/* the same for the condition that rows of a stream must meet */
+extern void sx_check_stream_functions(Query *query);
+
+/* alert_def.c: a condition that comes as text; errors between begin and end point into it */
+extern Node *sx_parse_condition(const char *condition, const char *example);
+extern void sx_condition_errors_begin(ErrorContextCallback *callback, const char *condition);
+extern void sx_condition_errors_end(ErrorContextCallback *callback);
 
 /* view_def.c: a view in our schema that keeps a query, as the extension's owner */
 extern Oid	sx_create_internal_view(Query *query, List *names, const char *relname, Oid owner);

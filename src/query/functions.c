@@ -119,6 +119,14 @@ static const Place in_alert = {
 	"Compare with columns of the view, and with constants."
 };
 
+static const Place in_stream = {
+	"a stream's condition",
+	"A row is judged once, when it is consumed; a volatile function may say something else the next time.",
+	"Its result may depend on the clock, the session or other tables, not only on the row and on settings that the stream keeps.",
+	"A row is judged when it is consumed, not when it is inserted.",
+	"Compare with columns of the stream, and with constants."
+};
+
 static bool check_node(Node *node, void *context);
 static bool check_function(Oid funcid, void *context);
 static bool depends_on_settings_only(Form_pg_proc proc);
@@ -143,6 +151,12 @@ void
 sx_check_functions(Query *query)
 {
 	check_node((Node *) query, (void *) &in_view);
+}
+
+void
+sx_check_stream_functions(Query *query)
+{
+	check_node((Node *) query, (void *) &in_stream);
 }
 
 void
@@ -190,7 +204,7 @@ check_function(Oid funcid, void *context)
 		elog(ERROR, "cache lookup failed for function %u", funcid);
 	proc = (Form_pg_proc) GETSTRUCT(tuple);
 
-	/* the workers run it as the owner, who is the current user */
+	/* the workers run it as the current user */
 	if (SxProcAclCheck(funcid, GetUserId()) != ACLCHECK_OK)
 		aclcheck_error(ACLCHECK_NO_PRIV, OBJECT_FUNCTION, format_procedure(funcid));
 
@@ -203,7 +217,7 @@ check_function(Oid funcid, void *context)
 				 funcid >= FirstNormalObjectId ?
 				 errhint("If its result depends on its arguments alone: ALTER FUNCTION %s IMMUTABLE.",
 						 format_procedure(funcid)) :
-				 place == &in_alert ? errhint("%s", place->hint) :
+				 place != &in_view ? errhint("%s", place->hint) :
 				 errhint("Store the value in a column of the stream, for example with DEFAULT.")));
 
 	if (proc->provolatile == PROVOLATILE_STABLE && !depends_on_settings_only(proc))

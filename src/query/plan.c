@@ -48,6 +48,7 @@
 #include "parser/parsetree.h"
 #include "query/analyze_internal.h"
 #include "query/panes.h"
+#include "query/row_filter.h"
 #include "query/session.h"
 #include "rewrite/rewriteHandler.h"
 #include "utils/lsyscache.h"
@@ -187,6 +188,8 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result)
 	query = linitial_node(Query, rewritten);
 	check_row_security(query);
 	prepare_entries((Node *) query, &build);
+	if (!build.delta)
+		(void) sx_row_filter_apply(query);
 	build.groupClause = copyObject(query->groupClause);
 
 	PG_TRY();
@@ -280,6 +283,8 @@ plan_other(Query *parse, const char *query_string, int cursorOptions, ParamListI
 	Build	   *outer = current_build;
 	PlannedStmt *result;
 
+	if (outer == NULL)
+		(void) sx_row_filter_apply(parse);
 	if (outer == NULL)
 		return prev_planner ? prev_planner(parse, query_string, cursorOptions, boundParams) :
 			standard_planner(parse, query_string, cursorOptions, boundParams);

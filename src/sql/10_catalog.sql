@@ -12,9 +12,18 @@ CREATE TABLE streamext.stream_def
 	max_future pg_catalog.interval,
 	changes pg_catalog.text NOT NULL,
 	declared pg_catalog.bool NOT NULL,
+	valid pg_catalog.regclass,
+	valid_settings pg_catalog.text[],
+	valid_by pg_catalog.xid8,
 	CONSTRAINT stream_def_pkey PRIMARY KEY (stream)
 );
 COMMENT ON TABLE streamext.stream_def IS 'streams; see view streamext.streams';
+COMMENT ON COLUMN streamext.stream_def.valid IS
+'an internal view whose WHERE is the condition that rows must meet';
+COMMENT ON COLUMN streamext.stream_def.valid_settings IS
+'as view_def.settings: under which the condition is evaluated';
+COMMENT ON COLUMN streamext.stream_def.valid_by IS
+'the transaction that changed the condition last: views whose history is older have rows that were judged otherwise';
 
 CREATE TABLE streamext.view_def
 (
@@ -196,6 +205,8 @@ LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sx_view_restored';
 REVOKE EXECUTE ON FUNCTION streamext.view_restored() FROM PUBLIC;
 COMMENT ON FUNCTION streamext.view_restored() IS
-'makes the relations of a restored continuous view depend on each other again';
+'makes the relations of a restored continuous view or stream depend on each other again';
 CREATE TRIGGER view_restored AFTER INSERT ON streamext.view_def
+	FOR EACH ROW EXECUTE FUNCTION streamext.view_restored();
+CREATE TRIGGER stream_restored AFTER INSERT ON streamext.stream_def
 	FOR EACH ROW EXECUTE FUNCTION streamext.view_restored();

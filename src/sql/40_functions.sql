@@ -9,13 +9,14 @@ CREATE FUNCTION streamext.create_stream(
 	late_rows pg_catalog.text DEFAULT 'merge',
 	idle_timeout pg_catalog.interval DEFAULT NULL,
 	max_future pg_catalog.interval DEFAULT '5 minutes',
-	changes pg_catalog.text DEFAULT 'inserts')
+	changes pg_catalog.text DEFAULT 'inserts',
+	valid pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sx_create_stream';
 COMMENT ON FUNCTION streamext.create_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-	pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text) IS
-'declares a table as a stream. event_time: a NOT NULL column of type timestamptz, timestamp, date or bigint (null: arrival order only); watermark_delay: how far out of order rows arrive; allowed_lateness: extra wait after the end of a window; late_rows: merge, drop or dead_letter; idle_timeout: follow the clock after this silence (null: never); max_future: rows further ahead do not move the watermark (null: no limit); changes: inserts. Takes the owner of the table. Errors: not an ordinary logged table, no SELECT privilege, event time missing, nullable or of another type, negative interval, unknown value, already declared';
+	pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
+'declares a table as a stream. event_time: a NOT NULL column of type timestamptz, timestamp, date or bigint (null: arrival order only); watermark_delay: how far out of order rows arrive; allowed_lateness: extra wait after the end of a window; late_rows: merge, drop or dead_letter; idle_timeout: follow the clock after this silence (null: never); max_future: rows further ahead do not move the watermark (null: no limit); changes: inserts; valid: a condition on the columns of the table, as in CHECK: rows for which it is false become dead letters and are not counted, null passes; it is evaluated as the owner of the table, under the settings of this call. Takes the owner of the table. Errors: not an ordinary logged table, no SELECT privilege, event time missing, nullable or of another type, negative interval, unknown value, a condition that is not boolean or has sub-selects, aggregates, sets, or functions that are volatile or depend on more than their arguments and settings, already declared';
 
 CREATE FUNCTION streamext.alter_stream(
 	stream pg_catalog.regclass,
@@ -25,13 +26,14 @@ CREATE FUNCTION streamext.alter_stream(
 	late_rows pg_catalog.text DEFAULT NULL,
 	idle_timeout pg_catalog.interval DEFAULT NULL,
 	max_future pg_catalog.interval DEFAULT NULL,
-	changes pg_catalog.text DEFAULT NULL)
+	changes pg_catalog.text DEFAULT NULL,
+	valid pg_catalog.text DEFAULT NULL)
 RETURNS pg_catalog.void
 LANGUAGE c VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sx_alter_stream';
 COMMENT ON FUNCTION streamext.alter_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-	pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text) IS
-'changes the arguments that are given and not null; see streamext.create_stream. Takes the owner of the table. Errors: not a stream, another event time while views use the stream, and those of create_stream';
+	pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text) IS
+'changes the arguments that are given and not null; see streamext.create_stream. valid: concerns rows read from now on; an empty string takes the condition away. Takes the owner of the table. Errors: not a stream, another event time while views use the stream, and those of create_stream';
 
 CREATE FUNCTION streamext.drop_stream(stream pg_catalog.regclass)
 RETURNS pg_catalog.void
@@ -88,13 +90,13 @@ RETURNS TABLE (source pg_catalog.text, "row" pg_catalog.jsonb)
 LANGUAGE c STRICT VOLATILE PARALLEL UNSAFE
 AS 'MODULE_PATHNAME', 'sx_verify';
 COMMENT ON FUNCTION streamext.verify(pg_catalog.regclass) IS
-'compares a continuous view with its query run on the raw rows at the same position. Result: the rows that differ; source is view (not in the result of the query) or query (not in the view). Floats are compared within a tolerance. Raw rows that were updated, deleted or rejected differ. Errors: the view does not catch up within streamext.wait_timeout, or was created WITH NO DATA';
+'compares a continuous view with its query run on the raw rows at the same position. Result: the rows that differ; source is view (not in the result of the query) or query (not in the view). Floats are compared within a tolerance. Raw rows that were updated, deleted or rejected differ, except those that fail the condition of the stream, which do not count on either side. Errors: the view does not catch up within streamext.wait_timeout, or was created WITH NO DATA';
 
 REVOKE EXECUTE ON FUNCTION
 	streamext.create_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text),
+		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
 	streamext.alter_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text),
+		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
 	streamext.drop_stream(pg_catalog.regclass),
 	streamext.create_view(pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text,
 		pg_catalog.text, pg_catalog.regclass),
@@ -106,9 +108,9 @@ REVOKE EXECUTE ON FUNCTION
 FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION
 	streamext.create_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text),
+		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
 	streamext.alter_stream(pg_catalog.regclass, pg_catalog.name, pg_catalog.interval,
-		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text),
+		pg_catalog.interval, pg_catalog.text, pg_catalog.interval, pg_catalog.interval, pg_catalog.text, pg_catalog.text),
 	streamext.drop_stream(pg_catalog.regclass),
 	streamext.create_view(pg_catalog.text, pg_catalog.text, pg_catalog.bool, pg_catalog.text,
 		pg_catalog.text, pg_catalog.regclass),

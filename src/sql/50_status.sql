@@ -41,7 +41,8 @@ CREATE FUNCTION streamext.stream_states(
 	OUT watermark_number pg_catalog.int8,
 	OUT idle pg_catalog.bool,
 	OUT late_rows pg_catalog.int8,
-	OUT future_rows pg_catalog.int8)
+	OUT future_rows pg_catalog.int8,
+	OUT valid pg_catalog.text)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_stream_states';
@@ -130,6 +131,7 @@ SELECT d.stream,
 	d.allowed_lateness,
 	d.late_rows AS late_policy,
 	d.changes,
+	s.valid,
 	s.watermark,
 	s.watermark_number,
 	s.idle,
@@ -141,6 +143,7 @@ SELECT d.stream,
 FROM streamext.stream_states() s
 	JOIN streamext.stream_def d ON d.stream::pg_catalog.oid OPERATOR(pg_catalog.=) s.stream;
 COMMENT ON VIEW streamext.streams IS 'streams that the current user may read, one row each; columns without a meaning yet are null';
+COMMENT ON COLUMN streamext.streams.valid IS 'the condition that rows must meet; those that do not are dead letters; null if there is none';
 COMMENT ON COLUMN streamext.streams.rows_consumed IS 'of the view that has read most';
 COMMENT ON COLUMN streamext.streams.watermark IS 'the lowest of its views';
 COMMENT ON COLUMN streamext.streams.watermark_number IS 'the same for a bigint event time';

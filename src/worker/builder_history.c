@@ -23,6 +23,7 @@
 #include "catalog/pg_inherits.h"
 #include "executor/tuptable.h"
 #include "miscadmin.h"
+#include "query/valid.h"
 #include "storage/lmgr.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
@@ -59,6 +60,7 @@ typedef struct HistoryRows
 	SxRowCounts counts;
 } HistoryRows;
 
+static bool has_condition(void);
 static void begin_history(void);
 static void check_members(void *arg);
 static WriterState name_writer(VirtualTransactionId writer, WriterState named);
@@ -89,10 +91,22 @@ sx_builder_history(void)
 	sx_builder.watermark = SX_TIME_NONE;
 	pos.start_lsn = l0;
 	pos.complete_at = GetCurrentTimestamp();
-	if (history_by_plan(&pos))
+	/* a plan of the view cannot tell which rows are not valid */
+	if (!has_condition() && history_by_plan(&pos))
 		return;
 	/* some row fails: one by one */
 	history_by_rows(&pos);
+}
+
+static bool
+has_condition(void)
+{
+	bool		result;
+
+	StartTransactionCommand();
+	result = sx_valid_of_stream(sx_builder.def->streamid) != NULL;
+	CommitTransactionCommand();
+	return result;
 }
 
 /*

@@ -31,7 +31,8 @@
 /* Columns of a dead letter on its way, all text */
 enum
 {
-	LETTER_SQLSTATE,			/* NULL: late */
+	LETTER_REASON,
+	LETTER_SQLSTATE,			/* may be NULL */
 	LETTER_ROW,
 	LETTER_MESSAGE,
 	LETTER_NATTS
@@ -39,7 +40,8 @@ enum
 
 static bool is_outdated(SxBatch *batch);
 static bool apply_row(void *arg, TupleTableSlot *row);
-static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static bool apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+						 const char *message);
 static TupleDesc letter_desc(void);
 static void move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc);
 static void write_letters(void);
@@ -183,11 +185,13 @@ apply_row(void *arg, TupleTableSlot *row)
 }
 
 static bool
-apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
+apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+			 const char *message)
 {
 	Datum		values[LETTER_NATTS] = {0};
 	bool		isnull[LETTER_NATTS] = {0};
 
+	values[LETTER_REASON] = CStringGetTextDatum(reason);
 	isnull[LETTER_SQLSTATE] = sqlstate == NULL;
 	if (sqlstate)
 		values[LETTER_SQLSTATE] = CStringGetTextDatum(sqlstate);
@@ -274,8 +278,7 @@ write_letters(void)
 		for (int i = 0; i < LETTER_NATTS; i++)
 			field[i] = slot->tts_isnull[i] ? NULL : TextDatumGetCString(slot->tts_values[i]);
 		sx_dead_letter_insert(sx_builder.def->viewid, sx_builder.def->streamid, field[LETTER_SQLSTATE],
-							  field[LETTER_SQLSTATE] ? "error" : "late",
-							  field[LETTER_ROW], field[LETTER_MESSAGE], GetCurrentTimestamp());
+							  field[LETTER_REASON], field[LETTER_ROW], field[LETTER_MESSAGE], GetCurrentTimestamp());
 		for (int i = 0; i < LETTER_NATTS; i++)
 			if (field[i])
 				pfree(field[i]);

@@ -65,7 +65,8 @@ static void leave_locked(Consumer *c, Oid streamid);
 static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken);
 static bool apply_row(void *arg, TupleTableSlot *row);
-static bool apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static bool apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+						 const char *message);
 static int64 live_end(void *arg, TupleTableSlot *row, int64 point);
 static void note_freshness(Consumer *c, List *taken);
 static void note_lag(Consumer *c, List *postponed);
@@ -745,11 +746,12 @@ apply_row(void *arg, TupleTableSlot *row)
 }
 
 static bool
-apply_reject(void *arg, const char *sqlstate, const char *row_json, const char *message)
+apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+			 const char *message)
 {
 	LiveView   *lv = arg;
 
-	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, sqlstate ? "error" : "late",
+	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, reason,
 									   row_json, message);
 }
 

@@ -56,7 +56,8 @@ static void drop_early(Consumer *c, Early *e);
 static EarlyPart *find_part(TransactionId xid, LiveView *lv);
 static void sweep(Consumer *c);
 static bool apply_early_row(void *arg, TupleTableSlot *row);
-static bool reject_early(void *arg, const char *sqlstate, const char *row_json, const char *message);
+static bool reject_early(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+						 const char *message);
 static void add_row(void *arg, MinimalTuple tuple);
 
 /* once a cycle, after WAL was read; true if there is a transaction to follow closely */
@@ -479,7 +480,8 @@ apply_early_row(void *arg, TupleTableSlot *row)
 
 /* a row that fails is found again, and written down, at commit */
 static bool
-reject_early(void *arg, const char *sqlstate, const char *row_json, const char *message)
+reject_early(void *arg, const char *reason, const char *sqlstate, const char *row_json,
+			 const char *message)
 {
 	return false;
 }

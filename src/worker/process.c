@@ -11,6 +11,8 @@
  * many costs a few runs, and a view that fails on every row one run per row.  Any other error, or
  * one raised by combining alone, is the view's.
  *
+ * What stands before: rows that are not valid (entrance.c) do not get here.
+ *
  * Rows that are late (time/lateness.c) are found by the scan itself.  Where they are wanted as dead
  * letters, those are written when their slice has run.  Rows that may be late for a session have been left out
  * by the scan: they run when it is through, and are judged.
@@ -92,24 +94,27 @@ static bool apply_rows(SxProcess *p, SliceRows *rows);
 SxProcessResult
 sx_process_batch(SxProcess *p, SxBatch *batch)
 {
-	SxBatch		own = *batch;
+	SxBatch		own;
 	uint64		from = 0;
+	SxProcessResult entered = sx_entrance(p, batch, &own);
 
+	if (entered != SX_PROCESS_OK)
+		return entered;
 	own.late = p->late != NULL && own.time_attno != InvalidAttrNumber ? &p->late->rows : NULL;
 	do
 	{
-		uint64		n = Min(SLICE_ROWS, batch->nrows - from);
+		uint64		n = Min(SLICE_ROWS, own.nrows - from);
 		SxProcessResult result;
 
 		result = process_range(p, &own, from, n);
 		if (result != SX_PROCESS_OK)
 			return result;
 		from += n;
-	} while (from < batch->nrows);
+	} while (from < own.nrows);
 
 	/* a join may not have read all rows, nor has a plan that knew that none would count */
-	if (batch->times != NULL && batch->times->covered < batch->nrows)
-		return find_times(p, batch);
+	if (own.times != NULL && own.times->covered < own.nrows)
+		return find_times(p, &own);
 	return SX_PROCESS_OK;
 }
 
@@ -276,7 +281,7 @@ run_slice(SxProcess *p, SxBatch *slice, bool singly)
 		{
 			Rejected   *r = lfirst(lc);
 
-			if (!p->reject(p->arg, r->sqlstate, r->row_json, r->message))
+			if (!p->reject(p->arg, r->sqlstate ? "error" : "late", r->sqlstate, r->row_json, r->message))
 			{
 				result = SX_PROCESS_NO_MEMORY;
 				break;

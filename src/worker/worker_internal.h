@@ -95,8 +95,9 @@ typedef struct SxProcess
 	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
-	/* a row that is rejected, when its slice is through; sqlstate NULL: it is late; false: no memory */
-	bool		(*reject) (void *arg, const char *sqlstate, const char *row_json, const char *message);
+	/* a row that is rejected, when its slice is through: error, late or invalid; sqlstate may be NULL; false: no memory */
+	bool		(*reject) (void *arg, const char *reason, const char *sqlstate, const char *row_json,
+						   const char *message);
 	/* what of a session is live; NULL: nothing is */
 	SxLiveEnd	live_end;
 	void	   *arg;
@@ -107,5 +108,8 @@ typedef struct SxProcess
 } SxProcess;
 
 extern SxProcessResult sx_process_batch(SxProcess *p, SxBatch *batch);
+
+/* entrance.c: what of the batch is valid; the rest is rejected.  The batch is palloc'd, and remembers it. */
+extern SxProcessResult sx_entrance(SxProcess *p, SxBatch *batch, SxBatch *valid);
 
 #endif							/* SX_WORKER_INTERNAL_H */

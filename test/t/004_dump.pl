@@ -18,8 +18,10 @@ $node->safe_psql('source', <<'SQL');
 CREATE SCHEMA app;
 CREATE TABLE app.names (k int PRIMARY KEY, name text);
 INSERT INTO app.names SELECT i, 'n' || i % 3 FROM generate_series(0, 9) i;
-CREATE TABLE app.ev (k int NOT NULL, v int, ts timestamptz NOT NULL DEFAULT '2026-01-01');
-SELECT streamext.create_stream('app.ev', event_time => 'ts');
+CREATE FUNCTION app.fine(k int) RETURNS bool LANGUAGE sql IMMUTABLE AS 'SELECT k < 1000';
+CREATE TABLE app.ev (k int NOT NULL, volume int, ts timestamptz NOT NULL DEFAULT '2026-01-01');
+SELECT streamext.create_stream('app.ev', event_time => 'ts', valid => 'volume >= 0 AND app.fine(k)');
+ALTER TABLE app.ev RENAME COLUMN volume TO v;
 INSERT INTO app.ev SELECT i % 10, i, '2026-01-01'::timestamptz + i * interval '1 second' FROM generate_series(1, 5000) i;
 CREATE MATERIALIZED VIEW app.by_key WITH (streamext.continuous) AS
   SELECT k, streamext.tumble(ts, '5 minutes') AS start, count(*) AS n, avg(v) AS mean, stddev(v) AS dev
@@ -91,6 +93,13 @@ for my $kind (sort keys %restore)
 	oracle($node, $database, $_, "$kind, new rows") for @views;
 	is($node->safe_psql($database, "SELECT event_time FROM streamext.streams WHERE stream = 'app.ev'::regclass"),
 		'ts', "$kind: the stream's declaration came along");
+	$node->safe_psql($database, "INSERT INTO app.ev VALUES (1, -1, now()), (1000, 1, now()); SELECT streamext.flush()");
+	is($node->safe_psql($database, "SELECT count(*), min(message) FROM streamext.dead_letters WHERE view = 'app.total'::regclass AND reason = 'invalid'"),
+		'2|the row fails the condition of the stream: ((v >= 0) AND app.fine(k))', "$kind: so did its condition");
+	is($node->safe_psql($database, "SELECT count(*) FROM streamext.verify('app.total')"), '0', "$kind: and verify() knows of it");
+	is($node->safe_psql($database, 'BEGIN; DROP TABLE app.ev CASCADE; ' .
+		q(SELECT count(*) FROM pg_class WHERE relname LIKE 'valid\_%' AND relkind = 'v'; ROLLBACK)), '0', "$kind: which goes with its table");
+	$node->safe_psql($database, 'DELETE FROM app.ev WHERE v < 0 OR k >= 1000');
 	is($node->safe_psql($database, 'SET ROLE reader; SELECT n FROM app.total'), '5500', "$kind: grants came along");
 	# names of new internals do not collide with restored ones
 	$node->safe_psql($database, 'CREATE MATERIALIZED VIEW app.more WITH (streamext.continuous) AS '

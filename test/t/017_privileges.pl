@@ -410,6 +410,8 @@ CREATE FUNCTION mallory.on_insert() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
 CREATE TRIGGER t BEFORE INSERT ON mallory.ev FOR EACH ROW EXECUTE FUNCTION mallory.on_insert();
 ALTER TABLE mallory.ev ALTER t SET DEFAULT public.trap('column default')::text;
 ALTER TABLE mallory.ev ADD CHECK (public.trap('table check') = 1) NOT VALID;
+CREATE FUNCTION mallory.fine(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.trap('stream condition') = 1; END $$;
+SELECT streamext.alter_stream('mallory.ev', valid => 'mallory.fine(v)');
 CREATE POLICY p ON mallory.ev USING (public.trap('policy') = 1);
 INSERT INTO mallory.ev (k, v) VALUES (1, 8);
 SQL
@@ -418,6 +420,7 @@ for my $where ('insert trigger', 'column default', 'int4larger', 'equals', 'poli
 {
 	is(join("\n", grep { !/^mallory / } trapped($where)), '', "$where: never as anybody but its owner");
 }
+trap_ran('stream condition', 'mallory');
 as_role('mallory', 'ALTER TABLE mallory.ev ENABLE ROW LEVEL SECURITY; INSERT INTO mallory.ev (k, v) VALUES (1, 9)');
 ok(query_until($node, $app, "SELECT state FROM streamext.status WHERE view = 'victim.over'::regclass", 'failed', 30), 'row security of the stream\'s owner stops the victim\'s view, visibly');
 is(join("\n", grep { !/^mallory / } trapped('policy')), '', 'and its policy ran as nobody else');
@@ -579,13 +582,13 @@ SELECT p.oid::regprocedure FROM pg_proc p WHERE p.pronamespace = 'streamext'::re
 ORDER BY p.oid::regprocedure::text COLLATE "C"
 SQL
 streamext.alerter_runs()
-streamext.alter_stream(regclass,name,interval,interval,text,interval,interval,text)
+streamext.alter_stream(regclass,name,interval,interval,text,interval,interval,text,text)
 streamext.check_installation()
 streamext.combine(regprocedure,anyelement,anyelement)
 streamext.combine(regprocedure,anyelement,anyelement,"any")
 streamext.create_alert(text,regclass,text,text)
 streamext.create_sink(regclass,regclass,boolean,boolean)
-streamext.create_stream(regclass,name,interval,interval,text,interval,interval,text)
+streamext.create_stream(regclass,name,interval,interval,text,interval,interval,text,text)
 streamext.create_view(text,text,boolean,text,text,regclass)
 streamext.cumulate(bigint,bigint,bigint)
 streamext.cumulate(date,interval,interval)
@@ -618,12 +621,14 @@ streamext.hop_pane(timestamp with time zone,interval,interval,timestamp with tim
 streamext.hop_pane(timestamp without time zone,interval,interval)
 streamext.hop_pane(timestamp without time zone,interval,interval,timestamp without time zone)
 streamext.is_final(regclass,anyelement)
+streamext.is_valid(oid,tid)
 streamext.merge(regprocedure,anyelement)
 streamext.merge(regprocedure,anyelement,"any")
 streamext.merge_step(anyelement,regprocedure,anyelement)
 streamext.merge_step(anyelement,regprocedure,anyelement,"any")
 streamext.pane_boundary(regclass,anyelement)
 streamext.pause(regclass)
+streamext.repair_dead_letter(bigint,jsonb)
 streamext.resume(regclass)
 streamext.retry_dead_letters(regclass)
 streamext.session(bigint,bigint)
