@@ -7,6 +7,7 @@
 #include <limits.h>
 
 #include "capture/delta_scan.h"
+#include "capture/range_scan.h"
 #include "ddl/ddl.h"
 #include "live/group_scan.h"
 #include "live/live_read.h"
@@ -33,6 +34,7 @@ int			sx_wait_timeout = 30000;
 int			sx_max_databases = 8;
 int			sx_max_held_wal = 10 * 1024;
 int			sx_max_held_xids = 50000000;
+int			sx_backfill_rate = 0;
 
 bool		sx_preloaded = false;
 
@@ -67,6 +69,7 @@ _PG_init(void)
 	shmem_startup_hook = shmem_startup;
 
 	sx_delta_scan_init();
+	sx_range_scan_init();
 	sx_plan_init();
 	sx_live_read_init();
 	sx_group_scan_init();
@@ -141,6 +144,19 @@ define_settings(void)
 							"How many transactions old the horizon may be that is held back for continuous views.",
 							NULL, &sx_max_held_xids, 50000000, 1000, 1000000000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+	/* For servers that have other things to do. */
+	DefineCustomIntVariable("streamext.backfill_rate",
+							"How many rows of its stream a new continuous view may read in a second; 0 means without limit.",
+							NULL, &sx_backfill_rate, 0, 0, INT_MAX,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+
+#ifdef SX_TESTING
+	DefineCustomIntVariable("streamext.testing_chunk_blocks",
+							"Size of a chunk of history; 0 means as always.",
+							NULL, &sx_testing_chunk_blocks, 0, 0, INT_MAX,
+							PGC_SIGHUP, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+#endif
 
 	MarkGUCPrefixReserved("streamext");
 }

@@ -25,6 +25,10 @@ extern int	sx_wait_timeout;	/* ms */
 extern int	sx_max_databases;
 extern int	sx_max_held_wal;	/* MB */
 extern int	sx_max_held_xids;
+extern int	sx_backfill_rate;	/* rows per second; 0: no limit */
+#ifdef SX_TESTING
+extern int	sx_testing_chunk_blocks;	/* 0: as always */
+#endif
 
 typedef enum SxReadConsistency
 {

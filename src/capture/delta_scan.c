@@ -348,11 +348,24 @@ plan_delta_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 {
 	CustomScan *scan = makeNode(CustomScan);
 	List	   *quals = extract_actual_clauses(clauses, false);
+
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = quals;
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->custom_private = list_make1_int(sx_columns_needed(rel, tlist, quals));
+	scan->methods = &scan_methods;
+	return &scan->scan.plan;
+}
+
+/* columns are deformed from the first to the last one that is used */
+int
+sx_columns_needed(RelOptInfo *rel, List *tlist, List *quals)
+{
 	Bitmapset  *attrs = NULL;
 	int			attr = -1;
 	int			natts = 0;
 
-	/* columns are deformed from the first to the last one that is used */
 	pull_varattnos((Node *) tlist, rel->relid, &attrs);
 	/* tlist is empty when the node above will replace it by its own */
 	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &attrs);
@@ -366,14 +379,7 @@ plan_delta_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 		else
 			natts = Max(natts, attno);
 	}
-
-	scan->scan.plan.targetlist = tlist;
-	scan->scan.plan.qual = quals;
-	scan->scan.scanrelid = rel->relid;
-	scan->flags = path->flags;
-	scan->custom_private = list_make1_int(natts);
-	scan->methods = &scan_methods;
-	return &scan->scan.plan;
+	return natts;
 }
 
 static Node *

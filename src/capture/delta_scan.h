@@ -121,6 +121,8 @@ extern void sx_delta_scan_init(void);	/* registers the custom scan, at load */
 /* for the planner hook: the path that replaces all others of the stream's rel */
 extern Path *sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows);
 extern bool sx_is_delta_scan(Plan *plan);
+/* how many of the rel's columns a scan must fill, from the first one on */
+extern int	sx_columns_needed(RelOptInfo *rel, List *tlist, List *quals);
 
 /*
  * The full scan of one file by rule.  Calls add() for every row version that is an
@@ -139,10 +141,9 @@ extern BlockNumber sx_file_scan_part(Oid leaf, BlockNumber from, BlockNumber nbl
 									 const SxPosition *upto, const SxPosition *position, Snapshot mark,
 									 SxFoundRow add, void *arg);
 /*
- * Every row version of the leaf that the snapshot sees (history with dead letters), from one block on,
- * until nrows are found; returns likewise.
+ * Every row version that the snapshot sees in nblocks blocks of the leaf (history with dead letters).
  */
-extern BlockNumber sx_file_scan_visible(Oid leaf, BlockNumber from, uint64 nrows, Snapshot snapshot,
-										SxFoundRow add, void *arg);
+extern void sx_file_scan_visible(Oid leaf, BlockNumber from, BlockNumber nblocks, Snapshot snapshot,
+								 SxFoundRow add, void *arg);
 
 #endif							/* SX_DELTA_SCAN_H */

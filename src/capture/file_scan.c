@@ -130,8 +130,8 @@ report_ambiguous(FileScan *scan)
 				 errhint("Compare the view with its query: SELECT * FROM streamext.verify(view).")));
 }
 
-BlockNumber
-sx_file_scan_visible(Oid leaf, BlockNumber from, uint64 nrows, Snapshot snapshot, SxFoundRow add, void *arg)
+void
+sx_file_scan_visible(Oid leaf, BlockNumber from, BlockNumber nblocks, Snapshot snapshot, SxFoundRow add, void *arg)
 {
 	FileScan	scan = {0};
 
@@ -140,9 +140,9 @@ sx_file_scan_visible(Oid leaf, BlockNumber from, uint64 nrows, Snapshot snapshot
 	scan.visible = true;
 	scan.next = U64FromFullTransactionId(ReadNextFullTransactionId());
 	scan.from = from;
-	scan.nblocks = MaxBlockNumber;
-	scan.nrows = nrows;
-	return scan_file(&scan, leaf, add, arg);
+	scan.nblocks = nblocks;
+	scan.nrows = PG_UINT64_MAX;
+	(void) scan_file(&scan, leaf, add, arg);
 }
 
 static BlockNumber

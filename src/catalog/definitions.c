@@ -254,11 +254,17 @@ sx_catalog_insert_view(const SxViewDef *def)
  * materialized table (a DROP does, before any object access hook runs).
  */
 void
+sx_catalog_delete_dead_letters(Oid viewid)
+{
+	sx_delete_by_oid(SX_REL_DEAD_LETTER, SX_REL_DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, viewid);
+}
+
+void
 sx_catalog_delete_view(Oid viewid)
 {
 	sx_delete_by_oid(SX_REL_VIEW_DEF, SX_REL_VIEW_DEF_PKEY, VIEW_VIEW, viewid);
 	sx_catalog_delete_position(viewid);
-	sx_delete_by_oid(SX_REL_DEAD_LETTER, SX_REL_DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, viewid);
+	sx_catalog_delete_dead_letters(viewid);
 	sx_delete_by_oid(SX_REL_LOST_INTERVAL, SX_REL_LOST_INTERVAL_VIEW_IDX, LOST_VIEW, viewid);
 	sx_delete_by_oid(SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid);
 	sx_catalog_delete_sinks(viewid);

@@ -92,16 +92,24 @@ sx_counts_add(SxRowCounts *to, const SxRowCounts *more)
 	to->future += more->future;
 }
 
-/* A full scan that is under way; see worker/full_scan.c */
+/*
+ * A scan of the stream's files that is under way: of rows that a view lacks (worker/full_scan.c), or
+ * of history (worker/history_scan.c), which has a number of blocks for each file.
+ */
 typedef struct SxStoredScan
 {
-	SxPosition *upto;			/* what it finds, the position left out */
+	SxPosition *upto;			/* what it finds, the position left out; history: all, and this is the position */
 	TimestampTz at;				/* when upto was taken */
 	int			nfiles;			/* to scan: leaf relation, file number */
 	Oid		   *rels;
 	Oid		   *nodes;
 	int			file;			/* next: this one of them ... */
-	uint32		block;			/* ... from this block on */
+	uint32		block;			/* ... from this block on; history: of those below this block */
+	/* history only */
+	int64	   *blocks;			/* of each file when upto was taken; NULL: a full scan */
+	int64		rows;			/* found so far */
+	AttrNumber	time_attno;		/* the stream's event time then; 0: it had none */
+	int64		latest;			/* event time so far */
 } SxStoredScan;
 
 /* The stored position of a view; see capture/position.h */
@@ -120,14 +128,21 @@ typedef struct SxStoredPosition
 	int64		removed_until;	/* windows closed by then take no more rows, and go */
 	int64		closed_until;	/* windows closed by then have rows of their own (time/panes.h) */
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
-	SxStoredScan *scan;			/* NULL: none.  Else position is what the view had before, and start_lsn
-								 * belongs to scan->upto */
+	SxStoredScan *scan;			/* NULL: none.  Else start_lsn belongs to scan->upto, and position is what
+								 * the view had before, or of history what it will have */
 	bytea	   *open_rows;		/* addresses below start_lsn, of open transactions (open_rows.h); or NULL */
 	bool		new_open_rows;	/* storing: replace what is there */
 	uint64		built_by;		/* top-level id of who wrote the view's history; storing: 0 is the current one */
 	bool		ours;			/* written in this database, by this row's xmin */
 	TransactionId writer;		/* that xmin: a snapshot that sees it sees the view's table so far */
 } SxStoredPosition;
+
+/* has a part of history only */
+static inline bool
+sx_is_in_history(const SxStoredPosition *pos)
+{
+	return pos->scan != NULL && pos->scan->blocks != NULL;
+}
 
 /* columns of streamext.stream_def */
 enum
@@ -173,6 +188,7 @@ extern SxViewDef *sx_catalog_view_by_any(Oid relid);
 /* Writing */
 extern void sx_catalog_insert_view(const SxViewDef *def);
 extern void sx_catalog_delete_view(Oid viewid);	/* and its position */
+extern void sx_catalog_delete_dead_letters(Oid viewid);
 extern void sx_catalog_set_paused(Oid viewid, bool paused);
 extern void sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval, int64 retention);
 extern void sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time);
@@ -195,6 +211,8 @@ extern void sx_catalog_condition_depends(Oid conditionid, Oid streamid);
  */
 extern void sx_catalog_store_position(const SxStoredPosition *pos);
 extern void sx_catalog_delete_position(Oid viewid);
+/* of history: blocks of all files, and how many of them are done */
+extern uint64 sx_scan_blocks(const SxStoredScan *scan, uint64 *done);
 /* rows = -1: not known.  In the caller's transaction; says so in the log, too. */
 extern void sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
 										 int64 rows, const char *why);

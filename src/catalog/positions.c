@@ -49,6 +49,10 @@ enum
 	POS_SCAN_NODES,
 	POS_SCAN_FILE,
 	POS_SCAN_BLOCK,
+	POS_SCAN_BLOCKS,
+	POS_SCAN_ROWS,
+	POS_SCAN_TIME_ATTNO,
+	POS_SCAN_LATEST,
 	POS_OPEN_ROWS,
 	POS_BUILT_BY,
 	POS_WATERMARK,
@@ -76,6 +80,8 @@ static SxStoredPosition *read_position(Relation rel, HeapTuple tup);
 static SxStoredScan *read_scan(Relation rel, HeapTuple tup);
 static int	read_oid_array(Datum array, Oid **values);
 static Datum make_oid_array(const Oid *values, int n);
+static int64 *read_int8_array(Datum array, int expected);
+static Datum make_int8_array(const int64 *values, int n);
 
 SxStoredPosition *
 sx_catalog_position(Oid viewid)
@@ -163,6 +169,13 @@ read_scan(Relation rel, HeapTuple tup)
 						scan->nfiles)));
 	scan->file = DatumGetInt32(sx_column(tup, POS_SCAN_FILE, rel));
 	scan->block = (uint32) DatumGetInt64(sx_column(tup, POS_SCAN_BLOCK, rel));
+	if (!heap_attisnull(tup, POS_SCAN_BLOCKS, RelationGetDescr(rel)))
+	{
+		scan->blocks = read_int8_array(sx_column(tup, POS_SCAN_BLOCKS, rel), scan->nfiles);
+		scan->rows = DatumGetInt64(sx_column(tup, POS_SCAN_ROWS, rel));
+		scan->time_attno = DatumGetInt16(sx_column(tup, POS_SCAN_TIME_ATTNO, rel));
+		scan->latest = DatumGetInt64(sx_column(tup, POS_SCAN_LATEST, rel));
+	}
 	return scan;
 }
 
@@ -198,8 +211,15 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	values[POS_WAL_ONLY - 1] = BoolGetDatum(pos->position->wal_only);
 	values[POS_COMPLETE_AT - 1] = TimestampTzGetDatum(pos->complete_at != 0 ? pos->complete_at :
 													  GetCurrentTransactionStartTimestamp());
+	for (int column = POS_SCAN_POSITION; column <= POS_SCAN_LATEST; column++)
+	{
+		values[column - 1] = (Datum) 0;
+		nulls[column - 1] = true;
+	}
 	if (pos->scan != NULL)
 	{
+		for (int column = POS_SCAN_POSITION; column <= POS_SCAN_BLOCK; column++)
+			nulls[column - 1] = false;
 		values[POS_SCAN_POSITION - 1] = sx_position_to_datum(pos->scan->upto);
 		values[POS_SCAN_AT - 1] = TimestampTzGetDatum(pos->scan->at);
 		values[POS_SCAN_RELS - 1] = make_oid_array(pos->scan->rels, pos->scan->nfiles);
@@ -207,13 +227,14 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 		values[POS_SCAN_FILE - 1] = Int32GetDatum(pos->scan->file);
 		values[POS_SCAN_BLOCK - 1] = Int64GetDatum((int64) pos->scan->block);
 	}
-	else
+	if (sx_is_in_history(pos))
 	{
-		for (int column = POS_SCAN_POSITION; column <= POS_SCAN_BLOCK; column++)
-		{
-			values[column - 1] = (Datum) 0;
-			nulls[column - 1] = true;
-		}
+		for (int column = POS_SCAN_BLOCKS; column <= POS_SCAN_LATEST; column++)
+			nulls[column - 1] = false;
+		values[POS_SCAN_BLOCKS - 1] = make_int8_array(pos->scan->blocks, pos->scan->nfiles);
+		values[POS_SCAN_ROWS - 1] = Int64GetDatum(pos->scan->rows);
+		values[POS_SCAN_TIME_ATTNO - 1] = Int16GetDatum(pos->scan->time_attno);
+		values[POS_SCAN_LATEST - 1] = Int64GetDatum(pos->scan->latest);
 	}
 	memset(replace, true, sizeof(replace));
 	nulls[POS_OPEN_ROWS - 1] = pos->open_rows == NULL;
@@ -243,6 +264,21 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	heap_freetuple(tup);
 	systable_endscan(scan);
 	table_close(rel, RowExclusiveLock);
+}
+
+uint64
+sx_scan_blocks(const SxStoredScan *scan, uint64 *done)
+{
+	uint64		all = 0;
+
+	*done = 0;
+	for (int i = 0; i < scan->nfiles; i++)
+	{
+		all += scan->blocks[i];
+		if (i <= scan->file)
+			*done += scan->blocks[i] - (i == scan->file ? scan->block : 0);
+	}
+	return all;
 }
 
 void
@@ -303,4 +339,34 @@ make_oid_array(const Oid *values, int n)
 	for (int i = 0; i < n; i++)
 		elems[i] = ObjectIdGetDatum(values[i]);
 	return PointerGetDatum(construct_array(elems, n, OIDOID, sizeof(Oid), true, TYPALIGN_INT));
+}
+
+static int64 *
+read_int8_array(Datum array, int expected)
+{
+	Datum	   *elems;
+	bool	   *nulls;
+	int			n;
+	int64	   *values;
+
+	deconstruct_array(DatumGetArrayTypeP(array), INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE,
+					  &elems, &nulls, &n);
+	if (n != expected)
+		ereport(ERROR,
+				(errcode(ERRCODE_DATA_CORRUPTED),
+				 errmsg("row of streamext.view_position has sizes of %d files instead of %d", n, expected)));
+	values = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		values[i] = nulls[i] ? 0 : DatumGetInt64(elems[i]);
+	return values;
+}
+
+static Datum
+make_int8_array(const int64 *values, int n)
+{
+	Datum	   *elems = palloc(sizeof(Datum) * Max(n, 1));
+
+	for (int i = 0; i < n; i++)
+		elems[i] = Int64GetDatum(values[i]);
+	return PointerGetDatum(construct_array(elems, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
 }

@@ -86,7 +86,7 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 
 	/* what the lock waited for may have written letters */
 	stored = sx_catalog_position_at(viewid, GetLatestSnapshot());
-	if (stored == NULL || !stored->ours)
+	if (stored == NULL || !stored->ours || sx_is_in_history(stored))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view \"%s\" has not been built yet", get_rel_name(viewid)),

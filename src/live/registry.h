@@ -74,6 +74,24 @@ typedef enum SxViewState
 	SX_VIEW_FAILED				/* will be retried at retry_at */
 } SxViewState;
 
+/* How far a builder has come with history (worker/history_scan.c); blocks and rows of the stream */
+typedef struct SxHistoryProgress
+{
+	uint64		blocks;			/* of all files; 0: nothing is known */
+	uint64		done;			/* in the table */
+	int64		rows;			/* in them */
+	/* since this builder began, at this moment */
+	TimestampTz since;
+	int64		spent_us;		/* on chunks that are done */
+	uint64		spent_blocks;
+	int64		spent_rows;
+	/* the chunk on its way */
+	TimestampTz chunk_since;
+	uint64		chunk;
+	uint64		chunk_done;
+	int64		chunk_rows;
+} SxHistoryProgress;
+
 typedef struct SxView
 {
 	Oid			viewid;			/* InvalidOid: slot unused */
@@ -95,12 +113,13 @@ typedef struct SxView
 	bool		exposed;
 	TimestampTz protected_since;	/* wall clock */
 	bool		wal_gone;		/* (m) WAL was found unreadable: a full scan is due */
-	bool		scanning;		/* (m) a full scan is under way: only a builder can go on */
+	bool		scanning;		/* (m) a full scan, or one of history, is under way: only a builder can go on */
 	bool		wal_let_go;		/* (m) the slot has moved past protect_lsn at a limit, ... */
 	bool		xmin_let_go;	/* (m) ... past protect_xmin */
 	TimestampTz complete_at;	/* what the flusher stores with the sealed generation; wall clock */
 	pid_t		builder_pid;	/* (m) */
 	bool		history_begun;	/* (m) BUILDING: it has a snapshot of the stream, or is about to take it */
+	SxHistoryProgress history;	/* (m) */
 	pid_t		waits_for_pid;	/* (m) whose transaction its builder waits for; 0: nobody's */
 	LocalTransactionId waits_for_lxid;	/* (m) ... and which of his */
 	/*

@@ -63,6 +63,12 @@ enum
 	STATE_LATE_ROWS,
 	STATE_DROPPED_ROWS,
 	STATE_OPEN_WINDOWS,
+	STATE_BACKFILL_DONE,
+	STATE_BACKFILL_TOTAL,
+	STATE_BACKFILL_PERCENT,
+	STATE_BACKFILL_RATE,
+	STATE_BACKFILL_ETA,
+	STATE_BACKFILL_HELD,
 	N_STATE_COLUMNS
 };
 
@@ -108,6 +114,7 @@ typedef struct ViewCopy
 	TimestampTz followed_at;
 	TimestampTz work_since;
 	int64		work_rows;
+	SxHistoryProgress history;
 } ViewCopy;
 
 /* what is said of the database */
@@ -134,6 +141,7 @@ static Interval *interval_between(TimestampTz from, TimestampTz to);
 static XLogRecPtr end_of_wal(void);
 static void set_text(Datum *values, bool *nulls, int column, const char *text);
 static void set_watermark(Datum *values, bool *nulls, int column, int64 watermark, Oid type);
+static void set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPosition *stored);
 static char *held_by(const ViewCopy *v, const SxStreamTime *time);
 
 Datum
@@ -276,6 +284,8 @@ sx_view_states(PG_FUNCTION_ARGS)
 		set_text(values, nulls, STATE_REASON, reason_of(def, &v, &d, may_see_errors));
 		if (v.state == SX_VIEW_NEW || v.state == SX_VIEW_CATCHUP || v.state == SX_VIEW_BUILDING)
 			set_text(values, nulls, STATE_PHASE, v.phase[0] != '\0' ? v.phase : "waiting");
+		if (stored != NULL && stored->ours && sx_is_in_history(stored))
+			set_backfill(values, nulls, &v, stored);
 
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
@@ -417,6 +427,7 @@ copy_view(SxDb *db, Oid viewid, ViewCopy *copy)
 		copy->followed_at = v->followed_at;
 		copy->work_since = v->work_since;
 		copy->work_rows = v->work_rows;
+		copy->history = v->history;
 	}
 	SpinLockRelease(&db->mutex);
 	copy->last_error[sizeof(copy->last_error) - 1] = '\0';
@@ -583,6 +594,61 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 	nulls[column] = text == NULL;
 	if (text != NULL)
 		values[column] = CStringGetTextDatum(text);
+}
+
+/*
+ * How far history has come.  What is left takes as long, per block, as the chunks that are done took with all
+ * that belongs to them; before the first one is, as the blocks that are read.
+ */
+static void
+set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPosition *stored)
+{
+	const SxHistoryProgress *h = &v->history;
+	uint64		done;
+	uint64		blocks = sx_scan_blocks(stored->scan, &done);
+	int64		rows = stored->scan->rows;
+	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
+
+	if (v->state == SX_VIEW_BUILDING && h->blocks == blocks && h->done >= done)
+	{
+		TimestampTz now = sx_now();
+		double		left;
+
+		done = h->done + Min(h->chunk_done, h->chunk);
+		rows = h->rows + h->chunk_rows;
+		if (now > h->since)
+		{
+			values[STATE_BACKFILL_RATE] = Float8GetDatum((h->spent_rows + h->chunk_rows) * 1000000.0 / (now - h->since));
+			nulls[STATE_BACKFILL_RATE] = false;
+		}
+		if (h->spent_blocks > 0)
+		{
+			double		us = (double) h->spent_us / h->spent_blocks;
+
+			left = (blocks - h->done) * us - Min((double) (now - h->chunk_since), h->chunk * us);
+		}
+		else if (h->chunk_done > 0)
+			left = (double) (blocks - done) * (now - h->since) / h->chunk_done;
+		else
+			left = -1;
+		if (left >= 0)
+		{
+			Interval   *eta = palloc0(sizeof(Interval));
+
+			eta->time = (int64) left;
+			values[STATE_BACKFILL_ETA] = IntervalPGetDatum(eta);
+			nulls[STATE_BACKFILL_ETA] = false;
+		}
+	}
+	values[STATE_BACKFILL_DONE] = Int64GetDatum(rows);
+	values[STATE_BACKFILL_PERCENT] = Float8GetDatum(blocks > 0 ? 100.0 * done / blocks : 0);
+	values[STATE_BACKFILL_HELD] = Int64GetDatum((int64) (next - stored->position->xmin));
+	nulls[STATE_BACKFILL_DONE] = nulls[STATE_BACKFILL_PERCENT] = nulls[STATE_BACKFILL_HELD] = false;
+	if (done > 0)
+	{
+		values[STATE_BACKFILL_TOTAL] = Int64GetDatum((int64) rint((double) rows * blocks / done));
+		nulls[STATE_BACKFILL_TOTAL] = false;
+	}
 }
 
 /* an instant, or a bigint in the column that follows */

@@ -145,7 +145,7 @@ sx_verify(PG_FUNCTION_ARGS)
 	if (stored->scan != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("continuous view \"%s\" is being brought up by a full scan of its stream", name),
+				 errmsg("continuous view \"%s\" is being brought up by a scan of its stream", name),
 				 errhint("Wait until its state in streamext.status is live.")));
 	at_position = sx_position_to_snapshot(stored->position);
 

@@ -9,7 +9,8 @@
  * which know a build by a static pointer that is set only around our own call of the
  * planner:
  *
- *	 set_rel_pathlist	the stream's paths give way to the delta scan
+ *	 set_rel_pathlist	the stream's paths give way to the delta scan, or for a part of
+ *						history to the range scan
  *	 create_upper_paths	the grouping's paths give way to one Agg with
  *						AGGSPLIT_INITIAL_SERIAL
  *
@@ -46,6 +47,7 @@
 #include "optimizer/prep.h"
 #include "optimizer/tlist.h"
 #include "parser/parsetree.h"
+#include "capture/range_scan.h"
 #include "query/analyze_internal.h"
 #include "query/panes.h"
 #include "query/row_filter.h"
@@ -66,7 +68,9 @@ typedef struct Build
 {
 	Oid			stream;
 	bool		delta;			/* replace the stream's paths */
+	bool		ranges;			/* by a range scan */
 	double		rows;
+	double		blocks;
 	bool		group;			/* replace the grouping's paths */
 	List	   *groupClause;	/* as given */
 } Build;
@@ -160,7 +164,7 @@ sx_plan_query(SxPlan *plan, SxPlanVariant variant)
 }
 
 void
-sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result)
+sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, SxBuiltPlan *result)
 {
 	SxViewDef  *def = plan->info->def;
 	MemoryContext caller = CurrentMemoryContext;
@@ -178,7 +182,9 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result)
 	query = sx_plan_query(plan, variant);
 	build.stream = def->streamid;
 	build.delta = variant != SX_PLAN_HISTORY;
-	build.rows = variant == SX_PLAN_FEW ? FEW_ROWS : MANY_ROWS;
+	build.ranges = variant == SX_PLAN_RANGES;
+	build.rows = variant == SX_PLAN_FEW ? FEW_ROWS : variant == SX_PLAN_MANY ? MANY_ROWS : rows;
+	build.blocks = build.ranges ? blocks : build.rows / 100;
 	build.group = def->strategy == SX_MERGE;
 
 	AcquireRewriteLocks(query, true, false);
@@ -303,7 +309,7 @@ plan_other(Query *parse, const char *query_string, int cursorOptions, ParamListI
 	return result;
 }
 
-/* the stream has as many rows as the batch */
+/* the stream has as many rows as the batch, or part */
 static void
 set_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 {
@@ -313,7 +319,7 @@ set_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel)
 		return;
 
 	rel->tuples = current_build->rows;
-	rel->pages = Max(1, current_build->rows / 100);
+	rel->pages = Max(1, current_build->blocks);
 	rel->allvisfrac = 0;
 	rel->indexlist = NIL;
 }
@@ -330,7 +336,7 @@ set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 		IS_DUMMY_REL(rel))
 		return;
 
-	path = sx_delta_scan_path(root, rel, rel->rows);
+	path = current_build->ranges ? sx_range_scan_path(root, rel) : sx_delta_scan_path(root, rel, rel->rows);
 	if (!bms_is_empty(rel->lateral_relids))
 		path->param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
 	rel->pathlist = list_make1(path);
@@ -539,7 +545,7 @@ look_at_plan(Plan *node, PlanUse *use)
 			scanrelid = ((Scan *) node)->scanrelid;
 			break;
 		case T_CustomScan:
-			if (sx_is_delta_scan(node))
+			if (sx_is_delta_scan(node) || sx_is_range_scan(node))
 				use->deltascans++;
 			else
 				scanrelid = ((Scan *) node)->scanrelid;

@@ -14,7 +14,8 @@ typedef enum SxPlanVariant
 {
 	SX_PLAN_FEW,				/* a handful of rows */
 	SX_PLAN_MANY,				/* a load */
-	SX_PLAN_HISTORY				/* all rows, with ordinary paths; never kept */
+	SX_PLAN_HISTORY,			/* all rows, with ordinary paths; never kept */
+	SX_PLAN_RANGES				/* a part of history; never kept */
 } SxPlanVariant;
 
 #define SX_PLAN_KEPT	2		/* variants that are kept */
@@ -37,7 +38,8 @@ struct SxPlan
 };
 
 /* plan.c */
-extern void sx_plan_build(SxPlan *plan, SxPlanVariant variant, SxBuiltPlan *result);
+/* rows, blocks: of SX_PLAN_RANGES */
+extern void sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, SxBuiltPlan *result);
 /* the stored query as it is planned, before rewriting */
 extern Query *sx_plan_query(SxPlan *plan, SxPlanVariant variant);
 

@@ -426,7 +426,7 @@ build_all(SxPlan *plan)
 		for (int i = SX_PLAN_KEPT - 1; i >= 0; i--)
 		{
 			sx_plan_forget(&plan->plans[i]);
-			sx_plan_build(plan, i, &plan->plans[i]);
+			sx_plan_build(plan, i, 0, 0, &plan->plans[i]);
 		}
 	}
 }
@@ -438,9 +438,34 @@ sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, v
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
-	sx_plan_build(plan, SX_PLAN_HISTORY, &built);
+	sx_plan_build(plan, SX_PLAN_HISTORY, 0, 0, &built);
 	run(plan, built.stmt, started, sink, arg);
 	sx_plan_forget(&built);
+}
+
+void
+sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg)
+{
+	SxBuiltPlan built = {0};
+	SxRanges   *outer = sx_ranges;
+	double		blocks = 0;
+
+	for (int i = 0; i < ranges->n; i++)
+		blocks += ranges->ranges[i].nblocks;
+	LockRelationOid(plan->info->def->streamid, AccessShareLock);
+	(void) sx_plan_lock(plan, true, NULL);
+	sx_plan_build(plan, SX_PLAN_RANGES, rows, blocks, &built);
+	PG_TRY();
+	{
+		sx_ranges = ranges;
+		run(plan, built.stmt, NULL, sink, arg);
+	}
+	PG_FINALLY();
+	{
+		sx_ranges = outer;
+		sx_plan_forget(&built);
+	}
+	PG_END_TRY();
 }
 
 static SxPlanVariant

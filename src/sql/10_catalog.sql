@@ -73,6 +73,10 @@ CREATE TABLE streamext.view_position
 	scan_nodes pg_catalog.oid[],
 	scan_file pg_catalog.int4,
 	scan_block pg_catalog.int8,
+	scan_blocks pg_catalog.int8[],
+	scan_rows pg_catalog.int8,
+	scan_time_attno pg_catalog.int2,
+	scan_latest pg_catalog.int8,
 	open_rows pg_catalog.bytea,
 	built_by pg_catalog.xid8 NOT NULL,
 	watermark pg_catalog.int8 NOT NULL,
@@ -90,7 +94,12 @@ COMMENT ON COLUMN streamext.view_position.wal_only IS
 COMMENT ON COLUMN streamext.view_position.complete_at IS
 'every transaction that ended before is in the position';
 COMMENT ON COLUMN streamext.view_position.scan_position IS
-'a full scan is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
+'a scan of the stream is under way: the rows of its transactions that the position does not contain are in the table already, up to scan_block of file number scan_file';
+COMMENT ON COLUMN streamext.view_position.scan_blocks IS
+'the scan is of history: sizes of the files; the table has what is in the files before number scan_file, and in that from scan_block on';
+COMMENT ON COLUMN streamext.view_position.scan_rows IS 'rows of history found so far';
+COMMENT ON COLUMN streamext.view_position.scan_time_attno IS 'number of the column of which scan_latest is the highest value; 0: none';
+COMMENT ON COLUMN streamext.view_position.scan_latest IS 'as watermark, of the rows of history found so far';
 
 COMMENT ON COLUMN streamext.view_position.built_by IS
 'the transaction that wrote the view''s history: a partition that left the stream before that was never counted; 3 for a view WITH NO DATA, to which nothing is new that the stream has had';

@@ -25,7 +25,13 @@ CREATE FUNCTION streamext.view_states(
 	OUT watermark_held_by pg_catalog.text,
 	OUT late_rows pg_catalog.int8,
 	OUT dropped_rows pg_catalog.int8,
-	OUT open_windows pg_catalog.int8)
+	OUT open_windows pg_catalog.int8,
+	OUT backfill_rows_done pg_catalog.int8,
+	OUT backfill_rows_total pg_catalog.int8,
+	OUT backfill_percent pg_catalog.float8,
+	OUT backfill_rows_per_second pg_catalog.float8,
+	OUT backfill_eta pg_catalog.interval,
+	OUT backfill_held_transactions pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_view_states';
@@ -155,15 +161,23 @@ COMMENT ON COLUMN streamext.streams.retained_wal_bytes IS 'bytes of write-ahead 
 
 CREATE VIEW streamext.backfill_progress WITH (security_barrier) AS
 SELECT s.view::pg_catalog.regclass AS view,
-	s.phase,
-	s.rows_consumed AS rows_done,
-	NULL::pg_catalog.int8 AS rows_total,
-	NULL::pg_catalog.float8 AS percent,
-	NULL::pg_catalog.float8 AS rows_per_second,
-	NULL::pg_catalog.interval AS eta
+	COALESCE(s.phase, s.state) AS phase,
+	COALESCE(s.backfill_rows_done, s.rows_consumed) AS rows_done,
+	s.backfill_rows_total AS rows_total,
+	s.backfill_percent AS percent,
+	s.backfill_rows_per_second AS rows_per_second,
+	s.backfill_eta AS eta,
+	s.backfill_held_transactions AS held_transactions
 FROM streamext.view_states() s
-WHERE s.state OPERATOR(pg_catalog.=) 'backfilling';
+WHERE s.state OPERATOR(pg_catalog.=) 'backfilling' OR s.backfill_percent IS NOT NULL;
 COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being built, one row each; what is not known is null';
+COMMENT ON COLUMN streamext.backfill_progress.phase IS 'what is being done, in words; or that it is paused or has failed';
+COMMENT ON COLUMN streamext.backfill_progress.rows_done IS 'rows of the stream that were there when the view was created and are read; rows_consumed when there is nothing to be read in chunks';
+COMMENT ON COLUMN streamext.backfill_progress.rows_total IS 'an estimate, from the rows in the blocks that are read';
+COMMENT ON COLUMN streamext.backfill_progress.percent IS 'of the blocks of the stream';
+COMMENT ON COLUMN streamext.backfill_progress.rows_per_second IS 'since the process that builds the view began';
+COMMENT ON COLUMN streamext.backfill_progress.eta IS 'time until all rows are read that were there when the view was created';
+COMMENT ON COLUMN streamext.backfill_progress.held_transactions IS 'how many transactions old the horizon is that is held back from VACUUM for this view';
 
 CREATE VIEW streamext.lost_intervals WITH (security_barrier) AS
 SELECT i.view::pg_catalog.regclass AS view,

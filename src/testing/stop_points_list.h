@@ -67,12 +67,15 @@ SX_POINT(detached, SX_ANY)				/* a live view has left the shared position */
 SX_POINT(detached_dropped, SX_ANY)		/* its live state is freed */
 SX_POINT(views_loaded, SX_ANY)			/* the catalog was read */
 
-/* builders: worker/builder*.c, full_scan.c */
+/* builders: worker/builder*.c, history_scan.c, full_scan.c */
 SX_POINT(builder_started, SX_ANY)
 SX_POINT(history_begin, SX_ANY)			/* L0 is noted, open writers are not awaited */
 SX_POINT(history_snapshot, SX_ANY)		/* S is taken */
 SX_POINT(history_computed, SX_ANY)		/* results are collected, nothing is written */
-SX_POINT(history_scanned, SX_ANY)		/* row by row: addresses are collected */
+SX_POINT(history_stored, SX_ANY)		/* in chunks: S and the beginning are committed */
+SX_POINT(history_chunk_computed, SX_ANY)
+SX_POINT(history_chunk_committed, SX_ANY)
+SX_POINT(history_scanned, SX_ANY)		/* a chunk row by row: addresses are collected */
 SX_POINT(results_emptied, SX_ANY)		/* history: old rows are deleted */
 SX_POINT(results_merged, SX_ANY)		/* rows are written, the position is not */
 SX_POINT(results_stored, SX_ANY)		/* both are, the transaction is open */

@@ -108,8 +108,8 @@ collect(AlertedView *av, AlertGroups *groups, MemoryContext mcxt, SxViewDef **de
 			*result = ALERT_LOCKED;
 		else if ((*def = sx_catalog_view(av->viewid)) != NULL && (*def)->matid == av->matid)
 			position = sx_catalog_position(av->viewid);
-		/* rows of a restored table are another database's */
-		if (position && position->ours)
+		/* rows of a restored table are another database's, those of a part of history not the groups yet */
+		if (position && position->ours && !sx_is_in_history(position))
 		{
 			SxViewDef  *copy;
 			SxRunAs		as;

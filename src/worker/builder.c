@@ -1,6 +1,6 @@
 /*
  * builder.c
- *		Brings one view up: history (builder_history.c), then WAL, written directly into its table
+ *		Brings one view up: history (builder_history.c, history_scan.c), then WAL, written directly into its table
  *		(builder_results.c), until it stands close enough behind the consumer to join.
  *
  * A view WITH NO DATA begins with the CREATE statement's snapshot as its position.  Rows
@@ -42,6 +42,7 @@ static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
 static void stop_view(void);
+static void begin_at(SxStoredPosition *stored);
 static void catch_up(SxStoredPosition *stored);
 static bool consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn);
 static void catalog_changed(void);
@@ -81,6 +82,8 @@ sx_builder_main(Datum arg)
 	PG_TRY();
 	{
 		SxViewContext vc;
+		bool		yields = false;
+		int			voids = 0;
 
 		sx_view_context_push(&vc, wa.viewid, "building");
 		SX_STOP_POINT_OF(builder_started, wa.viewid);
@@ -91,35 +94,44 @@ sx_builder_main(Datum arg)
 		if (stored == NULL || !stored->ours)
 		{
 			sx_builder.seq = stored ? stored->seq : 0;
-			sx_builder_history();
-			SX_STOP_POINT_OF(history_committed, wa.viewid);
+			sx_builder_history(false);
 			stored = load_position();
 		}
-		if (stored == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_OBJECT),
-					 errmsg("the continuous view is gone")));
-
-		sx_builder.watermark = stored->watermark;
-		sx_builder.removed_until = stored->removed_until;
-		sx_builder.lost_from = stored->complete_at;
-		/* a predecessor may have ended between its commit and saying so */
-		SpinLockAcquire(&sx_builder.db->mutex);
-		sx_builder.v->scanning = stored->scan != NULL;
-		if (stored->scan != NULL)
-			sx_builder.v->wal_gone = false;
-		SpinLockRelease(&sx_builder.db->mutex);
-
+		begin_at(stored);
 		/* a scan that takes long may find the WAL gone that was to be read after it */
-		for (;;)
+		while (!yields)
 		{
 			if (stored->scan == NULL && !wal_is_there(stored))
 				sx_full_scan_begin(stored);
 			if (stored->scan == NULL)
 				break;
-			sx_full_scan_run(stored);
+			if (!sx_is_in_history(stored))
+			{
+				sx_full_scan_run(stored);
+				continue;
+			}
+			switch (sx_history_run(stored))
+			{
+				case SX_HISTORY_DONE:
+					break;
+				case SX_HISTORY_YIELDS:
+					yields = true;
+					break;
+				case SX_HISTORY_VOID:
+					if (voids++ > 0)
+						ereport(ERROR,
+								(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+								 errmsg("what history is read from was not kept until it was read"),
+								 errhint("End transactions that are open for long, or raise streamext.max_held_xids.")));
+					sx_builder.seq = stored->seq;
+					sx_builder_history(true);
+					stored = load_position();
+					begin_at(stored);
+					break;
+			}
 		}
-		catch_up(stored);
+		if (!yields)
+			catch_up(stored);
 		SX_STOP_POINT_OF(builder_done, wa.viewid);
 		sx_view_context_pop(&vc);
 	}
@@ -320,6 +332,25 @@ load_position(void)
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return stored;
+}
+
+/* what the stored position says is what we know */
+static void
+begin_at(SxStoredPosition *stored)
+{
+	if (stored == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("the continuous view is gone")));
+	sx_builder.watermark = stored->watermark;
+	sx_builder.removed_until = stored->removed_until;
+	sx_builder.lost_from = stored->complete_at;
+	/* a predecessor may have ended between its commit and saying so */
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->scanning = stored->scan != NULL;
+	if (stored->scan != NULL)
+		sx_builder.v->wal_gone = false;
+	SpinLockRelease(&sx_builder.db->mutex);
 }
 
 static void

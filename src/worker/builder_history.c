@@ -6,11 +6,11 @@
  * So: note the end of WAL, L0; wait, blocking nobody, until every transaction that held a
  * writer's lock on the stream then has ended; take the snapshot S.  History is what S sees;
  * WAL from L0 gives the rest, because a transaction that S does not see took its lock after
- * L0.  History and position commit together: a crash before that starts over, one after it
- * goes on with WAL.
+ * L0.
  *
- * One plan computes it, as the query would.  If a row fails, all is computed once more by rows,
- * so that this one becomes a dead letter.
+ * What is small is done here: one plan computes it, as the query would, and history and position commit together.
+ * A crash before that starts over, one after it goes on with WAL.  What is large, and what has a row that
+ * fails, is done in chunks: history_scan.c.
  */
 #include "worker/builder_internal.h"
 
@@ -34,8 +34,6 @@
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
 
-/* rows of a part of history, when it is computed by rows */
-#define HISTORY_ROWS	200000
 /* pause between looks at open transactions */
 #define WRITER_POLL_MS	20
 
@@ -47,32 +45,14 @@ typedef enum WriterState
 	WRITER_PREPARED
 } WriterState;
 
-/* History by addresses, on its way */
-typedef struct HistoryRows
-{
-	SxFileMap  *map;
-	uint32		file;			/* at which the scan is */
-	BlockNumber block;
-	SxPending  *pending;
-	SxReady    *ready;
-	Tuplestorestate *rows;		/* the results so far */
-	Tuplestorestate *letters;
-	SxRowCounts counts;
-} HistoryRows;
-
-static bool has_condition(void);
-static void begin_history(void);
+static bool is_large(void);
 static void check_members(void *arg);
 static WriterState name_writer(VirtualTransactionId writer, WriterState named);
 static bool has_not_written(VirtualTransactionId vxid);
 static bool history_by_plan(SxStoredPosition *pos);
-static void store_row(void *arg, TupleTableSlot *row);
-static void history_by_rows(SxStoredPosition *pos);
-static bool find_history(HistoryRows *h, Snapshot s, uint64 nrows);
-static void add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 
 void
-sx_builder_history(void)
+sx_builder_history(bool whole)
 {
 	SxStoredPosition pos;
 	XLogRecPtr	l0;
@@ -88,18 +68,44 @@ sx_builder_history(void)
 	sx_builder_wait_for_writers();
 	sx_builder_phase("reading the rows that are there");
 
-	sx_builder.watermark = SX_TIME_NONE;
+	sx_builder.watermark = sx_builder.removed_until = SX_TIME_NONE;
 	pos.start_lsn = l0;
 	pos.complete_at = GetCurrentTimestamp();
-	/* a plan of the view cannot tell which rows are not valid */
-	if (!has_condition() && history_by_plan(&pos))
-		return;
-	/* some row fails: one by one */
-	history_by_rows(&pos);
+	/* a plan of the view cannot tell which rows are not valid: chunks go row by row */
+	if (!sx_builder_has_condition())
+	{
+		if (!whole && is_large() && sx_history_begin(&pos))
+			return;
+		if (history_by_plan(&pos))
+		{
+			SX_STOP_POINT_OF(history_committed, sx_builder.def->viewid);
+			return;
+		}
+		/* some row fails: the chunk that it is in is done row by row */
+		pos.seq = sx_builder.seq;
+	}
+	if (!sx_history_begin(&pos))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("rows must be read one by one, which has to wait until fewer than 65,536 sub-transactions are open")));
 }
 
 static bool
-has_condition(void)
+is_large(void)
+{
+	bool		result;
+
+	StartTransactionCommand();
+	(void) sx_builder_members(true);
+	PushActiveSnapshot(GetTransactionSnapshot());
+	result = sx_history_is_large();
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return result;
+}
+
+bool
+sx_builder_has_condition(void)
 {
 	bool		result;
 
@@ -122,9 +128,8 @@ sx_builder_members(bool lock)
 	return find_all_inheritors(sx_builder.def->streamid, lock ? AccessShareLock : NoLock, NULL);
 }
 
-/* from here on rows that vanish are missed: see has_not_begun() in ddl/settle.c */
-static void
-begin_history(void)
+void
+sx_builder_history_begins(void)
 {
 	SpinLockAcquire(&sx_builder.db->mutex);
 	sx_builder.v->history_begun = true;
@@ -296,7 +301,7 @@ history_by_plan(SxStoredPosition *pos)
 		SxFileMap  *map;
 
 		StartTransactionCommand();
-		begin_history();
+		sx_builder_history_begins();
 		(void) sx_builder_members(true);
 		/* the files, before S: a partition that comes later is new to the capture that starts at L0 */
 		map = sx_file_map_create(CurrentMemoryContext);
@@ -311,7 +316,7 @@ history_by_plan(SxStoredPosition *pos)
 		sx_builder_begin_work(0);
 		sx_run_as_begin(&as, sx_builder.def);
 		(void) sx_plan_lock(sx_builder.plan, true, NULL);
-		sx_plan_run_history(sx_builder.plan, check_members, store_row, map);
+		sx_plan_run_history(sx_builder.plan, check_members, sx_builder_store_row, map);
 		if (sx_builder.time.attno != InvalidAttrNumber)
 			sx_builder.watermark = sx_watermark_after(&sx_builder.time, sx_builder.watermark,
 													  sx_latest_in_history(sx_builder.def->streamid,
@@ -341,127 +346,12 @@ history_by_plan(SxStoredPosition *pos)
 	return ok;
 }
 
-static void
-store_row(void *arg, TupleTableSlot *row)
+void
+sx_builder_store_row(void *arg, TupleTableSlot *row)
 {
 	if (sx_builder.info->nkeys > 0 && !sx_key_fits(sx_builder.info, row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_EXCEPTION),
 				 errmsg("group key is too large for the index of the materialized table")));
 	tuplestore_puttupleslot(sx_builder.rows, row);
-}
-
-/*
- * History by addresses, through the same path as new rows, so that a row that fails becomes a dead
- * letter.  In parts, whose addresses fit memory; the slot keeps what S sees until they are read.  The
- * results of all parts are written together.
- */
-static void
-history_by_rows(SxStoredPosition *pos)
-{
-	HistoryRows h = {0};
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext part = AllocSetContextCreate(context, "streamext part of history", ALLOCSET_DEFAULT_SIZES);
-	bool		more;
-
-	/* written, and ended, like any other results */
-	MemoryContextSwitchTo(TopMemoryContext);
-	h.rows = tuplestore_begin_heap(false, true, work_mem);
-	h.letters = tuplestore_begin_heap(false, true, work_mem);
-	do
-	{
-		Snapshot	s;
-
-		StartTransactionCommand();
-		if (h.map == NULL)
-		{
-			begin_history();
-			(void) sx_builder_members(true);
-			MemoryContextSwitchTo(context);
-			/* the files before S, as above */
-			h.map = sx_file_map_create(context);
-			sx_file_map_refresh(h.map, list_make1_oid(sx_builder.def->streamid), false);
-			sx_builder_files(h.map, pos);
-			PushActiveSnapshot(GetTransactionSnapshot());
-			pos->seq = sx_builder.seq;
-			pos->position = sx_position_from_snapshot(GetActiveSnapshot());
-			s = GetActiveSnapshot();
-		}
-		else
-		{
-			PushActiveSnapshot(GetTransactionSnapshot());
-			MemoryContextReset(part);
-			MemoryContextSwitchTo(part);
-			s = sx_position_to_snapshot(pos->position);
-		}
-		MemoryContextSwitchTo(part);
-		h.pending = sx_pending_create(part);
-		h.ready = sx_pending_new_ready(h.pending, SX_ALWAYS_XID, pos->start_lsn);
-		/* a position that does not list all ids can stand for S only while this has it */
-		more = find_history(&h, s, pos->position->wal_only ? PG_UINT64_MAX : HISTORY_ROWS);
-		PopActiveSnapshot();
-		CommitTransactionCommand();
-		MemoryContextSwitchTo(part);
-		SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
-
-		sx_builder_begin_results();
-		sx_builder_compute(sx_batch_create(h.map, sx_builder.def->streamid, &h.ready, 1, false), false);
-		sx_builder_move_results(h.rows, h.letters);
-		sx_counts_add(&h.counts, &sx_builder.counts);
-	} while (more);
-
-	sx_builder_begin_results();
-	tuplestore_end(sx_builder.rows);
-	tuplestore_end(sx_builder.letters);
-	sx_builder.rows = h.rows;
-	sx_builder.letters = h.letters;
-	sx_builder.counts = h.counts;
-
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	sx_builder_write(pos, true);
-	PopActiveSnapshot();
-	CommitTransactionCommand();
-	sx_builder_protect(pos->position->xmin, pos->start_lsn);
-	MemoryContextSwitchTo(TopMemoryContext);
-	MemoryContextDelete(context);
-}
-
-/* the next rows that s sees, about so many; false: those were all */
-static bool
-find_history(HistoryRows *h, Snapshot s, uint64 nrows)
-{
-	for (; h->file < sx_file_map_count(h->map); h->file++)
-	{
-		SxFileEntry *e = sx_file_map_entry(h->map, h->file);
-		Relation	rel;
-
-		if (e->dead)
-			continue;
-		/* between two parts nobody keeps it as it is: then all is done again */
-		rel = try_relation_open(e->leaf, AccessShareLock);
-		if (rel == NULL || !SxFileEquals(SxRelationFile(rel), e->file))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_IN_USE),
-					 errmsg("a file of the stream has just been replaced")));
-		relation_close(rel, NoLock);
-		h->block = sx_file_scan_visible(e->leaf, h->block, nrows - h->ready->nrows, s, add_found_row, h);
-		if (h->block != InvalidBlockNumber)
-			return true;
-		h->block = 0;
-		if (h->ready->nrows >= nrows)
-		{
-			h->file++;
-			return true;
-		}
-	}
-	return false;
-}
-
-static void
-add_found_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
-{
-	HistoryRows *h = arg;
-
-	sx_pending_ready_add_run(h->pending, h->ready, h->file, block, off, xid);
 }

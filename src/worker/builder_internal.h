@@ -1,7 +1,7 @@
 /*
  * builder_internal.h
- *		The parts of a builder: its life and WAL (builder.c), history (builder_history.c), the full
- *		scan (full_scan.c), slow views (builder_follow.c), and what all of them write
+ *		The parts of a builder: its life and WAL (builder.c), history in one piece (builder_history.c)
+ *		and in chunks (history_scan.c), the full scan (full_scan.c), slow views (builder_follow.c), and what all of them write
  *		(builder_results.c).
  *
  * A builder is a process of its own and brings up one view, so what it works on is one struct.
@@ -41,6 +41,7 @@ typedef struct SxBuilder
 	int64		turn_us;		/* what this turn took, so far */
 	XLogRecPtr	written_lsn;	/* start LSN of the stored position */
 	bool		redefined;		/* what we know of the view is out of date */
+	bool		in_history;		/* what is written belongs to history */
 } SxBuilder;
 
 extern SxBuilder sx_builder;
@@ -56,7 +57,14 @@ extern void sx_builder_pause(long ms);
 extern void sx_builder_protect(uint64 xmin, XLogRecPtr lsn);
 
 /* builder_history.c */
-extern void sx_builder_history(void);
+/* from the beginning; whole: in one transaction, however large the stream is, if no row fails */
+extern void sx_builder_history(bool whole);
+/* from here on rows that vanish are missed: see has_not_begun() in ddl/settle.c */
+extern void sx_builder_history_begins(void);
+/* are rows judged before they get to a view? */
+extern bool sx_builder_has_condition(void);
+/* takes up a result row of history */
+extern void sx_builder_store_row(void *arg, TupleTableSlot *row);
 /* the stream with its partitions, in a transaction; with lock they cannot be replaced until its end */
 extern List *sx_builder_members(bool lock);
 /* until every transaction that holds a writer's lock on the stream now has ended */
@@ -74,8 +82,6 @@ extern void sx_builder_drop_missing(SxBatch *batch);
  * then judge is false.
  */
 extern int64 sx_builder_compute(SxBatch *batch, bool judge);
-/* appends the results to these */
-extern void sx_builder_move_results(Tuplestorestate *rows, Tuplestorestate *letters);
 /*
  * Results, dead letters and position, in the caller's transaction.  replace: instead of what the
  * table holds.
@@ -95,6 +101,17 @@ extern bool sx_builder_must_follow(void);
 extern void sx_builder_note_turn(uint64 turn, XLogRecPtr held_lsn, uint64 held_rows, uint64 rows,
 								 const TimestampTz *commits, int ncommits);
 extern void sx_builder_rest(SxTail *tail, TimestampTz turn_started);
+
+/* history_scan.c */
+typedef enum SxHistoryResult
+{
+	SX_HISTORY_DONE,
+	SX_HISTORY_YIELDS,			/* the process is to end: another one goes on */
+	SX_HISTORY_VOID				/* what was done cannot be trusted: from the beginning, in one transaction */
+} SxHistoryResult;
+extern bool sx_history_is_large(void);
+extern bool sx_history_begin(SxStoredPosition *pos);
+extern SxHistoryResult sx_history_run(SxStoredPosition *stored);
 
 /* full_scan.c */
 extern void sx_full_scan_begin(SxStoredPosition *stored);

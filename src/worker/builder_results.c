@@ -43,7 +43,6 @@ static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
 						 const char *message);
 static TupleDesc letter_desc(void);
-static void move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc);
 static void write_letters(void);
 static void remove_old(int64 until);
 
@@ -245,24 +244,6 @@ sx_builder_begin_results(void)
 	MemoryContextSwitchTo(old);
 }
 
-void
-sx_builder_move_results(Tuplestorestate *rows, Tuplestorestate *letters)
-{
-	move_rows(rows, sx_builder.rows, sx_builder.info->desc);
-	move_rows(letters, sx_builder.letters, letter_desc());
-}
-
-static void
-move_rows(Tuplestorestate *to, Tuplestorestate *from, TupleDesc desc)
-{
-	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsMinimalTuple);
-
-	tuplestore_rescan(from);
-	while (tuplestore_gettupleslot(from, true, false, slot))
-		tuplestore_puttupleslot(to, slot);
-	ExecDropSingleTupleTableSlot(slot);
-}
-
 static void
 write_letters(void)
 {
@@ -302,7 +283,10 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));
 	if (replace)
+	{
 		sx_catalog_repair_dependencies(sx_builder.def);
+		sx_catalog_delete_dead_letters(sx_builder.def->viewid);
+	}
 
 	sx_run_as_begin(&as, sx_builder.def);
 	if (replace)
@@ -316,7 +300,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 		SPI_finish();
 		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
-	sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !replace ? &written : NULL);
+	sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !replace && !sx_builder.in_history ? &written : NULL);
 	sx_panes_merge_late(sx_builder.info, sx_builder.rows, closed_until, pos->removed_until, &written);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);
@@ -391,7 +375,7 @@ sx_builder_commit(SxStoredPosition *pos)
 	sx_wake_alerter(sx_builder.db);
 	/* autovacuum goes by what we report; one that follows for long is never at its end */
 	(void) pgstat_report_stat(false);
-	if (limit > 0 && us > limit)
+	if (limit > 0 && us > limit && !sx_builder.in_history)
 		sx_builder_too_slow("writing", us, entries);
 }
 

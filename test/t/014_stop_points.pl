@@ -36,6 +36,7 @@ my %plan = (
 		results_emptied results_merged results_stored history_committed catch_up_computed catch_up_committed
 		builder_done create_required create_query create_table create_view create_registered drop_begin drop_done)),
 	(map { $_ => ['create_bad'] } qw(history_scanned)),
+	(map { $_ => ['create_chunks'] } qw(history_stored history_chunk_computed history_chunk_committed)),
 	(map { $_ => ['create_empty'] } qw(scan_stored scan_found scan_part_committed scan_finished)),
 	(map { $_ => ['attach_stream'] } qw(left)),
 	(map { $_ => ['open'] } qw(open_rows_packed open_rows_loaded)),
@@ -50,11 +51,11 @@ my %plan = (
 );
 # others that crash phases must not miss: a point by another way
 my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create', 'builder' ],
-	[ 'results_stored', 'create_bad' ], [ 'results_merged', 'create_empty' ], [ 'catch_up_committed', 'create_empty' ]);
+	[ 'results_stored', 'create_bad' ], [ 'results_stored', 'create_chunks' ], [ 'history_committed', 'create_chunks' ], [ 'results_merged', 'create_empty' ], [ 'catch_up_committed', 'create_empty' ]);
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert);
+my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();
@@ -69,7 +70,7 @@ is(join(' ', grep { !$list{$_} } sort keys %plan), '', 'and there are no others'
 cmp_ok(scalar(@points), '>=', 25, 'there are many');
 
 allow_in_log('terminated by signal 9: Killed');
-my $node = new_node('stops', settings => "fsync = off\nstreamext.flush_interval = '200ms'\n");
+my $node = new_node('stops', settings => "fsync = off\nstreamext.flush_interval = '200ms'\nstreamext.testing_chunk_blocks = 100\n");
 new_database($node, $_) for qw(app other);
 test_functions($node, 'app');
 fault_views($node, 'app');

@@ -54,6 +54,9 @@ CREATE TABLE pt (k int NOT NULL, v int) PARTITION BY RANGE (k);
 CREATE TABLE pt_0 PARTITION OF pt FOR VALUES FROM (0) TO (10);
 CREATE TABLE pt_1 PARTITION OF pt FOR VALUES FROM (10) TO (20);
 INSERT INTO pt SELECT i % 20, i FROM generate_series(1, 100) i;
+-- 300 blocks: history in chunks
+CREATE TABLE hist (k int NOT NULL, v int NOT NULL, note text);
+INSERT INTO hist SELECT i % 20, i, repeat('x', 1200) FROM generate_series(1, 1800) i;
 -- whose rows are destroyed, and what was in it
 CREATE TABLE tr (k int, v int);
 CREATE TABLE tr_all (k int, v int);
@@ -223,6 +226,12 @@ SQL
 	create_bad => [ 'app', <<'SQL' ],
 CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, sum(1000 / v) AS s FROM ev GROUP BY k;
 INSERT INTO ev VALUES (1, 1, 'new'), (1, 0, 'bad');
+SELECT streamext.wait_for('x_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
+	create_chunks => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM hist GROUP BY k;
+INSERT INTO hist VALUES (1, 1, 'new');
 SELECT streamext.wait_for('x_%N%', '10s');
 DROP MATERIALIZED VIEW x_%N%;
 SQL

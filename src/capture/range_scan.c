@@ -1,0 +1,415 @@
+/*
+ * range_scan.c
+ *		The custom scan that reads a part of history: ranges of blocks, under a snapshot that may be
+ *		older than the transaction.
+ *
+ * A heap scan limited to the range reads each page once, judges all its rows at once, and keeps the
+ * pin while they are returned: as a sequential scan does, which it is but for its limits.  It never joins another
+ * scan in the middle (syncscan), which limits do not allow.
+ *
+ * The snapshot is that of history, while everything else in the plan (lookups) is read under the
+ * transaction's own.  What it sees is there as long as the slot's xmin, or the transaction itself, keeps it:
+ * the caller's business.
+ *
+ * Event times are looked at while the rows pass, before any condition, as in delta_scan.c.  Values are moved
+ * to the stream's row type by name where a partition differs.
+ *
+ * Locking: the caller's AccessShareLock on the leaves.  A range that ends beyond the file is cut off: VACUUM
+ * has removed pages that were empty for the snapshot, too.
+ */
+#include "postgres.h"
+
+#include "access/attmap.h"
+#include "access/heapam.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "executor/executor.h"
+#include "miscadmin.h"
+#include "nodes/extensible.h"
+#include "optimizer/cost.h"
+#include "optimizer/optimizer.h"
+#include "optimizer/restrictinfo.h"
+#include "utils/rel.h"
+
+#include "capture/delta_scan.h"
+#include "capture/range_scan.h"
+
+/* blocks between two reports */
+#define REPORT_BLOCKS	64
+
+SxRanges   *sx_ranges = NULL;
+
+/* Goes through the rows of a part */
+typedef struct RangeReader
+{
+	SxRanges   *ranges;
+	TupleDesc	desc;			/* of the stream */
+	int			natts;			/* stream's columns needed, from the first */
+	MemoryContext context;
+	int			next;			/* range to open */
+	/* the range that is open */
+	Relation	rel;			/* NULL: none */
+	TableScanDesc scan;
+	TupleTableSlot *slot;		/* of the leaf's type */
+	AttrMap    *map;			/* stream's column -> leaf's, or NULL: alike */
+	int			leaf_natts;		/* leaf's columns to deform */
+	BlockNumber block;			/* of the last row, or where the range begins */
+	/* not reported yet */
+	BlockNumber blocks;
+	int64		rows;
+} RangeReader;
+
+typedef struct RangeScanState
+{
+	CustomScanState css;
+	RangeReader *reader;		/* NULL: EXPLAIN only */
+} RangeScanState;
+
+static Plan *plan_range_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
+							 List *tlist, List *clauses, List *custom_plans);
+static Node *create_range_scan_state(CustomScan *cscan);
+static void begin_range_scan(CustomScanState *node, EState *estate, int eflags);
+static TupleTableSlot *exec_range_scan(CustomScanState *node);
+static void end_range_scan(CustomScanState *node);
+static void rescan_range_scan(CustomScanState *node);
+static TupleTableSlot *next_row(ScanState *node);
+static bool recheck_row(ScanState *node, TupleTableSlot *slot);
+static RangeReader *reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot);
+static bool reader_next(RangeReader *r, TupleTableSlot *slot);
+static void reader_end(RangeReader *r);
+static void enter_range(RangeReader *r);
+static void leave_range(RangeReader *r);
+static void pass_blocks(RangeReader *r, BlockNumber upto);
+static void report(RangeReader *r);
+static void note_time(RangeReader *r, TupleTableSlot *slot);
+
+static const CustomPathMethods path_methods = {
+	.CustomName = "streamext range scan",
+	.PlanCustomPath = plan_range_scan,
+};
+
+static const CustomScanMethods scan_methods = {
+	.CustomName = "streamext range scan",
+	.CreateCustomScanState = create_range_scan_state,
+};
+
+static const CustomExecMethods exec_methods = {
+	.CustomName = "streamext range scan",
+	.BeginCustomScan = begin_range_scan,
+	.ExecCustomScan = exec_range_scan,
+	.EndCustomScan = end_range_scan,
+	.ReScanCustomScan = rescan_range_scan,
+};
+
+void
+sx_range_scan_init(void)
+{
+	RegisterCustomScanMethods(&scan_methods);
+}
+
+/* ---- planning ---- */
+
+/* rel's sizes are those of the part: see set_relation_info() in query/plan.c */
+Path *
+sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel)
+{
+	CustomPath *path = makeNode(CustomPath);
+
+	rel->consider_parallel = false;
+	path->path.pathtype = T_CustomScan;
+	path->path.parent = rel;
+	path->path.pathtarget = rel->reltarget;
+	path->path.param_info = NULL;
+	path->path.rows = rel->rows;
+	path->path.startup_cost = rel->reltarget->cost.startup + rel->baserestrictcost.startup;
+	path->path.total_cost = path->path.startup_cost + seq_page_cost * rel->pages +
+		(cpu_tuple_cost + rel->baserestrictcost.per_tuple) * rel->tuples +
+		rel->reltarget->cost.per_tuple * rel->rows;
+	path->path.pathkeys = NIL;
+	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->methods = &path_methods;
+
+	rel->pathlist = list_make1(path);
+	rel->partial_pathlist = NIL;
+	return &path->path;
+}
+
+bool
+sx_is_range_scan(Plan *plan)
+{
+	return IsA(plan, CustomScan) && ((CustomScan *) plan)->methods == &scan_methods;
+}
+
+static Plan *
+plan_range_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
+				List *tlist, List *clauses, List *custom_plans)
+{
+	CustomScan *scan = makeNode(CustomScan);
+	List	   *quals = extract_actual_clauses(clauses, false);
+
+	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.qual = quals;
+	scan->scan.scanrelid = rel->relid;
+	scan->flags = path->flags;
+	scan->custom_private = list_make1_int(sx_columns_needed(rel, tlist, quals));
+	scan->methods = &scan_methods;
+	return &scan->scan.plan;
+}
+
+/* ---- running ---- */
+
+static Node *
+create_range_scan_state(CustomScan *cscan)
+{
+	RangeScanState *state = (RangeScanState *) newNode(sizeof(RangeScanState), T_CustomScanState);
+
+	state->css.methods = &exec_methods;
+	return (Node *) state;
+}
+
+static void
+begin_range_scan(CustomScanState *node, EState *estate, int eflags)
+{
+	RangeScanState *state = (RangeScanState *) node;
+	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
+	Relation	rel = node->ss.ss_currentRelation;
+
+	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
+		return;
+	if (sx_ranges == NULL || sx_ranges->stream != RelationGetRelid(rel))
+		elog(ERROR, "a plan of history of \"%s\" was run without its ranges", RelationGetRelationName(rel));
+	state->reader = reader_begin(sx_ranges, RelationGetDescr(rel), linitial_int(scan->custom_private),
+								 node->ss.ss_ScanTupleSlot);
+}
+
+static TupleTableSlot *
+exec_range_scan(CustomScanState *node)
+{
+	return ExecScan(&node->ss, (ExecScanAccessMtd) next_row, (ExecScanRecheckMtd) recheck_row);
+}
+
+static void
+end_range_scan(CustomScanState *node)
+{
+	RangeScanState *state = (RangeScanState *) node;
+
+	if (state->reader != NULL)
+		reader_end(state->reader);
+	state->reader = NULL;
+}
+
+static void
+rescan_range_scan(CustomScanState *node)
+{
+	RangeReader *r = ((RangeScanState *) node)->reader;
+
+	if (r != NULL)
+	{
+		if (r->rel != NULL)
+			leave_range(r);
+		r->next = 0;
+	}
+	ExecScanReScan(&node->ss);
+}
+
+static TupleTableSlot *
+next_row(ScanState *node)
+{
+	RangeScanState *state = (RangeScanState *) node;
+	TupleTableSlot *slot = node->ss_ScanTupleSlot;
+
+	if (!reader_next(state->reader, slot))
+		return ExecClearTuple(slot);
+	return slot;
+}
+
+/* Only UPDATE and row locks ask, and these plans have neither */
+static bool
+recheck_row(ScanState *node, TupleTableSlot *slot)
+{
+	return true;
+}
+
+/* ---- reading ---- */
+
+/* slot: the virtual slot that reader_next will fill */
+static RangeReader *
+reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot)
+{
+	RangeReader *r = palloc0(sizeof(RangeReader));
+
+	r->ranges = ranges;
+	r->desc = desc;
+	r->natts = Min(Max(natts, ranges->time_attno), desc->natts);
+	r->context = CurrentMemoryContext;
+
+	/* columns beyond natts are never filled, dropped ones neither */
+	memset(slot->tts_isnull, true, desc->natts * sizeof(bool));
+	memset(slot->tts_values, 0, desc->natts * sizeof(Datum));
+	return r;
+}
+
+static bool
+reader_next(RangeReader *r, TupleTableSlot *slot)
+{
+	TupleTableSlot *in;
+	BlockNumber block;
+
+	for (;;)
+	{
+		if (r->rel == NULL)
+		{
+			if (r->next >= r->ranges->n)
+			{
+				report(r);
+				r->ranges->complete = true;
+				return false;
+			}
+			enter_range(r);
+		}
+		if (r->scan != NULL && table_scan_getnextslot(r->scan, ForwardScanDirection, r->slot))
+			break;
+		leave_range(r);
+	}
+
+	in = r->slot;
+	block = ItemPointerGetBlockNumber(&in->tts_tid);
+	if (block != r->block)
+		pass_blocks(r, block);
+	r->rows++;
+	if (r->leaf_natts > 0)
+		slot_getsomeattrs(in, r->leaf_natts);
+
+	ExecClearTuple(slot);
+	if (r->map == NULL)
+	{
+		memcpy(slot->tts_values, in->tts_values, sizeof(Datum) * r->leaf_natts);
+		memcpy(slot->tts_isnull, in->tts_isnull, sizeof(bool) * r->leaf_natts);
+	}
+	else
+	{
+		for (int i = 0; i < r->natts; i++)
+		{
+			AttrNumber	attno = r->map->attnums[i];
+
+			if (attno == 0)
+				continue;		/* dropped in the stream */
+			slot->tts_values[i] = in->tts_values[attno - 1];
+			slot->tts_isnull[i] = in->tts_isnull[attno - 1];
+		}
+	}
+	ExecStoreVirtualTuple(slot);
+	slot->tts_tableOid = RelationGetRelid(r->rel);
+	if (r->ranges->time_attno != InvalidAttrNumber)
+		note_time(r, slot);
+	return true;
+}
+
+static void
+reader_end(RangeReader *r)
+{
+	if (r->rel != NULL)
+		leave_range(r);
+	pfree(r);
+}
+
+static void
+enter_range(RangeReader *r)
+{
+	SxRange    *range = &r->ranges->ranges[r->next++];
+	MemoryContext old = MemoryContextSwitchTo(r->context);
+	BlockNumber size;
+
+	r->rel = table_open(range->leaf, AccessShareLock);
+	size = RelationGetNumberOfBlocks(r->rel);
+	r->block = range->from;
+	r->slot = table_slot_create(r->rel, NULL);
+	r->leaf_natts = r->natts;
+	r->map = NULL;
+	if (range->leaf != r->ranges->stream)
+		r->map = SxBuildAttrMapIfReq(RelationGetDescr(r->rel), r->desc);
+	if (r->map != NULL)
+	{
+		r->leaf_natts = 0;
+		for (int i = 0; i < r->natts; i++)
+			r->leaf_natts = Max(r->leaf_natts, r->map->attnums[i]);
+	}
+	r->scan = NULL;
+	if (range->from < size && range->nblocks > 0)
+	{
+		r->scan = table_beginscan_strat(r->rel, r->ranges->snapshot, 0, NULL, true, false);
+		heap_setscanlimits(r->scan, range->from, Min(range->nblocks, size - range->from));
+	}
+	MemoryContextSwitchTo(old);
+}
+
+static void
+leave_range(RangeReader *r)
+{
+	SxRange    *range = &r->ranges->ranges[r->next - 1];
+
+	pass_blocks(r, range->from + range->nblocks);
+	if (r->scan != NULL)
+		table_endscan(r->scan);
+	ExecDropSingleTupleTableSlot(r->slot);
+	if (r->map != NULL)
+		free_attrmap(r->map);
+	table_close(r->rel, NoLock);
+	r->rel = NULL;
+}
+
+/* the scan has gone on to this block of the range */
+static void
+pass_blocks(RangeReader *r, BlockNumber upto)
+{
+	r->blocks += upto - r->block;
+	r->block = upto;
+	if (r->blocks >= REPORT_BLOCKS)
+		report(r);
+}
+
+static void
+report(RangeReader *r)
+{
+	if (!r->ranges->complete)
+	{
+		r->ranges->rows += r->rows;
+		if (r->ranges->progress)
+			r->ranges->progress(r->blocks, r->rows);
+	}
+	r->rows = 0;
+	r->blocks = 0;
+}
+
+static void
+note_time(RangeReader *r, TupleTableSlot *slot)
+{
+	SxRanges   *ranges = r->ranges;
+	int64		event_time;
+
+	if (slot->tts_isnull[ranges->time_attno - 1])
+		return;					/* an older row: the column was made NOT NULL later */
+	event_time = sx_event_time(slot->tts_values[ranges->time_attno - 1], ranges->time_type);
+	if (event_time > ranges->latest && event_time <= ranges->time_limit)
+		ranges->latest = event_time;
+}
+
+void
+sx_ranges_find_latest(SxRanges *ranges)
+{
+	Relation	rel;
+	TupleTableSlot *slot;
+	RangeReader *r;
+
+	if (ranges->complete || ranges->time_attno == InvalidAttrNumber)
+		return;
+	rel = table_open(ranges->stream, AccessShareLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
+	ranges->rows = 0;
+	r = reader_begin(ranges, RelationGetDescr(rel), 0, slot);
+	while (reader_next(r, slot))
+		CHECK_FOR_INTERRUPTS();
+	reader_end(r);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(rel, NoLock);
+}

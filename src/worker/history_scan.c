@@ -1,0 +1,700 @@
+/*
+ * history_scan.c
+ *		History of a large stream, in chunks: each is computed by one plan over a range of blocks and
+ *		written in one transaction with the place where the next one begins.
+ *
+ * The snapshot S is taken at the seam, as builder_history.c says, and becomes the view's stored position at
+ * once, with the list of files and their sizes beside it (SxStoredScan): what the slot must hold is S's xmin
+ * and WAL from L0, like for any view that stands at S.  The table holds what S sees in the blocks that are
+ * done.  Whoever continues, after a crash, a restart or a pause, makes S again from the stored position.  When all blocks
+ * are done the scan's state goes, and WAL leads on from L0.
+ *
+ * Chunks go from the newest rows to the oldest: partitions in descending order of their bounds, in each from the end
+ * of the file to its beginning.  (An index on the event time would give the order more exactly, and read the
+ * heap at random.)
+ *
+ * Until the end the watermark is not known, so no window closes, nothing is appended to sinks, and
+ * alerts do not look.
+ *
+ * S is older than the transactions that read under it, so it sees all it should only while the slot's xmin
+ * holds it.  Where the slot has let go (max_held_xids) a chunk cannot be trusted, nor can those before:
+ * rows that S sees may be gone, and rows that it does not see may be frozen.  Then all begins anew, in one
+ * transaction, whose own snapshot nobody can take away.  The same if a file was replaced by somebody who has not
+ * waited for us.
+ *
+ * A chunk in which a row fails is done once more by addresses, through the same path as new rows, so that
+ * this row becomes a dead letter.  Chunks of a stream with a condition are done so at once.
+ *
+ * Size of chunks: groups that come again in each chunk are written in each.  While writing takes a
+ * notable part of the time, chunks double.
+ *
+ * Locks: AccessShareLock on the leaves of a chunk while it is computed; a command that waits for it ends
+ * the builder (consumer_builders.c).  Commands that would remove rows or replace a file wait until the view is
+ * built (ddl/settle.c).
+ */
+#include "worker/builder_internal.h"
+
+#include "access/relation.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "capture/delta_scan.h"
+#include "capture/range_scan.h"
+#include "catalog/partition.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "optimizer/plancat.h"
+#include "partitioning/partbounds.h"
+#include "partitioning/partdesc.h"
+#include "storage/lmgr.h"
+#include "time/watermark.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "testing/stop_points.h"
+
+/* size of a chunk at first: 128 MB */
+#define CHUNK_BLOCKS	16384
+/* and of one that is gone through by rows, so that its addresses fit memory */
+#define ROWS_BLOCKS		2048
+#define CHUNK_FILES		64
+/* chunks grow while writing takes more than one part in so many */
+#define WRITE_SHARE		20
+/* with streamext.backfill_rate a chunk takes about so long */
+#define RATE_MS			500
+
+#ifdef SX_TESTING
+int			sx_testing_chunk_blocks = 0;
+#endif
+
+/* A chunk on its way */
+typedef struct Chunk
+{
+	SxRanges	part;
+	SxRange		ranges[CHUNK_FILES];
+	int			files[CHUNK_FILES]; /* of the stored scan */
+	BlockNumber blocks;
+	/* where the next one begins */
+	int			next_file;
+	BlockNumber next_block;
+	/* by rows */
+	SxFileMap  *map;
+	SxPending  *pending;
+	SxReady    *ready;
+	uint32		file;
+} Chunk;
+
+static uint64 most_blocks(void);
+static List *newest_first(Oid relid, List *leaves);
+static void list_files(SxStoredPosition *pos, SxStoredScan *scan);
+static void run_empty(void);
+static void choose(SxStoredScan *scan, uint64 blocks, Chunk *chunk);
+static bool lock_files(SxStoredScan *scan, Chunk *chunk);
+static bool is_protected(const SxStoredPosition *stored);
+static double rows_per_block(const SxStoredScan *scan, Oid leaf);
+static uint64 blocks_done(const SxStoredScan *scan);
+static bool compute(SxStoredScan *scan, Chunk *chunk, bool *replaced);
+static bool compute_by_rows(SxStoredPosition *stored, Chunk *chunk, MemoryContext context);
+static void add_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
+static void finish(SxStoredPosition *stored);
+static void begin_progress(const SxStoredScan *scan);
+static void begin_chunk(const Chunk *chunk);
+static void note_blocks(BlockNumber blocks, int64 rows);
+static void note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows);
+static void rest(TimestampTz since, int64 rows);
+
+/* a table with no more is done in one piece */
+static uint64
+most_blocks(void)
+{
+#ifdef SX_TESTING
+	if (sx_testing_chunk_blocks > 0)
+		return sx_testing_chunk_blocks;
+#endif
+	return CHUNK_BLOCKS;
+}
+
+/* in a transaction, with the members locked */
+bool
+sx_history_is_large(void)
+{
+	ListCell   *lc;
+	uint64		blocks = 0;
+	double		rows = 0;
+
+	foreach(lc, newest_first(sx_builder.def->streamid, NIL))
+	{
+		Relation	rel = relation_open(lfirst_oid(lc), AccessShareLock);
+		BlockNumber n = RelationGetNumberOfBlocks(rel);
+
+		blocks += n;
+		relation_close(rel, NoLock);
+		rows += n * rows_per_block(NULL, lfirst_oid(lc));
+	}
+	return blocks > most_blocks() || (sx_backfill_rate > 0 && rows > sx_backfill_rate);
+}
+
+/* leaves by descending bounds, the default partition last */
+static List *
+newest_first(Oid relid, List *leaves)
+{
+	Relation	rel = try_relation_open(relid, AccessShareLock);
+	PartitionDesc desc;
+	int			last;
+
+	if (rel == NULL)
+		return leaves;
+	if (rel->rd_rel->relkind != RELKIND_PARTITIONED_TABLE)
+	{
+		if (rel->rd_rel->relkind == RELKIND_RELATION)
+			leaves = lappend_oid(leaves, relid);
+		relation_close(rel, NoLock);
+		return leaves;
+	}
+	desc = RelationGetPartitionDesc(rel, false);
+	last = desc->nparts > 0 ? desc->boundinfo->default_index : -1;
+	for (int i = desc->nparts - 1; i >= 0; i--)
+		if (i != last)
+			leaves = newest_first(desc->oids[i], leaves);
+	if (last >= 0)
+		leaves = newest_first(desc->oids[last], leaves);
+	relation_close(rel, NoLock);
+	return leaves;
+}
+
+/*
+ * Takes S and stores the beginning; writers that were open at pos->start_lsn have ended.  False: S cannot be
+ * stored, because it does not list all sub-transactions that run.
+ */
+bool
+sx_history_begin(SxStoredPosition *pos)
+{
+	SxStoredScan *scan = palloc0(sizeof(SxStoredScan));
+	SxFileMap  *map;
+
+	StartTransactionCommand();
+	sx_builder_history_begins();
+	(void) sx_builder_members(true);
+	/* the files before S, as in builder_history.c */
+	map = sx_file_map_create(CurrentMemoryContext);
+	sx_file_map_refresh(map, list_make1_oid(sx_builder.def->streamid), false);
+	sx_builder_files(map, pos);
+	scan->at = pos->complete_at = GetCurrentTimestamp();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	pos->position = scan->upto = sx_position_from_snapshot(GetActiveSnapshot());
+	if (pos->position->wal_only)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		return false;
+	}
+	list_files(pos, scan);
+	scan->time_attno = sx_builder.time.attno;
+	scan->latest = SX_TIME_NONE;
+	pos->scan = scan;
+
+	sx_builder_begin_results();
+	run_empty();
+	sx_builder_write(pos, true);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	SX_STOP_POINT_OF(history_stored, sx_builder.def->viewid);
+	sx_builder_protect(pos->position->xmin, pos->start_lsn);
+	/* nothing is lost of what it has not begun to read; is_protected() will see whether it is held */
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->protect_xmin = pos->position->xmin;
+	sx_builder.v->exposed = sx_builder.v->xmin_let_go = false;
+	SpinLockRelease(&sx_builder.db->mutex);
+	return true;
+}
+
+/* in the order in which they are read, with their sizes: what S sees lies within */
+static void
+list_files(SxStoredPosition *pos, SxStoredScan *scan)
+{
+	ListCell   *lc;
+
+	scan->rels = palloc(sizeof(Oid) * Max(pos->nfiles, 1));
+	scan->nodes = palloc(sizeof(Oid) * Max(pos->nfiles, 1));
+	scan->blocks = palloc(sizeof(int64) * Max(pos->nfiles, 1));
+	foreach(lc, newest_first(sx_builder.def->streamid, NIL))
+	{
+		Oid			leaf = lfirst_oid(lc);
+
+		for (int i = 0; i < pos->nfiles; i++)
+		{
+			Relation	rel;
+
+			if (pos->file_rels[i] != leaf)
+				continue;
+			rel = relation_open(leaf, AccessShareLock);
+			scan->rels[scan->nfiles] = leaf;
+			scan->nodes[scan->nfiles] = pos->file_nodes[i];
+			scan->blocks[scan->nfiles] = RelationGetNumberOfBlocks(rel);
+			scan->nfiles++;
+			relation_close(rel, NoLock);
+		}
+	}
+	if (scan->nfiles != pos->nfiles)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("the partitions of stream \"%s\" are changing", get_rel_name(sx_builder.def->streamid))));
+	scan->block = scan->nfiles > 0 ? (uint32) scan->blocks[0] : 0;
+}
+
+/* without GROUP BY there is one row from the beginning; an error without rows is the view's */
+static void
+run_empty(void)
+{
+	SxRunAs		as;
+	SxRanges	none = {0};
+
+	none.stream = sx_builder.def->streamid;
+	sx_builder_begin_work(0);
+	sx_run_as_begin(&as, sx_builder.def);
+	sx_plan_run_ranges(sx_builder.plan, &none, 1, sx_builder_store_row, NULL);
+	sx_run_as_end(&as);
+	(void) sx_builder_end_work();
+}
+
+/* from the stored state to the end, or until others want the process's place */
+SxHistoryResult
+sx_history_run(SxStoredPosition *stored)
+{
+	SxStoredScan *scan = stored->scan;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
+	uint64		size = most_blocks();
+	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
+	SxHistoryResult result = SX_HISTORY_DONE;
+
+	begin_progress(scan);
+	sx_builder.in_history = true;
+	sx_builder.watermark = SX_TIME_NONE;
+	while (stored->scan != NULL)
+	{
+		Chunk	   *chunk;
+		uint64		blocks = size;
+		int64		before = scan->rows;
+		int64		rows;
+		TimestampTz started = sx_now();
+		TimestampTz computed;
+		bool		replaced = false;
+		bool		singly;
+
+		sx_worker_check();
+		/* who goes on knows the new definition */
+		if (sx_builder.redefined)
+			sx_builder.v->yield = true;
+		if (sx_builder.v->yield)
+			result = SX_HISTORY_YIELDS;
+		else if (!is_protected(stored))
+			result = SX_HISTORY_VOID;
+		if (result != SX_HISTORY_DONE)
+			break;
+
+		MemoryContextReset(context);
+		MemoryContextSwitchTo(context);
+		chunk = palloc0(sizeof(Chunk));
+		if (sx_backfill_rate > 0 && scan->rows > 0 && blocks_done(scan) > 0)
+			blocks = Min(blocks, Max(1, sx_backfill_rate * (RATE_MS / 1000.0) * blocks_done(scan) / scan->rows));
+		else if (sx_backfill_rate > 0)
+			blocks = 1;
+		singly = by_rows > 0 || sx_builder_has_condition();
+		if (by_rows > 0)
+			blocks = Min(blocks, by_rows);
+		if (singly)
+			blocks = Min(blocks, ROWS_BLOCKS);
+		choose(scan, blocks, chunk);
+		begin_chunk(chunk);
+		if (!singly && !compute(scan, chunk, &replaced) && !replaced)
+		{
+			by_rows = chunk->blocks;
+			continue;
+		}
+		if (singly)
+		{
+			replaced = !compute_by_rows(stored, chunk, context);
+			by_rows -= Min(by_rows, chunk->blocks);
+		}
+		if (replaced || !is_protected(stored))
+		{
+			result = SX_HISTORY_VOID;
+			break;
+		}
+		computed = sx_now();
+		SX_STOP_POINT_OF(history_chunk_computed, sx_builder.def->viewid);
+
+		rows = scan->rows - before;
+		scan->file = chunk->next_file;
+		scan->block = chunk->next_block;
+		if (scan->file >= scan->nfiles)
+			finish(stored);
+		sx_builder_commit(stored);
+		SX_STOP_POINT_OF(history_chunk_committed, sx_builder.def->viewid);
+		sx_builder_protect(stored->position->xmin, stored->start_lsn);
+		note_chunk(scan, chunk, rows);
+		sx_builder.turn_us = 0;
+
+		if (!singly && sx_builder.def->strategy == SX_MERGE &&
+			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MaxBlockNumber / 2)
+			size *= 2;
+		if (stored->scan != NULL)
+			rest(started, rows);
+		else
+			SX_STOP_POINT_OF(history_committed, sx_builder.def->viewid);
+	}
+	sx_builder.in_history = false;
+	MemoryContextSwitchTo(TopMemoryContext);
+	MemoryContextDelete(context);
+	return result;
+}
+
+/* ---- chunks ---- */
+
+/* the next blocks, about so many; those of one file from the end to the beginning */
+static void
+choose(SxStoredScan *scan, uint64 blocks, Chunk *chunk)
+{
+	int			file = scan->file;
+	uint64		block = scan->block;
+
+	chunk->part.stream = sx_builder.def->streamid;
+	chunk->part.ranges = chunk->ranges;
+	for (;;)
+	{
+		uint64		n = Min(block, blocks);
+
+		/* empty ones are passed over in any case */
+		if (block == 0 && file < scan->nfiles)
+		{
+			file++;
+			block = file < scan->nfiles ? scan->blocks[file] : 0;
+			continue;
+		}
+		if (n == 0 || chunk->part.n == CHUNK_FILES)
+			break;
+		chunk->files[chunk->part.n] = file;
+		chunk->ranges[chunk->part.n].leaf = scan->rels[file];
+		chunk->ranges[chunk->part.n].from = block - n;
+		chunk->ranges[chunk->part.n].nblocks = n;
+		chunk->part.n++;
+		chunk->blocks += n;
+		blocks -= n;
+		block -= n;
+	}
+	chunk->next_file = file;
+	chunk->next_block = block;
+}
+
+/* the chunk ends before the first that is not free; false: one has another file than S has seen */
+static bool
+lock_files(SxStoredScan *scan, Chunk *chunk)
+{
+	for (int i = 0; i < chunk->part.n; i++)
+	{
+		SxRange    *range = &chunk->ranges[i];
+		Relation	rel;
+		bool		same;
+
+		if (i == 0)
+			LockRelationOid(range->leaf, AccessShareLock);
+		else if (!ConditionalLockRelationOid(range->leaf, AccessShareLock))
+		{
+			chunk->next_file = chunk->files[i];
+			chunk->next_block = range->from + range->nblocks;
+			for (int j = i; j < chunk->part.n; j++)
+				chunk->blocks -= chunk->ranges[j].nblocks;
+			chunk->part.n = i;
+			break;
+		}
+		rel = try_relation_open(range->leaf, NoLock);
+		same = rel != NULL && SxFileNumber(SxRelationFile(rel)) == scan->nodes[chunk->files[i]];
+		if (rel)
+			relation_close(rel, NoLock);
+		if (!same)
+			return false;
+	}
+	return true;
+}
+
+/* does the slot hold what S sees, and did it until now? */
+static bool
+is_protected(const SxStoredPosition *stored)
+{
+	SxDb	   *db = sx_builder.db;
+	SxView	   *v = sx_builder.v;
+	bool		result;
+
+	SpinLockAcquire(&db->mutex);
+	result = !v->exposed && !v->xmin_let_go &&
+		(!TransactionIdIsNormal(db->slot_xmin) ||
+		 !TransactionIdFollows(db->slot_xmin, (TransactionId) stored->position->xmin));
+	SpinLockRelease(&db->mutex);
+	return result;
+}
+
+/* as found so far, or as the planner would guess; in a transaction */
+static double
+rows_per_block(const SxStoredScan *scan, Oid leaf)
+{
+	Relation	rel;
+	BlockNumber pages;
+	double		tuples;
+	double		visible;
+
+	if (scan != NULL && scan->rows > 0 && blocks_done(scan) > 0)
+		return (double) scan->rows / blocks_done(scan);
+	rel = table_open(leaf, AccessShareLock);
+	estimate_rel_size(rel, NULL, &pages, &tuples, &visible);
+	table_close(rel, NoLock);
+	return pages > 0 ? tuples / pages : 0;
+}
+
+static uint64
+blocks_done(const SxStoredScan *scan)
+{
+	uint64		done;
+
+	(void) sx_scan_blocks(scan, &done);
+	return done;
+}
+
+/* false: a row has failed, or a file was replaced */
+static bool
+compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
+{
+	volatile bool ok = true;
+	MemoryContext caller = CurrentMemoryContext;
+
+	PG_TRY();
+	{
+		SxRunAs		as;
+
+		StartTransactionCommand();
+		if (!lock_files(scan, chunk))
+		{
+			*replaced = true;
+			ok = false;
+		}
+		else
+		{
+			double		rows;
+
+			/* of lookups and catalogs; the stream is read under S */
+			PushActiveSnapshot(GetTransactionSnapshot());
+			rows = chunk->part.n > 0 ? chunk->blocks * rows_per_block(scan, chunk->ranges[0].leaf) : 1;
+			chunk->part.snapshot = RegisterSnapshot(sx_position_to_snapshot(scan->upto));
+			chunk->part.time_attno = sx_builder.time.attno;
+			chunk->part.time_type = sx_builder.time.type;
+			if (sx_builder.time.attno != InvalidAttrNumber)
+				chunk->part.time_limit = sx_time_limit(&sx_builder.time);
+			chunk->part.latest = SX_TIME_NONE;
+			chunk->part.progress = note_blocks;
+
+			sx_builder_begin_results();
+			sx_builder_begin_work(0);
+			sx_run_as_begin(&as, sx_builder.def);
+			sx_plan_run_ranges(sx_builder.plan, &chunk->part, rows, sx_builder_store_row, NULL);
+			sx_ranges_find_latest(&chunk->part);
+			sx_run_as_end(&as);
+			UnregisterSnapshot(chunk->part.snapshot);
+			PopActiveSnapshot();
+		}
+		CommitTransactionCommand();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(caller);
+		error = CopyErrorData();
+		if (!sx_is_row_error(error->sqlerrcode))
+			PG_RE_THROW();
+		FreeErrorData(error);
+		(void) sx_worker_recover(sx_builder.work);
+		ok = false;
+	}
+	PG_END_TRY();
+	(void) sx_builder_end_work();
+	MemoryContextSwitchTo(caller);
+	if (ok)
+	{
+		scan->rows += chunk->part.rows;
+		scan->latest = Max(scan->latest, chunk->part.latest);
+	}
+	return ok;
+}
+
+/* false: a file was replaced */
+static bool
+compute_by_rows(SxStoredPosition *stored, Chunk *chunk, MemoryContext context)
+{
+	SxStoredScan *scan = stored->scan;
+	Snapshot	s;
+	SxBatch    *batch;
+	int64		nrows;
+
+	StartTransactionCommand();
+	if (!lock_files(scan, chunk))
+	{
+		CommitTransactionCommand();
+		return false;
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+	s = RegisterSnapshot(sx_position_to_snapshot(scan->upto));
+	MemoryContextSwitchTo(context);
+	chunk->map = sx_file_map_create(context);
+	sx_file_map_refresh(chunk->map, list_make1_oid(sx_builder.def->streamid), false);
+	chunk->pending = sx_pending_create(context);
+	chunk->ready = sx_pending_new_ready(chunk->pending, SX_ALWAYS_XID, stored->start_lsn);
+	for (int i = 0; i < chunk->part.n; i++)
+	{
+		SxRange    *range = &chunk->ranges[i];
+
+		for (chunk->file = 0; chunk->file < sx_file_map_count(chunk->map); chunk->file++)
+		{
+			SxFileEntry *e = sx_file_map_entry(chunk->map, chunk->file);
+
+			if (e->dead || e->leaf != range->leaf)
+				continue;
+			sx_file_scan_visible(range->leaf, range->from, range->nblocks, s, add_row, chunk);
+			break;
+		}
+	}
+	UnregisterSnapshot(s);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(context);
+	SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
+
+	sx_builder_begin_results();
+	batch = sx_batch_create(chunk->map, sx_builder.def->streamid, &chunk->ready, 1, false);
+	nrows = batch->nrows;
+	sx_builder_compute(batch, false);
+	if (batch->times)
+		scan->latest = Max(scan->latest, batch->times->last);
+	/* known at the end; and rows of history are not counted */
+	sx_builder.watermark = SX_TIME_NONE;
+	memset(&sx_builder.counts, 0, sizeof(sx_builder.counts));
+	scan->rows += nrows;
+	return true;
+}
+
+static void
+add_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off)
+{
+	Chunk	   *chunk = arg;
+
+	sx_pending_ready_add_run(chunk->pending, chunk->ready, chunk->file, block, off, xid);
+}
+
+/* the last chunk brings the watermark: windows close, with what follows from that */
+static void
+finish(SxStoredPosition *stored)
+{
+	SxStoredScan *scan = stored->scan;
+	int64		latest = scan->latest;
+
+	if (sx_builder.time.attno != InvalidAttrNumber && scan->time_attno != sx_builder.time.attno)
+	{
+		SxRunAs		as;
+
+		/* declared, or declared anew, in the midst of it */
+		StartTransactionCommand();
+		PushActiveSnapshot(sx_position_to_snapshot(scan->upto));
+		sx_run_as_begin(&as, sx_builder.def);
+		latest = sx_latest_in_history(sx_builder.def->streamid, &sx_builder.time);
+		sx_run_as_end(&as);
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+	}
+	if (sx_builder.time.attno != InvalidAttrNumber)
+		sx_builder.watermark = sx_watermark_after(&sx_builder.time, SX_TIME_NONE, latest);
+	stored->scan = NULL;
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->scanning = false;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/* ---- progress ---- */
+
+static void
+begin_progress(const SxStoredScan *scan)
+{
+	SxView	   *v = sx_builder.v;
+	uint64		done;
+	uint64		all = sx_scan_blocks(scan, &done);
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	memset(&v->history, 0, sizeof(v->history));
+	v->history.blocks = all;
+	v->history.done = done;
+	v->history.rows = scan->rows;
+	v->history.since = now;
+	SpinLockRelease(&sx_builder.db->mutex);
+	sx_builder_phase("reading the rows that are there");
+}
+
+static void
+begin_chunk(const Chunk *chunk)
+{
+	SxView	   *v = sx_builder.v;
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	v->history.chunk_since = now;
+	v->history.chunk = chunk->blocks;
+	SpinLockRelease(&sx_builder.db->mutex);
+	if (strncmp(v->phase, "reading", 7) != 0)
+		sx_builder_phase("reading the rows that are there");
+}
+
+static void
+note_blocks(BlockNumber blocks, int64 rows)
+{
+	SxView	   *v = sx_builder.v;
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	v->history.chunk_done += blocks;
+	v->history.chunk_rows += rows;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+static void
+note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows)
+{
+	SxView	   *v = sx_builder.v;
+	uint64		done = blocks_done(scan);
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	v->history.done = done;
+	v->history.rows = scan->rows;
+	v->history.spent_us = now - v->history.since;
+	v->history.spent_blocks += chunk->blocks;
+	v->history.spent_rows += rows;
+	v->history.chunk = 0;
+	v->history.chunk_done -= Min(v->history.chunk_done, chunk->blocks);
+	v->history.chunk_rows -= Min(v->history.chunk_rows, rows);
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/* so that no more than streamext.backfill_rate are read in a second; nothing is locked meanwhile */
+static void
+rest(TimestampTz since, int64 rows)
+{
+	TimestampTz now;
+
+	while (sx_backfill_rate > 0 && !sx_builder.v->yield)
+	{
+		int64		us = since + (int64) (rows * 1000000.0 / sx_backfill_rate) - sx_now();
+
+		if (us <= 0)
+			break;
+		sx_builder_pause(Min(us / 1000 + 1, 100));
+	}
+	now = sx_now();
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history.spent_us = now - sx_builder.v->history.since;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
