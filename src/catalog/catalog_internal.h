@@ -65,8 +65,12 @@ extern void sx_rows_open(SxRows *rows, SxOurRelation table, SxOurRelation index,
 extern HeapTuple sx_rows_next(SxRows *rows);	/* NULL at the end */
 extern void sx_rows_close(SxRows *rows);
 extern void sx_insert_row(SxOurRelation table, const Datum *values, const bool *nulls);
+extern void sx_change_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid from, Oid to);
 extern void sx_delete_by_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid value);
 /* ERROR if it is null */
 extern Datum sx_column(HeapTuple tup, AttrNumber attno, Relation rel);
+
+/* positions.c: the position of one view becomes another's, which has none */
+extern void sx_catalog_move_position(Oid from, Oid to);
 
 #endif							/* SX_CATALOG_INTERNAL_H */

@@ -46,7 +46,8 @@ enum
 	VIEW_RETENTION,
 	VIEW_SETTINGS,
 	VIEW_PANES,
-	VIEW_NCOLUMNS = VIEW_PANES
+	VIEW_REPLACES,
+	VIEW_NCOLUMNS = VIEW_REPLACES
 };
 
 /* columns of tables that belong to other files */
@@ -55,7 +56,7 @@ enum
 #define DEAD_LETTER_VIEW	2
 
 static SxViewDef *read_view(Relation rel, HeapTuple tup);
-static SxViewDef *find_view(SxOurRelation index, AttrNumber attno, Oid relid);
+static SxViewDef *find_view(SxOurRelation index, AttrNumber attno, Oid relid, Snapshot snapshot);
 static int	compare_views(const ListCell *a, const ListCell *b);
 static SxStreamDef *read_stream(Relation rel, HeapTuple tup);
 static List *read_text_array(Datum array);
@@ -106,19 +107,40 @@ compare_views(const ListCell *a, const ListCell *b)
 SxViewDef *
 sx_catalog_view(Oid viewid)
 {
-	return find_view(SX_REL_VIEW_DEF_PKEY, VIEW_VIEW, viewid);
+	return find_view(SX_REL_VIEW_DEF_PKEY, VIEW_VIEW, viewid, NULL);
+}
+
+SxViewDef *
+sx_catalog_view_at(Oid viewid, Snapshot snapshot)
+{
+	return find_view(SX_REL_VIEW_DEF_PKEY, VIEW_VIEW, viewid, snapshot);
 }
 
 SxViewDef *
 sx_catalog_view_by_mat(Oid matid)
 {
-	return find_view(SX_REL_VIEW_DEF_MAT_KEY, VIEW_MAT, matid);
+	return find_view(SX_REL_VIEW_DEF_MAT_KEY, VIEW_MAT, matid, NULL);
 }
 
 SxViewDef *
 sx_catalog_view_by_query(Oid queryid)
 {
-	return find_view(SX_REL_VIEW_DEF_QUERY_KEY, VIEW_QUERY, queryid);
+	return find_view(SX_REL_VIEW_DEF_QUERY_KEY, VIEW_QUERY, queryid, NULL);
+}
+
+SxViewDef *
+sx_catalog_replacement_of(Oid viewid)
+{
+	ListCell   *lc;
+
+	foreach(lc, sx_catalog_views())
+	{
+		SxViewDef  *def = lfirst(lc);
+
+		if (def->replaces == viewid)
+			return def;
+	}
+	return NULL;
 }
 
 SxViewDef *
@@ -137,13 +159,13 @@ sx_catalog_view_by_any(Oid relid)
 }
 
 static SxViewDef *
-find_view(SxOurRelation index, AttrNumber attno, Oid relid)
+find_view(SxOurRelation index, AttrNumber attno, Oid relid, Snapshot snapshot)
 {
 	SxRows		rows;
 	HeapTuple	tup;
 	SxViewDef  *def = NULL;
 
-	sx_rows_open(&rows, SX_REL_VIEW_DEF, index, attno, relid, NULL, AccessShareLock);
+	sx_rows_open(&rows, SX_REL_VIEW_DEF, index, attno, relid, snapshot, AccessShareLock);
 	tup = sx_rows_next(&rows);
 	if (HeapTupleIsValid(tup))
 		def = read_view(rows.rel, tup);
@@ -217,6 +239,9 @@ read_view(Relation rel, HeapTuple tup)
 	def->retention = interval_column(rel, tup, VIEW_RETENTION);
 	def->settings = read_text_array(sx_column(tup, VIEW_SETTINGS, rel));
 	def->panes = DatumGetBool(sx_column(tup, VIEW_PANES, rel));
+	value = heap_getattr(tup, VIEW_REPLACES, desc, &isnull);
+	def->replaces = isnull ? InvalidOid : DatumGetObjectId(value);
+	def->defined_by = HeapTupleHeaderGetXmin(tup->t_data);
 	return def;
 }
 
@@ -244,6 +269,8 @@ sx_catalog_insert_view(const SxViewDef *def)
 	nulls[VIEW_RETENTION - 1] = def->retention < 0;
 	values[VIEW_SETTINGS - 1] = make_text_array(def->settings);
 	values[VIEW_PANES - 1] = BoolGetDatum(def->panes);
+	values[VIEW_REPLACES - 1] = ObjectIdGetDatum(def->replaces);
+	nulls[VIEW_REPLACES - 1] = !OidIsValid(def->replaces);
 
 	sx_insert_row(SX_REL_VIEW_DEF, values, nulls);
 	sx_catalog_announce();
@@ -269,6 +296,40 @@ sx_catalog_delete_view(Oid viewid)
 	sx_delete_by_oid(SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, viewid);
 	sx_catalog_delete_sinks(viewid);
 	sx_catalog_announce();
+}
+
+void
+sx_catalog_swap_views(const SxViewDef *view, const SxViewDef *replacement)
+{
+	Datum		values[VIEW_NCOLUMNS] = {0};
+	bool		nulls[VIEW_NCOLUMNS] = {0};
+	bool		replace[VIEW_NCOLUMNS] = {0};
+
+	sx_delete_by_oid(SX_REL_VIEW_DEF, SX_REL_VIEW_DEF_PKEY, VIEW_VIEW, replacement->viewid);
+	CommandCounterIncrement();
+	values[VIEW_QUERY - 1] = ObjectIdGetDatum(replacement->queryid);
+	values[VIEW_MAT - 1] = ObjectIdGetDatum(replacement->matid);
+	values[VIEW_STREAM - 1] = ObjectIdGetDatum(replacement->streamid);
+	values[VIEW_STRATEGY - 1] = CStringGetTextDatum(replacement->strategy == SX_MERGE ? "merge" : "append");
+	values[VIEW_NKEYS - 1] = Int32GetDatum(replacement->nkeys);
+	values[VIEW_WITH_DATA - 1] = BoolGetDatum(replacement->with_data);
+	values[VIEW_SETTINGS - 1] = make_text_array(replacement->settings);
+	values[VIEW_PANES - 1] = BoolGetDatum(replacement->panes);
+	replace[VIEW_QUERY - 1] = replace[VIEW_MAT - 1] = replace[VIEW_STREAM - 1] = replace[VIEW_STRATEGY - 1] =
+		replace[VIEW_NKEYS - 1] = replace[VIEW_WITH_DATA - 1] = replace[VIEW_SETTINGS - 1] =
+		replace[VIEW_PANES - 1] = true;
+	update_view(view->viewid, values, nulls, replace);
+
+	sx_catalog_delete_position(view->viewid);
+	CommandCounterIncrement();
+	sx_catalog_move_position(replacement->viewid, view->viewid);
+	sx_delete_by_oid(SX_REL_DEAD_LETTER, SX_REL_DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, view->viewid);
+	sx_delete_by_oid(SX_REL_LOST_INTERVAL, SX_REL_LOST_INTERVAL_VIEW_IDX, LOST_VIEW, view->viewid);
+	sx_delete_by_oid(SX_REL_VIEW_STOP, SX_REL_VIEW_STOP_PKEY, STOP_VIEW, view->viewid);
+	CommandCounterIncrement();
+	sx_change_oid(SX_REL_DEAD_LETTER, SX_REL_DEAD_LETTER_VIEW_IDX, DEAD_LETTER_VIEW, replacement->viewid, view->viewid);
+	sx_change_oid(SX_REL_LOST_INTERVAL, SX_REL_LOST_INTERVAL_VIEW_IDX, LOST_VIEW, replacement->viewid, view->viewid);
+	CommandCounterIncrement();
 }
 
 void

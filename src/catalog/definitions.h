@@ -42,6 +42,8 @@ typedef struct SxViewDef
 	int64		retention;		/* microseconds, -1 = none */
 	List	   *settings;		/* of char *: "TimeZone=UTC" ..., pinned at CREATE */
 	bool		panes;			/* see query/panes.h; the last key is ours */
+	Oid			replaces;		/* hidden, to take the place of this view; see batch/replace.h */
+	TransactionId defined_by;	/* who wrote the row last */
 } SxViewDef;
 
 typedef enum SxLatePolicy
@@ -174,6 +176,10 @@ extern List *sx_catalog_views(void);	/* of SxViewDef * */
 extern SxViewDef *sx_catalog_view(Oid viewid);
 extern SxViewDef *sx_catalog_view_by_mat(Oid matid);
 extern SxViewDef *sx_catalog_view_by_query(Oid queryid);
+/* as this snapshot sees it */
+extern SxViewDef *sx_catalog_view_at(Oid viewid, Snapshot snapshot);
+/* the hidden view that is to take this one's place */
+extern SxViewDef *sx_catalog_replacement_of(Oid viewid);
 extern List *sx_catalog_views_of_stream(Oid streamid);
 extern List *sx_catalog_streams(void);	/* of SxStreamDef * */
 extern SxStreamDef *sx_catalog_stream(Oid streamid);
@@ -189,6 +195,11 @@ extern SxViewDef *sx_catalog_view_by_any(Oid relid);
 extern void sx_catalog_insert_view(const SxViewDef *def);
 extern void sx_catalog_delete_view(Oid viewid);	/* and its position */
 extern void sx_catalog_delete_dead_letters(Oid viewid);
+/*
+ * The view takes over relations, definition, position and dead letters of the one that replaces it, which is
+ * gone then; options and sinks stay.  The caller has locked both views' relations.
+ */
+extern void sx_catalog_swap_views(const SxViewDef *view, const SxViewDef *replacement);
 extern void sx_catalog_set_paused(Oid viewid, bool paused);
 extern void sx_catalog_set_options(Oid viewid, bool on_close, int flush_interval, int64 retention);
 extern void sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time);

@@ -326,6 +326,31 @@ sx_delete_by_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid
 }
 
 void
+sx_change_oid(SxOurRelation table, SxOurRelation index, AttrNumber attno, Oid from, Oid to)
+{
+	SxRows		rows;
+	HeapTuple	tup;
+
+	sx_rows_open(&rows, table, index, attno, from, NULL, RowExclusiveLock);
+	while (HeapTupleIsValid(tup = sx_rows_next(&rows)))
+	{
+		Datum	   *values = palloc0(sizeof(Datum) * RelationGetDescr(rows.rel)->natts);
+		bool	   *nulls = palloc0(sizeof(bool) * RelationGetDescr(rows.rel)->natts);
+		bool	   *replace = palloc0(sizeof(bool) * RelationGetDescr(rows.rel)->natts);
+
+		CHECK_FOR_INTERRUPTS();
+		values[attno - 1] = ObjectIdGetDatum(to);
+		replace[attno - 1] = true;
+		tup = heap_modify_tuple(tup, RelationGetDescr(rows.rel), values, nulls, replace);
+		CatalogTupleUpdate(rows.rel, &tup->t_self, tup);
+		pfree(values);
+		pfree(nulls);
+		pfree(replace);
+	}
+	sx_rows_close(&rows);
+}
+
+void
 sx_insert_row(SxOurRelation table, const Datum *values, const bool *nulls)
 {
 	Relation	rel = table_open(sx_our_relation(table), RowExclusiveLock);

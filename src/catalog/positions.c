@@ -288,6 +288,29 @@ sx_catalog_delete_position(Oid viewid)
 }
 
 void
+sx_catalog_move_position(Oid from, Oid to)
+{
+	SxRows		rows;
+	HeapTuple	tup;
+	Datum		values[POS_NCOLUMNS] = {0};
+	bool		nulls[POS_NCOLUMNS] = {0};
+	bool		replace[POS_NCOLUMNS] = {0};
+
+	values[POS_VIEW - 1] = ObjectIdGetDatum(to);
+	/* a position is ours by its row's xmin */
+	values[POS_WRITER - 1] = FullTransactionIdGetDatum(GetCurrentFullTransactionId());
+	replace[POS_VIEW - 1] = replace[POS_WRITER - 1] = true;
+	sx_rows_open(&rows, SX_REL_VIEW_POSITION, SX_REL_VIEW_POSITION_PKEY, POS_VIEW, from, NULL, RowExclusiveLock);
+	tup = sx_rows_next(&rows);
+	if (HeapTupleIsValid(tup))
+	{
+		tup = heap_modify_tuple(tup, RelationGetDescr(rows.rel), values, nulls, replace);
+		CatalogTupleUpdate(rows.rel, &tup->t_self, tup);
+	}
+	sx_rows_close(&rows);
+}
+
+void
 sx_catalog_add_lost_interval(const SxViewDef *def, TimestampTz from, TimestampTz until,
 							 int64 rows, const char *why)
 {

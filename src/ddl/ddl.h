@@ -16,5 +16,7 @@ extern void sx_ddl_init(void);	/* chains the hooks, at load */
  * may SELECT from it; ERROR otherwise, or if it is no continuous view.
  */
 extern SxViewDef *sx_view_for_user(Oid viewid, bool owner);
+/* one SELECT; ERROR if the text is anything else */
+extern struct SelectStmt *sx_parse_select(const char *text);
 
 #endif							/* SX_DDL_H */

@@ -38,8 +38,10 @@
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/rls.h"
+#include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "batch/replace.h"
 #include "catalog/alerts.h"
 #include "ddl/ddl_internal.h"
 #include "query/view_def.h"
@@ -83,6 +85,8 @@ static bool on_comment(SxUtility *u, CommentStmt *stmt);
 static bool on_security_label(SxUtility *u, SecLabelStmt *stmt);
 static void on_grant(GrantStmt *stmt);
 static void on_truncate(TruncateStmt *stmt);
+static bool on_refresh(SxUtility *u, RefreshMatViewStmt *stmt);
+static ObjectAddress refresh_run(SxUtility *u, void *arg);
 
 bool
 sx_ddl_on_view(SxUtility *u)
@@ -109,18 +113,7 @@ sx_ddl_on_view(SxUtility *u)
 			return on_security_label(u, (SecLabelStmt *) stmt);
 
 		case T_RefreshMatViewStmt:
-			{
-				RangeVar   *rv = ((RefreshMatViewStmt *) stmt)->relation;
-				SxViewDef  *def = sx_find_view(rv, NULL);
-
-				if (def != NULL)
-					ereport(ERROR,
-							(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-							 errmsg("REFRESH of continuous view \"%s\" is not supported yet",
-									get_rel_name(def->viewid)),
-							 errhint("To rebuild it from the raw rows, drop it and create it again.")));
-				return false;
-			}
+			return on_refresh(u, (RefreshMatViewStmt *) stmt);
 		case T_ViewStmt:
 			on_create_view((ViewStmt *) stmt);
 			return false;
@@ -326,6 +319,62 @@ add_if_there(ObjectAddresses *objects, Oid relid)
 	add_exact_object_address(&address, objects);
 }
 
+/* ---- REFRESH ---- */
+
+typedef struct RefreshArgs
+{
+	SxViewDef  *def;
+	Oid			hidden;
+} RefreshArgs;
+
+/*
+ * The view serves while it is built anew.  By itself the command waits until that is done, as REFRESH does; in
+ * a transaction block it only says that it is to be done.
+ */
+static bool
+on_refresh(SxUtility *u, RefreshMatViewStmt *stmt)
+{
+	RefreshArgs args = {.def = sx_find_view(stmt->relation, NULL)};
+	bool		top_level = u->context == PROCESS_UTILITY_TOPLEVEL;
+	Oid			viewid;
+
+	if (args.def == NULL)
+		return false;
+	if (stmt->skipData)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("REFRESH WITH NO DATA is not supported for continuous view \"%s\"", get_rel_name(args.def->viewid)),
+				 errhint("Drop the view and create it again WITH NO DATA.")));
+	viewid = args.def->viewid;
+	sx_utility_run(u, CMDTAG_REFRESH_MATERIALIZED_VIEW, refresh_run, &args);
+	if (IsInTransactionBlock(top_level))
+	{
+		ereport(NOTICE,
+				(errmsg("continuous view \"%s\" is rebuilt when the transaction has ended", get_rel_name(viewid)),
+				 errhint("SELECT streamext.wait_for('%s') waits for it.", get_rel_name(viewid))));
+		return true;
+	}
+	if (ActiveSnapshotSet())
+		PopActiveSnapshot();
+	CommitTransactionCommand();
+	sx_refresh_wait(viewid, args.hidden);
+	StartTransactionCommand();
+	return true;
+}
+
+static ObjectAddress
+refresh_run(SxUtility *u, void *arg)
+{
+	RefreshArgs *args = arg;
+	ObjectAddress address;
+
+	if (!SxClassOwnerCheck(args->def->viewid, GetUserId()))
+		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, get_rel_name(args->def->viewid));
+	args->hidden = sx_refresh_begin(args->def);
+	ObjectAddressSet(address, RelationRelationId, args->def->viewid);
+	return address;
+}
+
 /* ---- ALTER ---- */
 
 static bool
@@ -357,6 +406,7 @@ on_alter(SxUtility *u, AlterTableStmt *stmt)
 
 	if (!SxClassOwnerCheck(relid, GetUserId()))
 		aclcheck_error(ACLCHECK_NOT_OWNER, OBJECT_VIEW, stmt->relation->relname);
+	sx_refuse_while_replaced(def);
 
 	alter.def = def;
 	alter.stmt = stmt;
@@ -646,6 +696,7 @@ on_rename(SxUtility *u, RenameStmt *stmt)
 	{
 		char	   *column = query_column_of(def, stmt->subname);
 
+		sx_refuse_while_replaced(def);
 		sx_utility_next(u, (Node *) copy);
 		if (column != NULL)
 			rename_query_column(def, column, stmt->newname);

@@ -15,6 +15,8 @@
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parser.h"
+#include "pgstat.h"
+#include "storage/latch.h"
 #include "storage/lmgr.h"
 #include "tcop/dest.h"
 #include "tcop/tcopprot.h"
@@ -39,9 +41,9 @@ PG_FUNCTION_INFO_V1(sx_flush);
 PG_FUNCTION_INFO_V1(sx_wait_for);
 
 static DefElem *view_option(const char *name, char *value);
-static SelectStmt *parse_select(const char *text);
 static void set_paused(FunctionCallInfo fcinfo, bool paused, const char *function);
 static void go_on(const SxViewDef *def);
+static bool wait_for_replacement(FunctionCallInfo fcinfo, TimestampTz deadline);
 static bool wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blocker);
 
 SxViewDef *
@@ -124,7 +126,7 @@ sx_create_view(PG_FUNCTION_ARGS)
 	into->skipData = !PG_GETARG_BOOL(2);
 
 	ctas = makeNode(CreateTableAsStmt);
-	ctas->query = (Node *) parse_select(query);
+	ctas->query = (Node *) sx_parse_select(query);
 	ctas->into = into;
 	ctas->objtype = OBJECT_MATVIEW;
 
@@ -154,8 +156,8 @@ view_option(const char *name, char *value)
 							   value ? (Node *) makeString(value) : NULL, DEFELEM_UNSPEC, -1);
 }
 
-static SelectStmt *
-parse_select(const char *text)
+SelectStmt *
+sx_parse_select(const char *text)
 {
 	List	   *statements = pg_parse_query(text);
 	Node	   *stmt;
@@ -267,6 +269,7 @@ Datum
 sx_wait_for(PG_FUNCTION_ARGS)
 {
 	int			timeout_ms = sx_wait_timeout;
+	TimestampTz deadline;
 
 	if (!PG_ARGISNULL(1))
 	{
@@ -281,7 +284,38 @@ sx_wait_for(PG_FUNCTION_ARGS)
 					 errhint("Use an interval of zero or more, such as '30s'.")));
 		timeout_ms = (int) Min(ms, (double) INT_MAX);
 	}
+	deadline = TimestampTzPlusMilliseconds(sx_now(), timeout_ms);
+	if (!wait_for_replacement(fcinfo, deadline))
+		PG_RETURN_BOOL(false);
+	timeout_ms = (int) Max(0, TimestampDifferenceMilliseconds(sx_now(), deadline));
 	PG_RETURN_BOOL(wait_for_views(fcinfo, timeout_ms, false, NULL));
+}
+
+/* a REFRESH, or a new definition, that was committed before is visible when it has taken its place */
+static bool
+wait_for_replacement(FunctionCallInfo fcinfo, TimestampTz deadline)
+{
+	for (;;)
+	{
+		bool		waits = false;
+		long		left = TimestampDifferenceMilliseconds(sx_now(), deadline);
+		ListCell   *lc;
+
+		foreach(lc, sx_catalog_views())
+		{
+			SxViewDef  *def = lfirst(lc);
+
+			waits |= OidIsValid(def->replaces) && (PG_ARGISNULL(0) || def->replaces == PG_GETARG_OID(0)) &&
+				pg_class_aclcheck(def->replaces, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+		}
+		if (!waits || RecoveryInProgress())
+			return true;
+		if (left <= 0)
+			return false;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, Min(left, 20), PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
 }
 
 static bool

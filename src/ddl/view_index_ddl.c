@@ -29,6 +29,7 @@
 #include "utils/rel.h"
 #include "utils/syscache.h"
 
+#include "batch/replace.h"
 #include "catalog/definitions.h"
 #include "ddl/ddl_internal.h"
 #include "query/view_columns.h"
@@ -193,6 +194,7 @@ sx_on_create_index(SxUtility *u, IndexStmt *stmt)
 		return false;
 	if (relid != def->viewid)
 		sx_refuse_internal(def, relid);
+	sx_refuse_while_replaced(def);
 	if (stmt->unique)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

@@ -111,6 +111,7 @@ static SxReadStatement *find_statement(SxReadView *view, MemoryContext caller, i
 static void wait_for_views(SxReadStatement *stmt);
 static void check_built(SxReadView *view, Relation mat, Snapshot snapshot);
 static bool has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot);
+static void check_replaced(SxReadView *view, Snapshot snapshot);
 static void check_seen(SxReadStatement *stmt, SxReadView *view, SxLiveRequest *r);
 
 void
@@ -429,6 +430,7 @@ sx_read_rows(SxReadStatement *stmt, int number, Relation mat)
 	if (stmt->requests == NULL)
 		copy_rows(stmt);
 	r = &stmt->requests[number];
+	check_replaced(view, stmt->estate->es_snapshot);
 	if (!r->found && !view->built)
 		check_built(view, mat, stmt->estate->es_snapshot);
 	if (!stmt->alone)
@@ -611,6 +613,27 @@ has_restored_rows(SxReadView *view, Relation mat, Snapshot snapshot)
 	table_endscan(scan);
 	ExecDropSingleTupleTableSlot(slot);
 	return n > expected;
+}
+
+/*
+ * What a snapshot sees that was taken before the view was replaced is in a table that is gone, and of the new
+ * one it sees nothing, or a part.
+ */
+static void
+check_replaced(SxReadView *view, Snapshot snapshot)
+{
+	SxViewDef  *def;
+
+	if (!TransactionIdIsNormal(view->def->defined_by) || !IsMVCCSnapshot(snapshot) ||
+		TransactionIdPrecedes(view->def->defined_by, snapshot->xmin))
+		return;
+	def = sx_catalog_view_at(view->def->viewid, snapshot);
+	if (def != NULL && def->matid != view->matid)
+		ereport(ERROR,
+				(errcode(ERRCODE_T_R_SERIALIZATION_FAILURE),
+				 errmsg("continuous view \"%s\" has been replaced since this transaction's snapshot was taken",
+						get_rel_name(view->def->viewid)),
+				 errhint("Try the transaction again.")));
 }
 
 static void

@@ -333,7 +333,7 @@ sx_stream_states(PG_FUNCTION_ARGS)
 			SxStoredPosition *stored;
 			ViewCopy	v = {0};
 
-			if (def->streamid != stream->streamid)
+			if (def->streamid != stream->streamid || OidIsValid(def->replaces))
 				continue;
 			used = true;
 			copy_view(db, def->viewid, &v);

@@ -111,7 +111,7 @@ static Oid	create_table(IntoClause *into, SxAnalysis *a, List *columns, const ch
 static List *table_options(IntoClause *into, SxStrategy strategy);
 static void create_unique_index(Oid matid, List *columns, int nkeys, const char *relname);
 static ObjectAddress create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns,
-									  const SxViewDef *def);
+									  const SxViewDef *def, Oid owner);
 static Query *reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool panes);
 static int	needed_window(SxAnalysis *a, const char *what);
 static Node *is_final_call(SxAnalysis *a, Oid matid, int varno);
@@ -140,6 +140,7 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	char		queryname[NAMEDATALEN];
 	char		matname[NAMEDATALEN];
 	char		indexname[NAMEDATALEN];
+	char		viewname[NAMEDATALEN];
 	Oid			schema = sx_catalog_schema_oid();
 	Oid			save_userid;
 	int			save_sec_context;
@@ -175,7 +176,9 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 		snprintf(queryname, sizeof(queryname), "query_" INT64_FORMAT, number);
 		snprintf(matname, sizeof(matname), "mat_" INT64_FORMAT, number);
 		snprintf(indexname, sizeof(indexname), "%s_key", matname);
-	} while (OidIsValid(get_relname_relid(queryname, schema)) ||
+		snprintf(viewname, sizeof(viewname), "view_" INT64_FORMAT, number);
+	} while (OidIsValid(get_relname_relid(viewname, schema)) ||
+			 OidIsValid(get_relname_relid(queryname, schema)) ||
 			 OidIsValid(get_relname_relid(matname, schema)) ||
 			 OidIsValid(get_relname_relid(indexname, schema)));
 
@@ -194,7 +197,13 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 		create_unique_index(def.matid, columns, def.nkeys, matname);
 	if (def.panes)
 		sx_view_index_window(&def, needed_window(a, "hop()"), false);
-	view = create_user_view(into, a, names, columns, &def);
+	if (OidIsValid(options->replaces))
+	{
+		into->rel = makeRangeVar(SX_SCHEMA, viewname, -1);
+		SetUserIdAndSecContext(sx_catalog_extension_owner(), save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	}
+	view = create_user_view(into, a, names, columns, &def, owner);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
 	SX_STOP_POINT(create_view);
 	if (options->on_close)
 	{
@@ -212,6 +221,13 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	ObjectAddressSet(mat, RelationRelationId, def.matid);
 	recordDependencyOn(&view, &queryview, DEPENDENCY_INTERNAL);
 	recordDependencyOn(&mat, &queryview, DEPENDENCY_INTERNAL);
+	if (OidIsValid(options->replaces))
+	{
+		ObjectAddress replaced;
+
+		ObjectAddressSet(replaced, RelationRelationId, options->replaces);
+		recordDependencyOn(&queryview, &replaced, DEPENDENCY_AUTO);
+	}
 
 	/*
 	 * The columns as well: what drops one, with its type, must drop the view as a whole.  From
@@ -232,7 +248,8 @@ sx_view_create(IntoClause *into, Query *query, const SxViewOptions *options)
 	def.on_close = options->on_close;
 	def.flush_interval = options->flush_interval;
 	def.retention = options->retention;
-	def.settings = sx_pinned_settings();
+	def.settings = options->settings != NIL ? options->settings : sx_pinned_settings();
+	def.replaces = options->replaces;
 	register_stream(def.streamid);
 	sx_catalog_insert_view(&def);
 	CommandCounterIncrement();
@@ -589,7 +606,7 @@ create_unique_index(Oid matid, List *columns, int nkeys, const char *relname)
 }
 
 static ObjectAddress
-create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, const SxViewDef *def)
+create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, const SxViewDef *def, Oid owner)
 {
 	CreateStmt *create = makeNode(CreateStmt);
 	Relation	mat = table_open(def->matid, AccessShareLock);
@@ -622,7 +639,7 @@ create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns, co
 	create->relation = copyObject(into->rel);
 	create->tableElts = column_defs(outputs);
 	create->oncommit = ONCOMMIT_NOOP;
-	address = DefineRelation(create, RELKIND_VIEW, InvalidOid, NULL, NULL);
+	address = DefineRelation(create, RELKIND_VIEW, owner, NULL, NULL);
 	if (isTempNamespace(get_rel_namespace(address.objectId)))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_TABLE_DEFINITION),
@@ -716,6 +733,23 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool pane
 	return query;
 }
 
+Query *
+sx_view_stored_query(Oid viewid)
+{
+	Relation	view = table_open(viewid, AccessShareLock);
+	Query	   *query = copyObject(get_view_query(view));
+
+	table_close(view, NoLock);
+	/* what the rule's OLD and NEW stand for is added again when it is stored */
+	while (linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION &&
+		   linitial_node(RangeTblEntry, query->rtable)->relid == viewid)
+	{
+		query->rtable = list_delete_first(query->rtable);
+		OffsetVarNodes((Node *) query, -1, 0);
+	}
+	return query;
+}
+
 /*
  * emit = on_close: the view shows only what streamext.is_final() says has closed.  The stored query gets or
  * loses that condition; all else stays as it is.
@@ -724,20 +758,13 @@ void
 sx_view_set_emit(const SxViewDef *def, bool on_close)
 {
 	SxAnalysis *a = sx_analyze_stored(def->queryid, def->streamid);
-	Relation	view = table_open(def->viewid, AccessExclusiveLock);
-	Query	   *query = copyObject(get_view_query(view));
+	Query	   *query;
 	List	   *quals = NIL;
 	int			varno;
 	ListCell   *lc;
 
-	table_close(view, NoLock);
-	/* what the rule's OLD and NEW stand for is added again when it is stored */
-	while (linitial_node(RangeTblEntry, query->rtable)->rtekind == RTE_RELATION &&
-		   linitial_node(RangeTblEntry, query->rtable)->relid == def->viewid)
-	{
-		query->rtable = list_delete_first(query->rtable);
-		OffsetVarNodes((Node *) query, -1, 0);
-	}
+	LockRelationOid(def->viewid, AccessExclusiveLock);
+	query = sx_view_stored_query(def->viewid);
 	varno = sx_view_table_rti(query, def->matid);
 	foreach(lc, make_ands_implicit((Expr *) query->jointree->quals))
 	{

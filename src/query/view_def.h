@@ -23,6 +23,8 @@ typedef struct SxViewOptions
 	bool		on_close;
 	int			flush_interval; /* ms, -1: default */
 	int64		retention;		/* microseconds, -1: none */
+	Oid			replaces;		/* hidden, to take this view's place; the name in `into` does not count */
+	List	   *settings;		/* pinned ones; NIL: those of the session */
 } SxViewOptions;
 
 /*
@@ -36,6 +38,8 @@ extern ObjectAddress sx_view_create(IntoClause *into, Query *query, const SxView
  * *continuous says whether streamext.continuous was there and true */
 extern List *sx_view_parse_options(List *defelems, SxViewOptions *options, bool *continuous);
 
+/* the query of a view's rule, as it was when it was stored */
+extern Query *sx_view_stored_query(Oid viewid);
 /* options of a view that is there */
 extern void sx_view_set_emit(const SxViewDef *def, bool on_close);
 extern void sx_view_prepare_retention(const SxViewDef *def);

@@ -40,6 +40,7 @@ CREATE TABLE streamext.view_def
 	retention pg_catalog.interval,
 	settings pg_catalog.text[] NOT NULL,
 	panes pg_catalog.bool NOT NULL,
+	replaces pg_catalog.regclass,
 	CONSTRAINT view_def_pkey PRIMARY KEY (view),
 	CONSTRAINT view_def_query_key UNIQUE (query),
 	CONSTRAINT view_def_mat_key UNIQUE (mat)
@@ -47,6 +48,9 @@ CREATE TABLE streamext.view_def
 COMMENT ON TABLE streamext.view_def IS 'continuous views; see view streamext.views';
 COMMENT ON COLUMN streamext.view_def.panes IS
 'the query groups by hop(), and the materialized table has states of panes, and rows of windows that have closed; its last key tells them apart';
+
+COMMENT ON COLUMN streamext.view_def.replaces IS
+'this view is built to take the place of that one, and hidden until then';
 
 CREATE SEQUENCE streamext.view_id_seq AS pg_catalog.int8;
 COMMENT ON SEQUENCE streamext.view_id_seq IS 'numbers the internal relations of continuous views';

@@ -73,7 +73,8 @@ SELECT d.view,
 	], NULL) AS options
 FROM streamext.view_states() s
 	JOIN streamext.view_def d ON d.view::pg_catalog.oid OPERATOR(pg_catalog.=) s.view
-	JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.view;
+	JOIN pg_catalog.pg_class c ON c.oid OPERATOR(pg_catalog.=) s.view
+WHERE d.replaces IS NULL;
 COMMENT ON VIEW streamext.views IS 'continuous views that the current user may read, one row each';
 COMMENT ON COLUMN streamext.views.strategy IS 'append, merge or recompute';
 COMMENT ON COLUMN streamext.views.state IS 'backfilling, live, paused or failed';
@@ -108,7 +109,9 @@ SELECT s.view::pg_catalog.regclass AS view,
 	s.reason,
 	(SELECT pg_catalog.count(*) FROM streamext.lost_interval i
 	 WHERE i.view OPERATOR(pg_catalog.=) s.view) AS lost_intervals
-FROM streamext.view_states() s;
+FROM streamext.view_states() s
+WHERE NOT EXISTS (SELECT FROM streamext.view_def d
+	WHERE d.view::pg_catalog.oid OPERATOR(pg_catalog.=) s.view AND d.replaces IS NOT NULL);
 COMMENT ON VIEW streamext.status IS 'what each continuous view that the current user may read is doing';
 COMMENT ON COLUMN streamext.status.rows_consumed IS 'rows of the stream read since the view was built';
 COMMENT ON COLUMN streamext.status.lag_bytes IS 'bytes of write-ahead log not read yet';
@@ -160,8 +163,9 @@ COMMENT ON COLUMN streamext.streams.slot IS 'replication slot that keeps what is
 COMMENT ON COLUMN streamext.streams.retained_wal_bytes IS 'bytes of write-ahead log that the slot keeps';
 
 CREATE VIEW streamext.backfill_progress WITH (security_barrier) AS
-SELECT s.view::pg_catalog.regclass AS view,
-	COALESCE(s.phase, s.state) AS phase,
+SELECT COALESCE(d.replaces, s.view::pg_catalog.regclass) AS view,
+	CASE WHEN d.replaces IS NULL THEN COALESCE(s.phase, s.state)
+		ELSE 'replacement: ' OPERATOR(pg_catalog.||) COALESCE(s.phase, s.reason, 'takes its place') END AS phase,
 	COALESCE(s.backfill_rows_done, s.rows_consumed) AS rows_done,
 	s.backfill_rows_total AS rows_total,
 	s.backfill_percent AS percent,
@@ -169,8 +173,9 @@ SELECT s.view::pg_catalog.regclass AS view,
 	s.backfill_eta AS eta,
 	s.backfill_held_transactions AS held_transactions
 FROM streamext.view_states() s
-WHERE s.state OPERATOR(pg_catalog.=) 'backfilling' OR s.backfill_percent IS NOT NULL;
-COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being built, one row each; what is not known is null';
+	JOIN streamext.view_def d ON d.view::pg_catalog.oid OPERATOR(pg_catalog.=) s.view
+WHERE s.state OPERATOR(pg_catalog.=) 'backfilling' OR s.backfill_percent IS NOT NULL OR d.replaces IS NOT NULL;
+COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being built, or whose replacement is (REFRESH, streamext.replace_view), one row each; what is not known is null';
 COMMENT ON COLUMN streamext.backfill_progress.phase IS 'what is being done, in words; or that it is paused or has failed';
 COMMENT ON COLUMN streamext.backfill_progress.rows_done IS 'rows of the stream that were there when the view was created and are read; rows_consumed when there is nothing to be read in chunks';
 COMMENT ON COLUMN streamext.backfill_progress.rows_total IS 'an estimate, from the rows in the blocks that are read';

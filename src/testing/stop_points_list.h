@@ -125,6 +125,14 @@ SX_POINT(alert_committed, SX_ANY)		/* committed, the changes are not taken as re
 SX_POINT(alert_failed, SX_ANY)			/* a failure is noted, its transaction is open */
 SX_POINT(alerter_leaves, SX_ANY)		/* no alert is left */
 
+/* replacements: batch/replace.c, batch/swap.c, worker/consumer_views.c */
+SX_POINT(replace_begun, SX_ANY)			/* the hidden view is made, not committed */
+SX_POINT(swap_locked, SX_ANY)			/* all relations are locked */
+SX_POINT(swap_rewritten, SX_ANY)		/* the visible view reads the new table */
+SX_POINT(swap_done, SX_ANY)				/* swapped, not committed */
+SX_POINT(swap_committed, SX_ANY)		/* committed, the consumer does not know it */
+SX_POINT(place_taken, SX_ANY)			/* the consumer has given the live state its new name */
+
 /* readers: live/live_read_statement.c, live/live_copy.c */
 SX_POINT(read_begin, SX_ANY)			/* the statement has its snapshot and no copy */
 SX_POINT(read_locked, SX_NO_ERROR)		/* under the shared lock: rows are copied */

@@ -107,10 +107,10 @@ sx_consumer_main(Datum arg)
 		MemoryContextReset(c->turn);
 		MemoryContextSwitchTo(c->turn);
 
-		if (catalog_stale ||
+		if (catalog_stale || c->reload ||
 			pg_atomic_read_u32(&db->require_epoch) != c->require_epoch)
 		{
-			catalog_stale = false;
+			catalog_stale = c->reload = false;
 			sx_consumer_load_views(c);
 		}
 		if (!has_work(c))

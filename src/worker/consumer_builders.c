@@ -41,6 +41,7 @@ static bool find_place(Consumer *c, bool slow, TimestampTz now);
 static void make_place(Consumer *c, TimestampTz now);
 static void launch(Consumer *c, LiveView *lv, TimestampTz now);
 static void end_builder(LiveView *lv);
+static void launch_swapper(Consumer *c, LiveView *lv, TimestampTz now);
 
 void
 sx_consumer_launch_builders(Consumer *c)
@@ -48,9 +49,12 @@ sx_consumer_launch_builders(Consumer *c)
 	TimestampTz now = sx_now();
 	bool		waiting;
 	LiveView   *next;
+	ListCell   *view;
 
 	reap(c);
 	watch(c, now);
+	foreach(view, c->views)
+		launch_swapper(c, lfirst(view), now);
 	do
 	{
 		ListCell   *lc;
@@ -307,6 +311,35 @@ launch(Consumer *c, LiveView *lv, TimestampTz now)
 				(errmsg("streamext could not start a builder: no background worker slot is free"),
 				 errhint("Raise max_worker_processes in postgresql.conf and restart the server.")));
 	c->no_worker = true;
+}
+
+/* a hidden view that is live may take the place of the other one */
+static void
+launch_swapper(Consumer *c, LiveView *lv, TimestampTz now)
+{
+	BackgroundWorker w;
+	MemoryContext old;
+	pid_t		pid;
+
+	if (lv->swapper != NULL)
+	{
+		if (GetBackgroundWorkerPid(lv->swapper, &pid) != BGWH_STOPPED)
+			return;
+		pfree(lv->swapper);
+		lv->swapper = NULL;
+		lv->swap_at = TimestampTzPlusMilliseconds(now, NO_WORKER_MS);
+	}
+	if (!OidIsValid(lv->def->replaces) || lv->gone || lv->shared->state != SX_VIEW_LIVE || lv->swap_at > now ||
+		c->db->closing)
+		return;
+	sx_worker_fill(&w, "streamext swapper", "sx_swapper_main", c->db->dboid, lv->def->viewid);
+	old = MemoryContextSwitchTo(lv->context);
+	if (!RegisterDynamicBackgroundWorker(&w, &lv->swapper))
+	{
+		lv->swapper = NULL;
+		lv->swap_at = TimestampTzPlusMilliseconds(now, NO_WORKER_MS);
+	}
+	MemoryContextSwitchTo(old);
 }
 
 static void

@@ -60,6 +60,9 @@ typedef struct LiveView
 	bool		stream_locked;	/* a builder has to wait for a lock on the stream */
 	TimestampTz locked_since;	/* of moment.h; 0: not locked */
 	TimestampTz lock_looked_at;
+	/* of a hidden view that is to take another's place: */
+	BackgroundWorkerHandle *swapper;
+	TimestampTz swap_at;		/* not before */
 } LiveView;
 
 /* A published position with the files that it knows */
@@ -99,6 +102,7 @@ typedef struct Consumer
 	bool		follow_closely; /* a large transaction is open */
 	bool		backlog;		/* there is more to do at once */
 	bool		retry_soon;		/* … when a lock is free */
+	bool		reload;			/* the catalog is to be read again */
 	uint32		require_epoch;	/* of the last load of the catalog */
 	uint64		flush_request;	/* being carried out; 0: none */
 	long		longest_sleep;	/* ms; 0: the shortest of the longest */

@@ -31,6 +31,7 @@
 #define LONGEST_PAUSE_MS	30000
 
 static LiveView *find(Consumer *c, Oid viewid);
+static bool take_place(Consumer *c, SxViewDef *def);
 static void add_view(Consumer *c, SxViewDef *def);
 static void update_view(Consumer *c, LiveView *lv, SxViewDef *def);
 static void set_def(LiveView *lv, const SxViewDef *def);
@@ -55,6 +56,51 @@ find(Consumer *c, Oid viewid)
 	return NULL;
 }
 
+/*
+ * A hidden view that has taken the place of another is the other from now on (batch/swap.c): its live state goes
+ * on, and what was the other's goes.  They exchange their ids, so that no two have the same.  False: the
+ * flusher is just writing one of them, by its id.
+ */
+static bool
+take_place(Consumer *c, SxViewDef *def)
+{
+	SxDb	   *db = c->db;
+	LiveView   *hidden = NULL;
+	LiveView   *old = find(c, def->viewid);
+	Oid			flushing;
+	ListCell   *lc;
+
+	foreach(lc, c->views)
+	{
+		LiveView   *lv = lfirst(lc);
+
+		if (lv->def->matid == def->matid && lv->def->viewid != def->viewid && !lv->gone)
+			hidden = lv;
+	}
+	if (hidden == NULL)
+		return true;
+
+	/* the flusher makes its choice under this lock */
+	sx_lock_publish_exclusive(db);
+	SpinLockAcquire(&db->mutex);
+	flushing = db->flushing_view;
+	SpinLockRelease(&db->mutex);
+	if (OidIsValid(flushing) && (flushing == hidden->shared->viewid || flushing == def->viewid))
+	{
+		sx_unlock_publish(db);
+		return false;
+	}
+	if (old != NULL)
+		old->shared->viewid = hidden->shared->viewid;
+	hidden->shared->viewid = def->viewid;
+	sx_unlock_publish(db);
+	if (old != NULL)
+		old->gone = true;
+	update_view(c, hidden, def);
+	SX_STOP_POINT_OF(place_taken, def->viewid);
+	return true;
+}
+
 void
 sx_consumer_load_views(Consumer *c)
 {
@@ -74,7 +120,18 @@ sx_consumer_load_views(Consumer *c)
 	foreach(lc, defs)
 	{
 		SxViewDef  *def = lfirst(lc);
-		LiveView   *lv = find(c, def->viewid);
+		LiveView   *lv;
+
+		/* all of it again, when the flush is done */
+		if (!take_place(c, def))
+		{
+			PopActiveSnapshot();
+			CommitTransactionCommand();
+			MemoryContextSwitchTo(c->turn);
+			c->reload = true;
+			return;
+		}
+		lv = find(c, def->viewid);
 
 		if (lv && lv->def->matid != def->matid)
 		{

@@ -317,7 +317,8 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	AcceptInvalidationMessages();
 	info = get_info(v->viewid);
 	stored = info ? sx_catalog_position(v->viewid) : NULL;
-	if (info == NULL || stored == NULL)
+	/* another table: the view has been replaced, and the consumer does not know it yet */
+	if (info == NULL || stored == NULL || info->def->matid != v->matid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is being dropped")));

@@ -1,0 +1,202 @@
+/*
+ * replaced_indexes.c
+ *		Indexes that users made on a view, carried over to the table that takes its place.
+ *
+ * Columns of the two tables belong together by name.
+ */
+#include "batch/replace.h"
+
+#include "access/attmap.h"
+#include "access/genam.h"
+#include "access/sysattr.h"
+#include "access/table.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "commands/comment.h"
+#include "commands/defrem.h"
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+#include "parser/parse_utilcmd.h"
+#include "utils/lsyscache.h"
+#include "utils/rel.h"
+
+#include "query/analyze.h"
+
+/* Where the other table has its states, and of which aggregates */
+typedef struct States
+{
+	AttrMap    *map;
+	int			first;			/* column number */
+	List	   *aggrefs;
+} States;
+
+static AttrMap *map_columns(Relation from, Relation to);
+static void check_index(Relation index, AttrMap *map, const SxViewDef *def);
+static bool finalizes_other(Node *node, States *states);
+static Oid	find_copy(Relation index, Relation to, AttrMap *map);
+
+void
+sx_copy_indexes(Oid from, const SxViewDef *to)
+{
+	Relation	source = table_open(from, AccessShareLock);
+	Relation	target = table_open(to->matid, ShareLock);
+	AttrMap    *map = map_columns(source, target);
+	List	   *stmts = NIL;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(source))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+
+		/* the unique one is ours, and what is there need not be made */
+		if (!index->rd_index->indisunique && !OidIsValid(find_copy(index, target, map)))
+		{
+			IndexStmt  *stmt;
+			Oid			constraint;
+
+			check_index(index, map, to);
+			stmt = generateClonedIndexStmt(NULL, index, map, &constraint);
+			stmt->relation = makeRangeVar(SX_SCHEMA, pstrdup(RelationGetRelationName(target)), -1);
+			stmt->idxname = NULL;
+			stmt->idxcomment = NULL;
+			stmts = lappend(stmts, stmt);
+		}
+		index_close(index, NoLock);
+	}
+	table_close(target, NoLock);
+	table_close(source, NoLock);
+	foreach(lc, stmts)
+	{
+		SxDefineIndex(to->matid, lfirst_node(IndexStmt, lc));
+		CommandCounterIncrement();
+	}
+}
+
+List *
+sx_copied_indexes(Oid from, Oid to)
+{
+	Relation	source = table_open(from, AccessShareLock);
+	Relation	target = table_open(to, AccessShareLock);
+	AttrMap    *map = map_columns(source, target);
+	List	   *names = NIL;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(source))
+	{
+		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
+		Oid			copy = index->rd_index->indisunique ? InvalidOid : find_copy(index, target, map);
+
+		if (OidIsValid(copy))
+		{
+			SxIndexName *name = palloc(sizeof(SxIndexName));
+
+			name->indexid = copy;
+			name->name = pstrdup(RelationGetRelationName(index));
+			name->comment = GetComment(RelationGetRelid(index), RelationRelationId, 0);
+			names = lappend(names, name);
+		}
+		index_close(index, NoLock);
+	}
+	table_close(target, NoLock);
+	table_close(source, NoLock);
+	return names;
+}
+
+/* 0: there is no such column, or it has another type */
+static AttrMap *
+map_columns(Relation from, Relation to)
+{
+	TupleDesc	in = RelationGetDescr(from);
+	TupleDesc	out = RelationGetDescr(to);
+	AttrMap    *map = make_attrmap(in->natts);
+
+	for (int i = 0; i < in->natts; i++)
+	{
+		Form_pg_attribute a = TupleDescAttr(in, i);
+
+		for (int j = 0; j < out->natts; j++)
+		{
+			Form_pg_attribute b = TupleDescAttr(out, j);
+
+			if (strcmp(NameStr(a->attname), NameStr(b->attname)) == 0 && a->atttypid == b->atttypid &&
+				a->attcollation == b->attcollation)
+				map->attnums[i] = j + 1;
+		}
+	}
+	return map;
+}
+
+static void
+check_index(Relation index, AttrMap *map, const SxViewDef *def)
+{
+	States		states = {map, def->nkeys + 1, NIL};
+	List	   *exprs = list_concat(list_copy(RelationGetIndexExpressions(index)), RelationGetIndexPredicate(index));
+	Bitmapset  *used = NULL;
+	int			attno = -1;
+	bool		lost = false;
+
+	pull_varattnos((Node *) exprs, 1, &used);
+	for (int i = 0; i < index->rd_index->indnatts; i++)
+		if (index->rd_index->indkey.values[i] != 0)
+			used = bms_add_member(used, index->rd_index->indkey.values[i] - FirstLowInvalidHeapAttributeNumber);
+	while ((attno = bms_next_member(used, attno)) >= 0)
+	{
+		int			column = attno + FirstLowInvalidHeapAttributeNumber;
+
+		lost |= column <= 0 || map->attnums[column - 1] == 0;
+	}
+	if (def->strategy == SX_MERGE)
+		states.aggrefs = sx_analyze_stored(def->queryid, def->streamid)->aggrefs;
+	lost = lost || finalizes_other((Node *) exprs, &states);
+	if (lost)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("index \"%s\" cannot be kept", RelationGetRelationName(index)),
+				 errdetail("It is on a column that the new definition does not have, or computes by another aggregate."),
+				 errhint("Drop the index, and create it again when the view has been replaced.")));
+}
+
+/* does it make a result from what is the state of another aggregate, under the same name, in the other table? */
+static bool
+finalizes_other(Node *node, States *states)
+{
+	FuncExpr   *call = (FuncExpr *) node;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, FuncExpr) && get_func_namespace(call->funcid) == sx_catalog_schema_oid())
+	{
+		Node	   *aggregate = linitial(call->args);
+		Node	   *state = list_length(call->args) > 1 ? lsecond(call->args) : NULL;
+		int			n;
+
+		if (!IsA(aggregate, Const) || state == NULL || !IsA(state, Var))
+			return true;
+		n = states->map->attnums[((Var *) state)->varattno - 1] - states->first;
+		return n < 0 || n >= list_length(states->aggrefs) ||
+			list_nth_node(Aggref, states->aggrefs, n)->aggfnoid != DatumGetObjectId(((Const *) aggregate)->constvalue);
+	}
+	return expression_tree_walker(node, finalizes_other, states);
+}
+
+/* the index that is the same on the other table */
+static Oid
+find_copy(Relation index, Relation to, AttrMap *map)
+{
+	IndexInfo  *info = BuildIndexInfo(index);
+	Oid			result = InvalidOid;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(to))
+	{
+		Relation	other = index_open(lfirst_oid(lc), AccessShareLock);
+
+		if (!OidIsValid(result) && !other->rd_index->indisunique &&
+			CompareIndexInfo(BuildIndexInfo(other), info, other->rd_indcollation, index->rd_indcollation,
+							 other->rd_opfamily, index->rd_opfamily, map))
+			result = RelationGetRelid(other);
+		index_close(other, NoLock);
+	}
+	return result;
+}
