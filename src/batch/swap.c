@@ -11,9 +11,10 @@
  * visible one's: it is flushed right before.  So nothing that was visible goes away with the swap, nor
  * does a window that was final.
  *
- * Locking: AccessExclusiveLock on all six relations, the visible view first, as its readers do.  It keeps
- * out readers and flushes, for the instant of the swap.  Each attempt waits a short time only, so that
- * readers who queue behind it are not held up by a long one.
+ * Locking: AccessExclusiveLock on both views and their tables, the visible view first, as its readers do.  It
+ * keeps out readers and flushes, for the instant of the swap.  Each attempt waits a short time only, so that
+ * readers who queue behind it are not held up by a long one.  The queries are left alone, but for the drop of
+ * the old one at the end: the consumer, who finds a query locked, would drop the view's live state.
  *
  * A crash leaves the one or the other.  The consumer starts this process, again if need be.
  */
@@ -187,10 +188,8 @@ lock_both(Oid hidden, SxViewDef **view, SxViewDef **replacement)
 	if (v == NULL)
 		return false;
 	LockRelationOid(v->viewid, AccessExclusiveLock);
-	LockRelationOid(v->queryid, AccessExclusiveLock);
 	LockRelationOid(v->matid, AccessExclusiveLock);
 	LockRelationOid(h->viewid, AccessExclusiveLock);
-	LockRelationOid(h->queryid, AccessExclusiveLock);
 	LockRelationOid(h->matid, AccessExclusiveLock);
 	*replacement = sx_catalog_view(hidden);
 	*view = *replacement != NULL ? sx_catalog_view((*replacement)->replaces) : NULL;

@@ -107,7 +107,7 @@ static void check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, List **ind
 static void check_columns(SxPlan *plan, List *targetlist);
 static void look_at_plan(Plan *node, PlanUse *use);
 static void look_at_plans(List *nodes, PlanUse *use);
-static List *relations_to_lock(PlannedStmt *stmt, Oid stream, List *indexes);
+static List *relations_to_lock(PlannedStmt *stmt, Oid stream, Oid queryid, List *indexes);
 
 void
 sx_plan_init(void)
@@ -219,7 +219,7 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, S
 	result->context = AllocSetContextCreate(plan->info->context, "streamext plan", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(result->context);
 	result->stmt = copyObject(stmt);
-	result->relations = relations_to_lock(result->stmt, def->streamid, indexes);
+	result->relations = relations_to_lock(result->stmt, def->streamid, def->queryid, indexes);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
 }
@@ -581,9 +581,12 @@ look_at_plan(Plan *node, PlanUse *use)
 	look_at_plan(node->righttree, use);
 }
 
-/* tables before their indexes, as everybody locks them */
+/*
+ * Tables before their indexes, as everybody locks them.  The query of the view itself, which stands in the range
+ * table for its rule, is not read.
+ */
 static List *
-relations_to_lock(PlannedStmt *stmt, Oid stream, List *indexes)
+relations_to_lock(PlannedStmt *stmt, Oid stream, Oid queryid, List *indexes)
 {
 	List	   *result = NIL;
 	ListCell   *lc;
@@ -592,7 +595,7 @@ relations_to_lock(PlannedStmt *stmt, Oid stream, List *indexes)
 	{
 		RangeTblEntry *rte = lfirst_node(RangeTblEntry, lc);
 
-		if (rte->rtekind == RTE_RELATION && rte->relid != stream)
+		if (rte->rtekind == RTE_RELATION && rte->relid != stream && rte->relid != queryid)
 			result = list_append_unique_oid(result, rte->relid);
 	}
 	foreach(lc, indexes)

@@ -37,7 +37,7 @@
 SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
-static bool view_is_gone(Oid viewid);
+static bool view_is_gone(void);
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
@@ -140,8 +140,8 @@ sx_builder_main(Datum arg)
 		ErrorData  *error = sx_worker_recover(TopMemoryContext);
 		int			pause;
 
-		/* dropped meanwhile, which may show as any error; the consumer learns it from the catalog */
-		if (view_is_gone(wa.viewid))
+		/* dropped or replaced meanwhile, which may show as any error; the consumer learns it from the catalog */
+		if (view_is_gone())
 			proc_exit(0);
 		pause = sx_view_setback(sx_builder.db, sx_builder.v, 200, 30000);
 		SpinLockAcquire(&sx_builder.db->mutex);
@@ -188,18 +188,21 @@ sx_builder_pause(long ms)
 	(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, ms, PG_WAIT_EXTENSION);
 	ResetLatch(MyLatch);
 	sx_worker_check();
-	if (view_is_gone(sx_builder.v->viewid))
+	if (view_is_gone())
 		proc_exit(0);
 }
 
+/* or it has another table than the one that we were started for */
 static bool
-view_is_gone(Oid viewid)
+view_is_gone(void)
 {
+	SxViewDef  *def;
 	bool		gone;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	gone = sx_catalog_view(viewid) == NULL;
+	def = sx_catalog_view(sx_builder.v->viewid);
+	gone = def == NULL || def->matid != sx_builder.v->matid;
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return gone;
@@ -251,7 +254,7 @@ load_view(void)
 	MemoryContextSwitchTo(TopMemoryContext);
 	def = sx_catalog_view(sx_builder.v->viewid);
 	MemoryContextSwitchTo(CurTransactionContext);
-	if (def == NULL)
+	if (def == NULL || def->matid != sx_builder.v->matid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));

@@ -22,7 +22,6 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
-#include "utils/syscache.h"
 #include "testing/stop_points.h"
 
 /* looks for a lock that is not free */
@@ -275,10 +274,13 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	bool		sinks = sx_catalog_sinks(sx_builder.def->viewid) != NIL;
 	SxWritten	written = {0};
 	int64		closed_until = pos->closed_until;
+	SxViewDef  *current;
 
 	/* so that a DROP waits until the position is stored, also when nothing is written */
 	LockRelationOid(sx_builder.def->matid, RowExclusiveLock);
-	if (!SearchSysCacheExists1(RELOID, ObjectIdGetDatum(sx_builder.def->matid)))
+	/* nor may it have been replaced, or have taken another's place, since it was loaded */
+	current = sx_catalog_view(sx_builder.def->viewid);
+	if (current == NULL || current->matid != sx_builder.def->matid)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("the continuous view is gone")));
