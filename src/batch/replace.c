@@ -30,6 +30,7 @@
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/ruleutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
@@ -292,29 +293,25 @@ check_sinks(const SxViewDef *def, const SxViewDef *hidden)
 	}
 }
 
-/* as stored, under the names of its columns */
+/* with the view's names for the columns, which may have been renamed since the query was stored */
 static bool
 is_same_query(const SxViewDef *def, Query *query)
 {
 	Query	   *stored = sx_view_stored_query(def->queryid);
-	Query	   *given = copyObject(query);
-	ListCell   *a;
-	ListCell   *b;
+	List	   *names = column_names(def->viewid);
+	ListCell   *name = list_head(names);
+	ListCell   *lc;
 
-	stored->stmt_len = given->stmt_len = 0;
-	stored->stmt_location = given->stmt_location = -1;
-	if (list_length(stored->targetList) != list_length(given->targetList))
-		return false;
-	forboth(a, stored->targetList, b, given->targetList)
+	foreach(lc, stored->targetList)
 	{
-		TargetEntry *one = lfirst_node(TargetEntry, a);
-		TargetEntry *other = lfirst_node(TargetEntry, b);
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
 
-		/* where columns of the query come from is noted with the rule only */
-		one->resorigtbl = other->resorigtbl = InvalidOid;
-		one->resorigcol = other->resorigcol = 0;
+		if (tle->resjunk)
+			continue;
+		tle->resname = strVal(lfirst(name));
+		name = lnext(names, name);
 	}
-	return equal(stored, given);
+	return strcmp(pg_get_querydef(stored, false), pg_get_querydef(copyObject(query), false)) == 0;
 }
 
 /* ---- REFRESH waits ---- */

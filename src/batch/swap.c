@@ -53,7 +53,7 @@
 #define LAST_TIMEOUT_MS		1000
 /* pause between attempts */
 #define PAUSE_MS			200
-#define FAILED_PAUSE_MS		5000
+#define FAILED_PAUSE_MS		1000
 /* for one flush; then it looks whether it is still wanted */
 #define FLUSH_MS			1000
 

@@ -251,6 +251,12 @@ load_alerts(SxDb *db)
 
 		if (view == NULL)
 			continue;
+		/* replaced: all of it is new */
+		if (av != NULL && av->matid != view->matid)
+		{
+			av->matid = view->matid;
+			want_scan(av);
+		}
 		foreach(lc2, av ? av->alerts : NIL)
 		{
 			Alert	   *alert = lfirst(lc2);

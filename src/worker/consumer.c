@@ -575,7 +575,11 @@ restart:
 				break;
 
 			case SX_PROCESS_FAILED:
-				sx_consumer_fail(c, lv, error->message);
+				/* dropped or replaced meanwhile: what we know of it is looked up before anything is said */
+				if (catalog_stale)
+					sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
+				else
+					sx_consumer_fail(c, lv, error->message);
 				break;
 		}
 	}

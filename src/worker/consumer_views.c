@@ -93,6 +93,8 @@ take_place(Consumer *c, SxViewDef *def)
 	if (old != NULL)
 		old->shared->viewid = hidden->shared->viewid;
 	hidden->shared->viewid = def->viewid;
+	/* who knows the view by its incarnation is to notice */
+	hidden->shared->incarnation = Max(hidden->shared->incarnation, old ? old->shared->incarnation : 0) + 1;
 	sx_unlock_publish(db);
 	if (old != NULL)
 		old->gone = true;

@@ -223,6 +223,14 @@ INSERT INTO ev VALUES (1, 1, 'new');
 SELECT streamext.wait_for('x_%N%', '10s');
 DROP MATERIALIZED VIEW x_%N%;
 SQL
+	replace => [ 'app', <<'SQL' ],
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, sum(v) AS s FROM ev GROUP BY k;
+SELECT streamext.wait_for('x_%N%', '10s');
+SELECT streamext.replace_view('x_%N%', 'SELECT k, count(*) AS n, sum(v) AS s FROM ev WHERE true GROUP BY k');
+INSERT INTO ev VALUES (1, 1, 'new');
+SELECT streamext.wait_for('x_%N%', '15s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
 	create_bad => [ 'app', <<'SQL' ],
 CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, sum(1000 / v) AS s FROM ev GROUP BY k;
 INSERT INTO ev VALUES (1, 1, 'new'), (1, 0, 'bad');
