@@ -170,7 +170,7 @@ begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *opti
 	/* from here on the slot keeps what the new view has not read */
 	sx_worker_require();
 	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(def->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
+	SetUserIdAndSecContext(def->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	address = sx_view_create(into_of(def, names), query, options);
 	CommandCounterIncrement();
 	SetUserIdAndSecContext(save_userid, save_sec_context);
@@ -178,7 +178,7 @@ begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *opti
 	hidden = sx_catalog_view(address.objectId);
 	check_columns(def, hidden->viewid);
 	check_sinks(def, hidden);
-	sx_copy_indexes(def->matid, hidden);
+	sx_copy_indexes(def, hidden);
 	SX_STOP_POINT_OF(replace_begun, def->viewid);
 	return hidden->viewid;
 }

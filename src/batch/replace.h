@@ -22,13 +22,13 @@ extern void sx_refresh_wait(Oid viewid, Oid hidden);
 extern void sx_refuse_while_replaced(const SxViewDef *def);
 
 /* replaced_indexes.c: indexes that users made on one materialized table, on another one as well */
-extern void sx_copy_indexes(Oid from, const SxViewDef *to);
+extern void sx_copy_indexes(const SxViewDef *from, const SxViewDef *to);
 typedef struct SxIndexName
 {
 	Oid			indexid;		/* the copy */
 	char	   *name;			/* of the original */
 	char	   *comment;
 } SxIndexName;
-extern List *sx_copied_indexes(Oid from, Oid to);	/* of SxIndexName * */
+extern List *sx_copied_indexes(const SxViewDef *from, const SxViewDef *to);	/* of SxIndexName * */
 
 #endif							/* SX_REPLACE_H */

@@ -2,7 +2,7 @@
  * replaced_indexes.c
  *		Indexes that users made on a view, carried over to the table that takes its place.
  *
- * Columns of the two tables belong together by name.
+ * Columns of the two tables belong together where a column of the view is made of them, or else by name.
  */
 #include "batch/replace.h"
 
@@ -22,6 +22,7 @@
 #include "utils/rel.h"
 
 #include "query/analyze.h"
+#include "query/view_columns.h"
 
 /* Where the other table has its states, and of which aggregates */
 typedef struct States
@@ -31,17 +32,19 @@ typedef struct States
 	List	   *aggrefs;
 } States;
 
-static AttrMap *map_columns(Relation from, Relation to);
+static AttrMap *map_columns(const SxViewDef *from, Relation source, const SxViewDef *to, Relation target);
+static int	column_behind(const SxViewDef *def, AttrNumber attno);
+static void name_columns(List *elems, Relation index, int first, AttrMap *map, Oid matid);
 static void check_index(Relation index, AttrMap *map, const SxViewDef *def);
 static bool finalizes_other(Node *node, States *states);
 static Oid	find_copy(Relation index, Relation to, AttrMap *map);
 
 void
-sx_copy_indexes(Oid from, const SxViewDef *to)
+sx_copy_indexes(const SxViewDef *from, const SxViewDef *to)
 {
-	Relation	source = table_open(from, AccessShareLock);
+	Relation	source = table_open(from->matid, AccessShareLock);
 	Relation	target = table_open(to->matid, ShareLock);
-	AttrMap    *map = map_columns(source, target);
+	AttrMap    *map = map_columns(from, source, to, target);
 	List	   *stmts = NIL;
 	ListCell   *lc;
 
@@ -58,6 +61,8 @@ sx_copy_indexes(Oid from, const SxViewDef *to)
 			check_index(index, map, to);
 			stmt = generateClonedIndexStmt(NULL, index, map, &constraint);
 			stmt->relation = makeRangeVar(SX_SCHEMA, pstrdup(RelationGetRelationName(target)), -1);
+			name_columns(stmt->indexParams, index, 0, map, to->matid);
+			name_columns(stmt->indexIncludingParams, index, list_length(stmt->indexParams), map, to->matid);
 			stmt->idxname = NULL;
 			stmt->idxcomment = NULL;
 			stmts = lappend(stmts, stmt);
@@ -74,11 +79,11 @@ sx_copy_indexes(Oid from, const SxViewDef *to)
 }
 
 List *
-sx_copied_indexes(Oid from, Oid to)
+sx_copied_indexes(const SxViewDef *from, const SxViewDef *to)
 {
-	Relation	source = table_open(from, AccessShareLock);
-	Relation	target = table_open(to, AccessShareLock);
-	AttrMap    *map = map_columns(source, target);
+	Relation	source = table_open(from->matid, AccessShareLock);
+	Relation	target = table_open(to->matid, AccessShareLock);
+	AttrMap    *map = map_columns(from, source, to, target);
 	List	   *names = NIL;
 	ListCell   *lc;
 
@@ -105,26 +110,65 @@ sx_copied_indexes(Oid from, Oid to)
 
 /* 0: there is no such column, or it has another type */
 static AttrMap *
-map_columns(Relation from, Relation to)
+map_columns(const SxViewDef *from, Relation source, const SxViewDef *to, Relation target)
 {
-	TupleDesc	in = RelationGetDescr(from);
-	TupleDesc	out = RelationGetDescr(to);
+	TupleDesc	in = RelationGetDescr(source);
+	TupleDesc	out = RelationGetDescr(target);
 	AttrMap    *map = make_attrmap(in->natts);
+	int			ncolumns = list_length(sx_view_columns(from));
 
+	/* the hidden view has the columns of the other first */
+	for (AttrNumber i = 1; i <= ncolumns; i++)
+	{
+		int			a = column_behind(from, i);
+		int			b = column_behind(to, i);
+
+		if (a > 0 && b > 0)
+			map->attnums[a - 1] = b;
+	}
 	for (int i = 0; i < in->natts; i++)
 	{
 		Form_pg_attribute a = TupleDescAttr(in, i);
+		Form_pg_attribute b;
 
-		for (int j = 0; j < out->natts; j++)
-		{
-			Form_pg_attribute b = TupleDescAttr(out, j);
-
-			if (strcmp(NameStr(a->attname), NameStr(b->attname)) == 0 && a->atttypid == b->atttypid &&
-				a->attcollation == b->attcollation)
+		for (int j = 0; j < out->natts && map->attnums[i] == 0; j++)
+			if (strcmp(NameStr(a->attname), NameStr(TupleDescAttr(out, j)->attname)) == 0)
 				map->attnums[i] = j + 1;
-		}
+		if (map->attnums[i] == 0)
+			continue;
+		b = TupleDescAttr(out, map->attnums[i] - 1);
+		if (a->atttypid != b->atttypid || a->attcollation != b->attcollation)
+			map->attnums[i] = 0;
 	}
 	return map;
+}
+
+/* the table's column that this one of the view is, or is the result of; 0: it is made of several, or none */
+static int
+column_behind(const SxViewDef *def, AttrNumber attno)
+{
+	Node	   *expr = sx_view_column_expr(def, get_attname(def->viewid, attno, false));
+	Bitmapset  *used = NULL;
+
+	pull_varattnos(expr, 1, &used);
+	if (bms_num_members(used) != 1 || (!IsA(expr, Var) && !IsA(expr, FuncExpr)))
+		return 0;
+	return bms_singleton_member(used) + FirstLowInvalidHeapAttributeNumber;
+}
+
+/* core takes the names that the columns have in the index's own table */
+static void
+name_columns(List *elems, Relation index, int first, AttrMap *map, Oid matid)
+{
+	ListCell   *lc;
+
+	foreach(lc, elems)
+	{
+		AttrNumber	attno = index->rd_index->indkey.values[first + foreach_current_index(lc)];
+
+		if (attno > 0)
+			lfirst_node(IndexElem, lc)->name = get_attname(matid, map->attnums[attno - 1], false);
+	}
 }
 
 static void

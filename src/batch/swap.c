@@ -163,7 +163,12 @@ try_swap(SxDb *db, Oid hidden)
 		v = sx_view_by_id(db, hidden);
 		if (v != NULL && v->state == SX_VIEW_LIVE && contains_all(view, replacement))
 		{
+			SxRunAs		as;
+
+			/* expressions of indexes are the owner's */
+			sx_run_as_begin(&as, view);
 			swap(view, replacement);
+			sx_run_as_end(&as);
 			SX_STOP_POINT_OF(swap_done, view->viewid);
 			outcome = OUTCOME_DONE;
 		}
@@ -214,7 +219,7 @@ static void
 swap(const SxViewDef *view, const SxViewDef *replacement)
 {
 	Query	   *query = sx_view_stored_query(replacement->viewid);
-	List	   *indexes = sx_copied_indexes(view->matid, replacement->matid);
+	List	   *indexes = sx_copied_indexes(view, replacement);
 	ListCell   *lc;
 
 	add_columns(view->viewid, replacement->viewid);
