@@ -238,7 +238,8 @@ sx_builder_begin_results(void)
 	MemoryContextReset(sx_builder.work);
 	memset(&sx_builder.counts, 0, sizeof(sx_builder.counts));
 	old = MemoryContextSwitchTo(sx_builder.work);
-	sx_builder.rows = tuplestore_begin_heap(false, true, work_mem);
+	/* a chunk's results are written at once, and many: few of these run at the same time */
+	sx_builder.rows = tuplestore_begin_heap(false, true, sx_builder.in_history ? Max(work_mem, maintenance_work_mem) : work_mem);
 	sx_builder.letters = tuplestore_begin_heap(false, true, work_mem);
 	MemoryContextSwitchTo(old);
 }
