@@ -26,6 +26,7 @@
 #include "utils/timestamp.h"
 #include "utils/xid8.h"
 
+#include "capture/event_time.h"
 #include "catalog/alerts.h"
 #include "catalog/catalog_internal.h"
 #include "catalog/sinks.h"
@@ -447,6 +448,8 @@ read_stream(Relation rel, HeapTuple tup)
 	value = heap_getattr(tup, SX_STREAM_VALID_BY, RelationGetDescr(rel), &isnull);
 	if (!isnull)
 		stream->condition_by = U64FromFullTransactionId(DatumGetFullTransactionId(value));
+	value = heap_getattr(tup, SX_STREAM_EXPIRED_UNTIL, RelationGetDescr(rel), &isnull);
+	stream->expired_until = isnull ? SX_TIME_NONE : DatumGetInt64(value);
 	return stream;
 }
 
@@ -528,7 +531,8 @@ sx_catalog_insert_stream(Oid streamid, bool declared, const char *event_time)
 	values[SX_STREAM_MAX_FUTURE - 1] = IntervalPGetDatum(max_future);
 	values[SX_STREAM_CHANGES - 1] = CStringGetTextDatum("inserts");
 	values[SX_STREAM_DECLARED - 1] = BoolGetDatum(declared);
-	nulls[SX_STREAM_VALID - 1] = nulls[SX_STREAM_VALID_SETTINGS - 1] = nulls[SX_STREAM_VALID_BY - 1] = true;
+	nulls[SX_STREAM_VALID - 1] = nulls[SX_STREAM_VALID_SETTINGS - 1] = nulls[SX_STREAM_VALID_BY - 1] =
+		nulls[SX_STREAM_EXPIRED_UNTIL - 1] = true;
 	replace[SX_STREAM_DECLARED - 1] = declared;
 	replace[SX_STREAM_EVENT_TIME - 1] = event_time != NULL;
 	sx_catalog_write_stream(streamid, values, nulls, replace);
@@ -613,6 +617,29 @@ sx_catalog_set_condition(Oid streamid, Oid conditionid, List *settings)
 	nulls[SX_STREAM_VALID - 1] = nulls[SX_STREAM_VALID_SETTINGS - 1] = !OidIsValid(conditionid);
 	values[SX_STREAM_VALID_BY - 1] = FullTransactionIdGetDatum(GetTopFullTransactionId());
 	replace[SX_STREAM_VALID - 1] = replace[SX_STREAM_VALID_SETTINGS - 1] = replace[SX_STREAM_VALID_BY - 1] = true;
+	sx_catalog_write_stream(streamid, values, nulls, replace);
+}
+
+int64
+sx_catalog_expired_until(Oid streamid)
+{
+	SxStreamDef *stream = sx_catalog_stream(streamid);
+
+	return stream ? stream->expired_until : SX_TIME_NONE;
+}
+
+void
+sx_catalog_set_expired_until(Oid streamid, int64 until)
+{
+	Datum		values[SX_STREAM_NCOLUMNS] = {0};
+	bool		nulls[SX_STREAM_NCOLUMNS] = {0};
+	bool		replace[SX_STREAM_NCOLUMNS] = {0};
+
+	sx_catalog_lock_stream(streamid);
+	if (sx_catalog_expired_until(streamid) >= until)
+		return;
+	values[SX_STREAM_EXPIRED_UNTIL - 1] = Int64GetDatum(until);
+	replace[SX_STREAM_EXPIRED_UNTIL - 1] = true;
 	sx_catalog_write_stream(streamid, values, nulls, replace);
 }
 

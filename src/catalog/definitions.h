@@ -74,6 +74,7 @@ typedef struct SxStreamDef
 	Oid			conditionid;	/* internal view of the condition `valid`; InvalidOid: none */
 	List	   *condition_settings; /* of char *, as in SxViewDef */
 	uint64		condition_by;	/* who changed the condition last; 0: nobody ever */
+	int64		expired_until;	/* rows with an earlier event time may be gone (ddl/expire.c); SX_TIME_NONE: none are */
 } SxStreamDef;
 
 /* What has become of the rows that a view has read */
@@ -161,7 +162,8 @@ enum
 	SX_STREAM_VALID,
 	SX_STREAM_VALID_SETTINGS,
 	SX_STREAM_VALID_BY,
-	SX_STREAM_NCOLUMNS = SX_STREAM_VALID_BY
+	SX_STREAM_EXPIRED_UNTIL,
+	SX_STREAM_NCOLUMNS = SX_STREAM_EXPIRED_UNTIL
 };
 
 /* OIDs of our own objects in this database, looked up once; InvalidOid without the extension */
@@ -209,6 +211,13 @@ extern void sx_catalog_write_stream(Oid streamid, const Datum *values, const boo
 extern void sx_catalog_lock_stream(Oid streamid);
 extern void sx_catalog_delete_stream(Oid streamid);
 extern void sx_catalog_rename_event_time(Oid streamid, const char *newname);
+/*
+ * The event time before which the stream's raw rows are not complete any more, as in capture/event_time.h:
+ * SX_TIME_NONE: they are, as far as streamext.expire() knows; SX_TIME_END: nothing is known to be complete.
+ */
+extern int64 sx_catalog_expired_until(Oid streamid);
+/* it only moves forward */
+extern void sx_catalog_set_expired_until(Oid streamid, int64 until);
 /* InvalidOid: none; written, not dropped, by query/valid.c */
 extern void sx_catalog_set_condition(Oid streamid, Oid conditionid, List *settings);
 /* the internal view is being dropped, which may be a stream's condition */

@@ -75,6 +75,8 @@ extern void sx_ddl_on_stream(SxUtility *u);
 extern void sx_ddl_after_stream(SxUtility *u);
 /* the streams (with views) that this relation's rows belong to: itself and its ancestors */
 extern List *sx_streams_over(Oid relid);
+/* and those whose rows are in its partitions */
+extern List *sx_streams_of_tree(Oid relid);
 /* do rows of this table reach the stream, directly or through views and their sinks?  seen: NIL */
 extern bool sx_table_feeds(Oid table, Oid streamid, List *seen);
 /* the relation, with its partitions */
@@ -98,6 +100,11 @@ extern void sx_settle_unlocked(List *streams, const char *command);
 extern void sx_spare_a_scan(List *streams, const char *command);
 /* a rewrite of this table is under way: ERROR unless its rows are known to be read */
 extern void sx_require_settled(Oid streamid, Oid relid);
+/*
+ * Waits until all rows that were committed before are in the tables of all views on these streams; ERROR if one is
+ * paused, stopped, or takes longer than streamext.wait_timeout.
+ */
+extern void sx_require_flushed(List *streams, const char *command);
 extern bool sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker);
 
 /*

@@ -25,6 +25,7 @@ static bool view_is_new(Oid viewid);
 static bool has_not_begun(Oid viewid);
 static bool needs_rows(Oid viewid);
 static bool is_live(Oid viewid);
+static bool is_there(Oid viewid);
 static void refuse_new_views(Oid streamid, const char *command);
 
 /*
@@ -104,6 +105,45 @@ sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker)
 		}
 	}
 	return sx_wait_flushed(views, timeout_ms, needs_rows, blocker);
+}
+
+static bool
+is_there(Oid viewid)
+{
+	return get_rel_name(viewid) != NULL;
+}
+
+void
+sx_require_flushed(List *streams, const char *command)
+{
+	List	   *views = NIL;
+	char	   *blocker = NULL;
+	ListCell   *lc;
+	ListCell   *lc2;
+
+	foreach(lc, streams)
+	{
+		foreach(lc2, sx_catalog_views_of_stream(lfirst_oid(lc)))
+		{
+			SxViewDef  *def = lfirst(lc2);
+			char	   *name = get_rel_name(def->viewid);
+
+			if (def->paused || sx_catalog_stop_reason(def->viewid, NULL) != NULL)
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_IN_USE),
+						 errmsg("cannot run %s while continuous view \"%s\" is %s", command, name,
+								def->paused ? "paused" : "stopped"),
+						 errdetail("It has not read all rows of stream \"%s\".", get_rel_name(def->streamid)),
+						 errhint("Continue it with streamext.resume(), or drop it.")));
+			views = lappend_oid(views, def->viewid);
+		}
+	}
+	if (!sx_wait_flushed(views, sx_wait_timeout, is_there, &blocker))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_IN_USE),
+				 errmsg("cannot run %s: not all continuous views have read and stored their rows", command),
+				 blocker ? errdetail("Waited %d ms for: %s", sx_wait_timeout, blocker) : 0,
+				 errhint("See reason in streamext.status, raise streamext.wait_timeout, or drop the view.")));
 }
 
 /* waits for each of the streams and notes that their rows may go */

@@ -62,7 +62,6 @@ typedef struct Settle
 } Settle;
 
 static List *watched_streams(void);
-static List *streams_of_tree(Oid relid);
 static bool is_table(Oid relid);
 static Oid	find_relation(const RangeVar *rv);
 
@@ -134,7 +133,7 @@ sx_ddl_on_stream(SxUtility *u)
 					Oid			relid = find_relation(rv);
 
 					if (OidIsValid(relid))
-						sx_spare_a_scan(streams_of_tree(relid), "CLUSTER");
+						sx_spare_a_scan(sx_streams_of_tree(relid), "CLUSTER");
 				}
 			}
 			break;
@@ -190,9 +189,8 @@ sx_stream_tree(Oid relid)
 	return find_all_inheritors(relid, NoLock, NULL);
 }
 
-/* streams whose rows are in this relation or its partitions */
-static List *
-streams_of_tree(Oid relid)
+List *
+sx_streams_of_tree(Oid relid)
 {
 	List	   *streams;
 	List	   *watched = watched_streams();
@@ -282,14 +280,14 @@ lock_truncated(void *arg)
 
 		if (!OidIsValid(relid))
 			continue;
-		concerned = streams_of_tree(relid);
+		concerned = sx_streams_of_tree(relid);
 		if (concerned != NIL)
 		{
 			sx_settle_unlocked(concerned, s->command);
 			relid = RangeVarGetRelidExtended(rv, ShareRowExclusiveLock, 0, truncate_callback, NULL);
 			sx_lock_tree(relid, ShareRowExclusiveLock);
 			locked = list_concat_unique_oid(locked, sx_stream_tree(relid));
-			streams = list_concat_unique_oid(streams, streams_of_tree(relid));
+			streams = list_concat_unique_oid(streams, sx_streams_of_tree(relid));
 		}
 		relids = list_concat_unique_oid(relids, sx_stream_tree(relid));
 	}
@@ -303,13 +301,13 @@ lock_truncated(void *arg)
 			{
 				Oid			relid = lfirst_oid(lc);
 
-				if (streams_of_tree(relid) != NIL &&
+				if (sx_streams_of_tree(relid) != NIL &&
 					pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) == ACLCHECK_OK)
 				{
 					LockRelationOid(relid, ShareRowExclusiveLock);
 					sx_lock_tree(relid, ShareRowExclusiveLock);
 					locked = list_concat_unique_oid(locked, sx_stream_tree(relid));
-					streams = list_concat_unique_oid(streams, streams_of_tree(relid));
+					streams = list_concat_unique_oid(streams, sx_streams_of_tree(relid));
 				}
 				relids = list_concat_unique_oid(relids, sx_stream_tree(relid));
 			}
@@ -542,7 +540,7 @@ before_alter(SxUtility *u, AlterTableStmt *stmt)
 	foreach(lc, stmt->cmds)
 		check_event_time(tree, lfirst_node(AlterTableCmd, lc));
 
-	streams = streams_of_tree(relid);
+	streams = sx_streams_of_tree(relid);
 	if (streams == NIL)
 		return;
 
@@ -622,10 +620,10 @@ lock_rewritten(void *arg)
 {
 	Settle	   *s = arg;
 
-	sx_settle_unlocked(streams_of_tree(s->relid), s->command);
+	sx_settle_unlocked(sx_streams_of_tree(s->relid), s->command);
 	LockRelationOid(s->relid, ShareRowExclusiveLock);
 	sx_lock_tree(s->relid, ShareRowExclusiveLock);
-	sx_settle(s->u, streams_of_tree(s->relid), s->command);
+	sx_settle(s->u, sx_streams_of_tree(s->relid), s->command);
 	return sx_stream_tree(s->relid);
 }
 
@@ -776,7 +774,7 @@ before_vacuum(VacuumStmt *stmt)
 		if (!OidIsValid(relid) && vrel->relation != NULL)
 			relid = find_relation(vrel->relation);
 		if (OidIsValid(relid))
-			sx_spare_a_scan(streams_of_tree(relid), "VACUUM FULL");
+			sx_spare_a_scan(sx_streams_of_tree(relid), "VACUUM FULL");
 	}
 }
 

@@ -24,6 +24,7 @@
 #include "utils/syscache.h"
 #include "utils/timestamp.h"
 
+#include "capture/event_time.h"
 #include "ddl/ddl_internal.h"
 #include "query/analyze.h"
 #include "query/valid.h"
@@ -91,7 +92,7 @@ sx_create_stream(PG_FUNCTION_ARGS)
 				 errhint("To change it, use streamext.alter_stream().")));
 	values[SX_STREAM_DECLARED - 1] = BoolGetDatum(true);
 	memset(replace, true, sizeof(replace));
-	for (int column = SX_STREAM_VALID; column <= SX_STREAM_VALID_BY; column++)
+	for (int column = SX_STREAM_VALID; column <= SX_STREAM_EXPIRED_UNTIL; column++)
 	{
 		nulls[column - 1] = true;
 		replace[column - 1] = false;
@@ -142,6 +143,14 @@ sx_alter_stream(PG_FUNCTION_ARGS)
 				 errdetail("It is used by %s.", sx_view_names(streamid)),
 				 errhint("Drop the views first.")));
 	check_late_rows(streamid, values, nulls);
+	/* it was by another column */
+	if (stream->expired_until != SX_TIME_NONE && replace[SX_STREAM_EVENT_TIME - 1] &&
+		strcmp(NameStr(stream->event_time), NameStr(*DatumGetName(values[SX_STREAM_EVENT_TIME - 1]))) != 0)
+	{
+		values[SX_STREAM_EXPIRED_UNTIL - 1] = Int64GetDatum(SX_TIME_END);
+		nulls[SX_STREAM_EXPIRED_UNTIL - 1] = false;
+		replace[SX_STREAM_EXPIRED_UNTIL - 1] = true;
+	}
 	sx_catalog_write_stream(streamid, values, nulls, replace);
 	set_condition(streamid, stream, fcinfo);
 	PG_RETURN_VOID();

@@ -85,6 +85,8 @@ enum
 	STREAM_LATE_ROWS,
 	STREAM_FUTURE_ROWS,
 	STREAM_VALID,
+	STREAM_EXPIRED,
+	STREAM_EXPIRED_NUMBER,
 	N_STREAM_COLUMNS
 };
 
@@ -369,6 +371,12 @@ sx_stream_states(PG_FUNCTION_ARGS)
 		else
 			nulls[STREAM_RETAINED] = true;
 		set_text(values, nulls, STREAM_VALID, sx_valid_text(stream));
+		set_watermark(values, nulls, STREAM_EXPIRED, stream->expired_until, stream->time.type);
+		if (stream->expired_until == SX_TIME_END)
+		{
+			values[STREAM_EXPIRED] = TimestampTzGetDatum(DT_NOEND);
+			nulls[STREAM_EXPIRED] = false;
+		}
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	return (Datum) 0;

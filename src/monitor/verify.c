@@ -85,6 +85,7 @@ static void note_other_conditions(const SxViewDef *def, const SxStoredPosition *
 static Comparison *make_comparison(Oid viewid);
 static Tuplesortstate *begin_sort(Comparison *cmp);
 static Tuplesortstate *run_sorted(Comparison *cmp, Oid relid, Snapshot snapshot);
+static int64 expired_until(const SxViewDef *def);
 static void leave_out_removed(Comparison *cmp, const SxViewDef *def, int64 removed_until);
 static bool next_row(Comparison *cmp, Tuplesortstate *sort, TupleTableSlot *slot);
 static Tuplesortstate *run_on_valid(Comparison *cmp, const SxViewDef *def, Snapshot snapshot);
@@ -105,6 +106,7 @@ sx_verify(PG_FUNCTION_ARGS)
 	Snapshot	now;
 	Snapshot	at_position;
 	SxRunAs		run_as;
+	int64		expired;
 	Comparison *cmp;
 	Tuplesortstate *in_view;
 	Tuplesortstate *in_query;
@@ -151,7 +153,8 @@ sx_verify(PG_FUNCTION_ARGS)
 
 	sx_run_as_begin(&run_as, def);
 	cmp = make_comparison(viewid);
-	leave_out_removed(cmp, def, stored->removed_until);
+	expired = expired_until(def);
+	leave_out_removed(cmp, def, Max(stored->removed_until, expired));
 	in_view = NULL;
 	/* a view that shows closed windows only is compared as a whole */
 	sx_live_read_disabled = sx_all_is_final = true;
@@ -284,6 +287,21 @@ make_comparison(Oid viewid)
 											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
 					   &cmp->to_jsonb);
 	return cmp;
+}
+
+/* raw rows that are gone, the view keeps; windows that had ended by then cannot be compared */
+static int64
+expired_until(const SxViewDef *def)
+{
+	SxStreamDef *stream = sx_catalog_stream(def->streamid);
+
+	if (stream == NULL || stream->expired_until == SX_TIME_NONE)
+		return SX_TIME_NONE;
+	ereport(NOTICE,
+			(errmsg("raw rows of stream \"%s\" before %s are gone", get_rel_name(def->streamid),
+					sx_event_time_text(stream->expired_until, stream->time.type)),
+			 errdetail("Windows that had ended by then are not compared; everything else that has counted such rows differs.")));
+	return stream->expired_until;
 }
 
 /* windows past the view's retention: some may still be in its table, and the raw rows of some may be there */

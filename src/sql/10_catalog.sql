@@ -15,6 +15,7 @@ CREATE TABLE streamext.stream_def
 	valid pg_catalog.regclass,
 	valid_settings pg_catalog.text[],
 	valid_by pg_catalog.xid8,
+	expired_until pg_catalog.int8,
 	CONSTRAINT stream_def_pkey PRIMARY KEY (stream)
 );
 COMMENT ON TABLE streamext.stream_def IS 'streams; see view streamext.streams';
@@ -24,6 +25,8 @@ COMMENT ON COLUMN streamext.stream_def.valid_settings IS
 'as view_def.settings: under which the condition is evaluated';
 COMMENT ON COLUMN streamext.stream_def.valid_by IS
 'the transaction that changed the condition last: views whose history is older have rows that were judged otherwise';
+COMMENT ON COLUMN streamext.stream_def.expired_until IS
+'rows with an earlier event time may be gone, by streamext.expire: as view_position.watermark; null: none are';
 
 CREATE TABLE streamext.view_def
 (

@@ -48,7 +48,9 @@ CREATE FUNCTION streamext.stream_states(
 	OUT idle pg_catalog.bool,
 	OUT late_rows pg_catalog.int8,
 	OUT future_rows pg_catalog.int8,
-	OUT valid pg_catalog.text)
+	OUT valid pg_catalog.text,
+	OUT expired_until pg_catalog.timestamptz,
+	OUT expired_until_number pg_catalog.int8)
 RETURNS SETOF pg_catalog.record
 LANGUAGE c STRICT VOLATILE PARALLEL RESTRICTED
 AS 'MODULE_PATHNAME', 'sx_stream_states';
@@ -148,7 +150,9 @@ SELECT d.stream,
 	s.late_rows,
 	s.future_rows,
 	s.slot,
-	s.retained_wal_bytes
+	s.retained_wal_bytes,
+	s.expired_until,
+	s.expired_until_number
 FROM streamext.stream_states() s
 	JOIN streamext.stream_def d ON d.stream::pg_catalog.oid OPERATOR(pg_catalog.=) s.stream;
 COMMENT ON VIEW streamext.streams IS 'streams that the current user may read, one row each; columns without a meaning yet are null';
@@ -160,6 +164,8 @@ COMMENT ON COLUMN streamext.streams.idle IS 'no row has come for idle_timeout: t
 COMMENT ON COLUMN streamext.streams.late_rows IS 'of the view that has read most';
 COMMENT ON COLUMN streamext.streams.future_rows IS 'rows further ahead of the clock than max_future, or infinite, which do not move the watermark; of the view that has read most';
 COMMENT ON COLUMN streamext.streams.slot IS 'replication slot that keeps what is not read yet; one for all streams of the database';
+COMMENT ON COLUMN streamext.streams.expired_until IS 'rows with an earlier event time have been removed by streamext.expire; infinity: of another column; null: none have';
+COMMENT ON COLUMN streamext.streams.expired_until_number IS 'the same for a bigint event time';
 COMMENT ON COLUMN streamext.streams.retained_wal_bytes IS 'bytes of write-ahead log that the slot keeps';
 
 CREATE VIEW streamext.backfill_progress WITH (security_barrier) AS

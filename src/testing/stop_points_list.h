@@ -111,6 +111,10 @@ SX_POINT(settled, SX_ANY)				/* and after */
 SX_POINT(file_noted, SX_ANY)			/* a table has a new file with its rows, which is noted */
 SX_POINT(truncate_noted, SX_ANY)		/* or an empty one */
 SX_POINT(mark_stored, SX_ANY)			/* attached or detached partitions are noted */
+SX_POINT(expire_flushed, SX_ANY)		/* all views have what is to be removed, nothing is noted */
+SX_POINT(expire_noted, SX_ANY)			/* that raw rows will be missing is committed */
+SX_POINT(expire_deleted, SX_ANY)		/* a batch is deleted, not committed */
+SX_POINT(expire_dropped, SX_ANY)		/* a partition is dropped or detached, not committed */
 
 /* alerts: ddl/alert_functions.c, worker/alerter*.c */
 SX_POINT(alert_condition, SX_ANY)		/* the internal view is made */

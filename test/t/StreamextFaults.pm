@@ -73,6 +73,12 @@ CREATE MATERIALIZED VIEW inverse WITH (streamext.continuous) AS
   SELECT k, sum(1000 / v) AS total FROM ev GROUP BY k;
 CREATE MATERIALIZED VIEW truncated WITH (streamext.continuous) AS
   SELECT k, count(*) AS n, sum(v) AS total FROM tr GROUP BY k;
+-- whose rows expire
+CREATE TABLE ex (n bigint NOT NULL, v int) PARTITION BY RANGE (n);
+CREATE TABLE ex_all (n bigint NOT NULL, v int);
+SELECT streamext.create_stream('ex', event_time => 'n');
+CREATE MATERIALIZED VIEW expired WITH (streamext.continuous) AS
+  SELECT v, count(*) AS rows, sum(n) AS total FROM ex GROUP BY v;
 -- windows that close, and a sink for them
 CREATE TABLE ticks (ts timestamptz NOT NULL);
 SELECT streamext.create_stream('ticks', event_time => 'ts');
@@ -97,6 +103,7 @@ SELECT CASE WHEN definition LIKE '%1000 / %' THEN regexp_replace(query, '\mev\M(
 		FROM (SELECT *, count(*) FILTER (WHERE starts) OVER (ORDER BY at RANGE UNBOUNDED PRECEDING) AS number
 			FROM (SELECT *, coalesce(at - lag(at) OVER (ORDER BY at) >= 10, true) AS starts FROM se) a) b GROUP BY number'
 	WHEN view = 'truncated'::regclass THEN regexp_replace(query, '\mtr\M', 'tr_all', 'g')
+	WHEN view = 'expired'::regclass THEN regexp_replace(query, '\mex\M', 'ex_all', 'g')
 	ELSE query END
 FROM (SELECT rtrim(regexp_replace(definition, '\mev\.', '', 'g'), ';') AS query) q
 $$;
@@ -264,6 +271,17 @@ INSERT INTO tr_all SELECT i, i FROM generate_series(1, 10) i;
 COMMIT;
 SET streamext.wait_timeout = '10s';
 TRUNCATE tr;
+SQL
+	# rows and whole partitions
+	expire => [ 'app', <<'SQL' ],
+CREATE TABLE ex_%N%a PARTITION OF ex FOR VALUES FROM (100 * %N%) TO (100 * %N% + 50);
+CREATE TABLE ex_%N%b PARTITION OF ex FOR VALUES FROM (100 * %N% + 50) TO (100 * %N% + 100);
+BEGIN;
+INSERT INTO ex SELECT 100 * %N% + i % 100, %N% FROM generate_series(1, 400) i;
+INSERT INTO ex_all SELECT 100 * %N% + i % 100, %N% FROM generate_series(1, 400) i;
+COMMIT;
+SET streamext.wait_timeout = '10s';
+CALL streamext.expire('ex', 100 * %N% + 75, batch_rows => 50);
 SQL
 	# all rows get a new transaction, then a new place
 	rewrite => [ 'app', <<'SQL' ],
