@@ -82,11 +82,13 @@ typedef struct SxHistoryProgress
 	int64		rows;			/* in them */
 	/* since this builder began, at this moment */
 	TimestampTz since;
-	int64		spent_us;		/* on chunks that are done */
-	uint64		spent_blocks;
-	int64		spent_rows;
+	int64		spent_rows;		/* of chunks that are done */
+	/* what a block takes, as of late, microseconds; 0: not known yet */
+	double		read_us;
+	double		write_us;		/* and whatever comes after reading */
 	/* the chunk on its way */
 	TimestampTz chunk_since;
+	TimestampTz chunk_read;		/* when all of it was; 0: not yet */
 	uint64		chunk;
 	uint64		chunk_done;
 	int64		chunk_rows;

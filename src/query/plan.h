@@ -41,6 +41,8 @@ extern void sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg)
 /* runs over all rows of the stream that the active snapshot sees, with ordinary paths; started(arg)
  * is called when the plan has opened all that it will read */
 extern void sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, void *arg);
+/* what the planner thinks that this costs; likewise as the owner */
+extern double sx_plan_history_cost(SxPlan *plan);
 /* runs over a part of history, that has about so many rows */
 extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg);
 /* for EXPLAIN-like output: the delta plan as text */

@@ -443,6 +443,20 @@ sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, v
 	sx_plan_forget(&built);
 }
 
+double
+sx_plan_history_cost(SxPlan *plan)
+{
+	SxBuiltPlan built = {0};
+	double		cost;
+
+	LockRelationOid(plan->info->def->streamid, AccessShareLock);
+	(void) sx_plan_lock(plan, true, NULL);
+	sx_plan_build(plan, SX_PLAN_HISTORY, 0, 0, &built);
+	cost = built.stmt->planTree->total_cost;
+	sx_plan_forget(&built);
+	return cost;
+}
+
 void
 sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg)
 {

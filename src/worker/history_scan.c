@@ -42,6 +42,7 @@
 #include "catalog/partition.h"
 #include "catalog/pg_class.h"
 #include "miscadmin.h"
+#include "optimizer/optimizer.h"
 #include "optimizer/plancat.h"
 #include "partitioning/partbounds.h"
 #include "partitioning/partdesc.h"
@@ -99,7 +100,8 @@ static void finish(SxStoredPosition *stored);
 static void begin_progress(const SxStoredScan *scan);
 static void begin_chunk(const Chunk *chunk);
 static void note_blocks(BlockNumber blocks, int64 rows);
-static void note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows);
+static void note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows, int64 read_us, int64 write_us);
+static int64 rest_us(TimestampTz since, int64 rows);
 static void rest(TimestampTz since, int64 rows);
 
 /* a table with no more is done in one piece */
@@ -113,13 +115,15 @@ most_blocks(void)
 	return CHUNK_BLOCKS;
 }
 
-/* in a transaction, with the members locked */
+/* in a transaction with a snapshot, with the members locked */
 bool
 sx_history_is_large(void)
 {
 	ListCell   *lc;
 	uint64		blocks = 0;
 	double		rows = 0;
+	double		cost;
+	SxRunAs		as;
 
 	foreach(lc, newest_first(sx_builder.def->streamid, NIL))
 	{
@@ -130,7 +134,15 @@ sx_history_is_large(void)
 		relation_close(rel, NoLock);
 		rows += n * rows_per_block(NULL, lfirst_oid(lc));
 	}
-	return blocks > most_blocks() || (sx_backfill_rate > 0 && rows > sx_backfill_rate);
+	if (sx_backfill_rate > 0 && rows > sx_backfill_rate)
+		return true;
+	if (blocks <= most_blocks())
+		return false;
+	/* where indexes make all of it cheaper than a chunk */
+	sx_run_as_begin(&as, sx_builder.def);
+	cost = sx_plan_history_cost(sx_builder.plan);
+	sx_run_as_end(&as);
+	return cost > most_blocks() * (seq_page_cost + cpu_tuple_cost * rows / blocks);
 }
 
 /* leaves by descending bounds, the default partition last */
@@ -321,6 +333,9 @@ sx_history_run(SxStoredPosition *stored)
 			break;
 		}
 		computed = sx_now();
+		SpinLockAcquire(&sx_builder.db->mutex);
+		sx_builder.v->history.chunk_read = computed;
+		SpinLockRelease(&sx_builder.db->mutex);
 		SX_STOP_POINT_OF(history_chunk_computed, sx_builder.def->viewid);
 
 		rows = scan->rows - before;
@@ -331,12 +346,12 @@ sx_history_run(SxStoredPosition *stored)
 		sx_builder_commit(stored);
 		SX_STOP_POINT_OF(history_chunk_committed, sx_builder.def->viewid);
 		sx_builder_protect(stored->position->xmin, stored->start_lsn);
-		note_chunk(scan, chunk, rows);
 		sx_builder.turn_us = 0;
 
 		if (!singly && sx_builder.def->strategy == SX_MERGE &&
 			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MaxBlockNumber / 2)
 			size *= 2;
+		note_chunk(scan, chunk, rows, computed - started, sx_now() - computed + Max(rest_us(started, rows), 0));
 		if (stored->scan != NULL)
 			rest(started, rows);
 		else
@@ -643,6 +658,7 @@ begin_chunk(const Chunk *chunk)
 
 	SpinLockAcquire(&sx_builder.db->mutex);
 	v->history.chunk_since = now;
+	v->history.chunk_read = 0;
 	v->history.chunk = chunk->blocks;
 	SpinLockRelease(&sx_builder.db->mutex);
 	if (strncmp(v->phase, "reading", 7) != 0)
@@ -661,40 +677,41 @@ note_blocks(BlockNumber blocks, int64 rows)
 }
 
 static void
-note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows)
+note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows, int64 read_us, int64 write_us)
 {
 	SxView	   *v = sx_builder.v;
 	uint64		done = blocks_done(scan);
-	TimestampTz now = sx_now();
+	double		blocks = Max(chunk->blocks, 1);
+	bool		first = v->history.read_us == 0;
 
 	SpinLockAcquire(&sx_builder.db->mutex);
 	v->history.done = done;
 	v->history.rows = scan->rows;
-	v->history.spent_us = now - v->history.since;
-	v->history.spent_blocks += chunk->blocks;
 	v->history.spent_rows += rows;
+	/* of late: other work on the server changes it */
+	v->history.read_us = first ? read_us / blocks : (v->history.read_us + read_us / blocks) / 2;
+	v->history.write_us = first ? write_us / blocks : (v->history.write_us + write_us / blocks) / 2;
 	v->history.chunk = 0;
 	v->history.chunk_done -= Min(v->history.chunk_done, chunk->blocks);
 	v->history.chunk_rows -= Min(v->history.chunk_rows, rows);
 	SpinLockRelease(&sx_builder.db->mutex);
 }
 
-/* so that no more than streamext.backfill_rate are read in a second; nothing is locked meanwhile */
+/* so that no more than streamext.backfill_rate are read in a second */
+static int64
+rest_us(TimestampTz since, int64 rows)
+{
+	if (sx_backfill_rate == 0)
+		return 0;
+	return since + (int64) (rows * 1000000.0 / sx_backfill_rate) - sx_now();
+}
+
+/* nothing is locked meanwhile */
 static void
 rest(TimestampTz since, int64 rows)
 {
-	TimestampTz now;
+	int64		us;
 
-	while (sx_backfill_rate > 0 && !sx_builder.v->yield)
-	{
-		int64		us = since + (int64) (rows * 1000000.0 / sx_backfill_rate) - sx_now();
-
-		if (us <= 0)
-			break;
+	while ((us = rest_us(since, rows)) > 0 && !sx_builder.v->yield)
 		sx_builder_pause(Min(us / 1000 + 1, 100));
-	}
-	now = sx_now();
-	SpinLockAcquire(&sx_builder.db->mutex);
-	sx_builder.v->history.spent_us = now - sx_builder.v->history.since;
-	SpinLockRelease(&sx_builder.db->mutex);
 }
