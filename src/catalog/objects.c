@@ -46,6 +46,7 @@ static const char *const relation_names[SX_N_RELATIONS] = {
 	"alert_def", "alert_def_pkey", "alert_def_alert_key",
 	"alert_fired", "alert_fired_key",
 	"alert_error", "alert_error_pkey",
+	"job_run", "job_run_pkey",
 	"sink", "sink_pkey", "sink_target_idx"
 };
 

@@ -115,6 +115,8 @@ SX_POINT(expire_flushed, SX_ANY)		/* all views have what is to be removed, nothi
 SX_POINT(expire_noted, SX_ANY)			/* that raw rows will be missing is committed */
 SX_POINT(expire_deleted, SX_ANY)		/* a batch is deleted, not committed */
 SX_POINT(expire_dropped, SX_ANY)		/* a partition is dropped or detached, not committed */
+SX_POINT(job_started, SX_ANY)			/* a run is noted, its work has not begun */
+SX_POINT(job_finished, SX_ANY)			/* its end is noted, not committed */
 
 /* alerts: ddl/alert_functions.c, worker/alerter*.c */
 SX_POINT(alert_condition, SX_ANY)		/* the internal view is made */

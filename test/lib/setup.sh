@@ -58,6 +58,14 @@ missing()
 	[ -f "$share/extension/hll.control" ] || echo "postgresql-$version-hll"
 }
 
+# What one test (test/t/046_jobs.pl) uses if it is there, and says so if not.
+optional()
+{
+	local pg_config
+	[ "$purpose" = test ] && pg_config=$(find_pg_config) && [ -n "$pg_config" ] || return 0
+	[ -f "$("$pg_config" --sharedir)/extension/pg_cron.control" ] || echo "postgresql-$(major "$pg_config")-cron"
+}
+
 packages=$(missing | sort -u | tr '\n' ' ')
 if [ -n "$packages" ]; then
 	as_root=
@@ -86,6 +94,13 @@ if [ -n "$packages" ]; then
 		echo "still missing after installation: $packages" >&2
 		exit 1
 	fi
+fi
+
+packages=$(optional)
+if [ -n "$packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	{ apt-get install -y --no-install-recommends $packages ||
+		{ apt-get update && apt-get install -y --no-install-recommends $packages; }; } >/dev/null 2>&1 </dev/null ||
+		echo "not installed, a test does without: $packages"
 fi
 
 find_pg_config >&3 2>/dev/null || true

@@ -15,7 +15,7 @@ use Test::More;
 my $node = new_node('readme');
 my @databases;
 my $blocks = 0;
-foreach my $file (qw(README.md doc/time.md doc/sessions.md doc/alerts.md))
+foreach my $file (qw(README.md doc/time.md doc/sessions.md doc/alerts.md doc/batch.md))
 {
 	my $text = slurp_file(source_dir() . "/$file");
 	my $database = 'postgres';

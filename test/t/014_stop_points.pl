@@ -44,6 +44,7 @@ my %plan = (
 	(map { $_ => ['copy'] } qw(scout_looked)),
 	(map { $_ => ['truncate'] } qw(settle_wait settled truncate_noted)),
 	(map { $_ => ['rewrite'] } qw(file_noted)),
+	(map { $_ => ['job'] } qw(job_started job_finished)),
 	(map { $_ => ['expire'] } qw(expire_flushed expire_noted expire_deleted expire_dropped)),
 	(map { $_ => ['attach'] } qw(mark_stored)),
 	(map { $_ => ['alert'] } qw(alert_condition alert_created alert_dropped alerter_started alerter_tracked
@@ -57,7 +58,7 @@ my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create'
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire);
+my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire job);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();

@@ -108,6 +108,7 @@ SELECT CASE WHEN definition LIKE '%1000 / %' THEN regexp_replace(query, '\mev\M(
 FROM (SELECT rtrim(regexp_replace(definition, '\mev\.', '', 'g'), ';') AS query) q
 $$;
 
+CREATE FUNCTION testing.job(which text) RETURNS int LANGUAGE sql AS 'SELECT 1';
 CREATE FUNCTION testing.differences() RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	r record;
@@ -271,6 +272,9 @@ INSERT INTO tr_all SELECT i, i FROM generate_series(1, 10) i;
 COMMIT;
 SET streamext.wait_timeout = '10s';
 TRUNCATE tr;
+SQL
+	job => [ 'app', <<'SQL' ],
+CALL streamext.run_job('job', '%N%', 'testing.job(text)');
 SQL
 	# rows and whole partitions
 	expire => [ 'app', <<'SQL' ],
