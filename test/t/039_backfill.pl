@@ -14,7 +14,7 @@ use PostgreSQL::Test::Utils;
 use StreamextFaults;
 use StreamextTest;
 use Test::More;
-use Time::HiRes qw(sleep);
+use Time::HiRes qw(sleep time);
 
 allow_in_log('terminated by signal 9: Killed');
 my $node = new_node('backfill', settings => <<'CONF');
@@ -232,6 +232,7 @@ drop('big');
 # ---- percent never falls, and rows and time left are told ----
 $node->append_conf('postgresql.conf', "streamext.backfill_rate = 8000");
 $node->reload;
+my $begin = time;
 create('big');
 my @seen;
 ok(wait_until('the view to be built', 60, sub {
@@ -239,6 +240,8 @@ ok(wait_until('the view to be built', 60, sub {
 	push @seen, [ split /\|/, $row ] if $row ne '';
 	return sql("SELECT state FROM streamext.views WHERE view = 'big'::regclass") eq 'live';
 }), 'built');
+# less what a chunk reads in advance
+cmp_ok(time - $begin, '>', sql('SELECT count(*) FROM ev') / 8000 - 0.5, 'no faster than allowed');
 cmp_ok(scalar(@seen), '>=', 3, 'seen while it was built');
 is(scalar(grep { $seen[$_][0] < $seen[ $_ - 1 ][0] } 1 .. $#seen), 0, 'percent never falls');
 is(scalar(grep { $_->[0] > 10 && ($_->[2] < 0.8 * sql('SELECT count(*) FROM ev') || $_->[2] > 1.2 * sql('SELECT count(*) FROM ev')) } @seen), 0, 'the number of rows is right');
