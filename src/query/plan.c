@@ -58,6 +58,7 @@
 #include "utils/rel.h"
 #include "utils/rls.h"
 #include "utils/selfuncs.h"
+#include "utils/typcache.h"
 
 /* rows that the two kept variants are planned for */
 #define FEW_ROWS	10
@@ -71,6 +72,7 @@ typedef struct Build
 	bool		ranges;			/* by a range scan */
 	double		rows;
 	double		blocks;
+	SxPlan	   *bounds;			/* add its bounds of the event time; or NULL */
 	bool		group;			/* replace the grouping's paths */
 	List	   *groupClause;	/* as given */
 } Build;
@@ -93,6 +95,7 @@ static get_relation_info_hook_type prev_get_relation_info = NULL;
 static planner_hook_type prev_planner = NULL;
 
 static bool prepare_entries(Node *node, Build *build);
+static void add_bounds(Query *query, int varno, SxPlan *plan);
 static void check_row_security(Query *query);
 static bool check_row_security_walker(Node *node, void *context);
 static void set_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelOptInfo *rel);
@@ -186,6 +189,7 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, S
 	build.rows = variant == SX_PLAN_FEW ? FEW_ROWS : variant == SX_PLAN_MANY ? MANY_ROWS : rows;
 	build.blocks = build.ranges ? blocks : build.rows / 100;
 	build.group = def->strategy == SX_MERGE;
+	build.bounds = variant == SX_PLAN_HISTORY && (plan->from != NULL || plan->to != NULL) ? plan : NULL;
 
 	AcquireRewriteLocks(query, true, false);
 	rewritten = QueryRewrite(query);
@@ -243,10 +247,36 @@ prepare_entries(Node *node, Build *build)
 				rte->inh = false;
 				rte->relkind = RELKIND_RELATION;
 			}
+			else if (build->bounds != NULL && rte->rtekind == RTE_RELATION && rte->relid == build->stream)
+				add_bounds((Query *) node, foreach_current_index(lc) + 1, build->bounds);
 		}
 		return query_tree_walker((Query *) node, prepare_entries, build, 0);
 	}
 	return expression_tree_walker(node, prepare_entries, build);
+}
+
+/* conditions on the stream's event time, which its indexes and partitions may serve */
+static void
+add_bounds(Query *query, int varno, SxPlan *plan)
+{
+	const SxStreamTime *time = &plan->info->time;
+	TypeCacheEntry *type = lookup_type_cache(time->type, TYPECACHE_BTREE_OPFAMILY);
+	const Datum *values[] = {plan->from, plan->to};
+	const int	strategies[] = {BTGreaterEqualStrategyNumber, BTLessStrategyNumber};
+
+	for (int i = 0; i < lengthof(values); i++)
+	{
+		Oid			op = get_opfamily_member(type->btree_opf, time->type, time->type, strategies[i]);
+		Var		   *column = makeVar(varno, time->attno, time->type, -1, InvalidOid, 0);
+		Const	   *bound;
+
+		if (values[i] == NULL)
+			continue;
+		bound = makeConst(time->type, -1, InvalidOid, type->typlen, *values[i], false, type->typbyval);
+		query->jointree->quals = make_and_qual(query->jointree->quals,
+											   (Node *) make_opclause(op, BOOLOID, false, (Expr *) column, (Expr *) bound,
+																	  InvalidOid, InvalidOid));
+	}
 }
 
 static void

@@ -45,6 +45,8 @@ extern void sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRow
 extern double sx_plan_history_cost(SxPlan *plan);
 /* runs over a part of history, that has about so many rows */
 extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg);
+/* the same over rows with from <= event time < to, of the event time's type; NULL: no bound */
+extern void sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink sink, void *arg);
 /* for EXPLAIN-like output: the delta plan as text */
 extern char *sx_plan_explain(SxPlan *plan);
 

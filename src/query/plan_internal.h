@@ -33,6 +33,8 @@ struct SxPlan
 	SxViewInfo *info;
 	int			own_key;		/* the column that no plan puts out, but we do; -1: none */
 	bool		own_value;		/* and its value */
+	const Datum *from;			/* history is of rows with from <= event time < to only; NULL: no bound */
+	const Datum *to;
 	bool		stale;			/* set by invalidations; the plans are dropped at the next use */
 	SxBuiltPlan plans[SX_PLAN_KEPT];
 };

@@ -458,6 +458,15 @@ sx_plan_history_cost(SxPlan *plan)
 }
 
 void
+sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink sink, void *arg)
+{
+	plan->from = from;
+	plan->to = to;
+	sx_plan_run_history(plan, NULL, sink, arg);
+	plan->from = plan->to = NULL;
+}
+
+void
 sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg)
 {
 	SxBuiltPlan built = {0};

@@ -81,6 +81,7 @@ static bool add_reach(Node *node, int64 *reach);
 static bool find_bounds_of_row(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
 static bool find_bounds(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
 static bool find_bounds_of(SxWindows *w, Datum value, Datum *least, Datum *greatest, const Datum *above, int *n);
+static bool reaches(SxWindows *w, int64 event_time, Datum key, bool least, bool after);
 static bool is_later(SxWindows *w, int64 event_time, Datum window);
 
 /* ---- finding it ---- */
@@ -602,6 +603,56 @@ sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit)
 		last = datumCopy(greatest, w->byval, w->typlen);
 	}
 	return Min(count, limit);
+}
+
+bool
+sx_windows_reach(SxWindows *w, Datum key, bool least, bool after, int64 *event_time)
+{
+	int64		before = w->lowest;
+	int64		reached = w->highest;
+
+	if (reaches(w, SX_TIME_NONE, key, least, after) || reaches(w, before, key, least, after))
+	{
+		*event_time = reaches(w, SX_TIME_NONE, key, least, after) ? SX_TIME_NONE : before;
+		return true;
+	}
+	if (!reaches(w, reached, key, least, after))
+		return false;
+	while (before + 1 < reached)
+	{
+		/* their distance may be beyond int64 */
+		int64		middle = before / 2 + reached / 2 + (before % 2 + reached % 2) / 2;
+
+		if (middle <= before)
+			middle = before + 1;
+		if (reaches(w, middle, key, least, after))
+			reached = middle;
+		else
+			before = middle;
+	}
+	*event_time = reached;
+	return true;
+}
+
+static bool
+reaches(SxWindows *w, int64 event_time, Datum key, bool least, bool after)
+{
+	Datum		first;
+	Datum		last;
+	int			order;
+
+	if (!find_bounds_of_row(w, event_time, &first, &last))
+		return false;
+	order = sx_windows_compare(w, least ? first : last, key);
+	return after ? order > 0 : order >= 0;
+}
+
+bool
+sx_windows_last(SxWindows *w, int64 event_time, Datum *window)
+{
+	Datum		least;
+
+	return find_bounds_of_row(w, event_time, &least, window);
 }
 
 /* does a later window than this one hold that time? */

@@ -49,6 +49,13 @@ extern bool sx_windows_session_begin(SxWindows *w, int64 event_time, int64 *poin
 extern bool sx_time_is_removed(SxWindows *w, int64 event_time, bool *any);
 extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 
+/*
+ * The lowest event time of which the least (else the greatest) window is not before this key, or with `after` behind
+ * it; SX_TIME_NONE: all are so; false: there is none.
+ */
+extern bool sx_windows_reach(SxWindows *w, Datum key, bool least, bool after, int64 *event_time);
+/* the greatest window of an event time, or of the next that has one, in the expression context's memory; false: none */
+extern bool sx_windows_last(SxWindows *w, int64 event_time, Datum *window);
 /* how many windows hold a time from .. to, at most so many; 0 for sessions; in the current context */
 extern int64 sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit);
 

@@ -139,6 +139,11 @@ SX_POINT(swap_done, SX_ANY)				/* swapped, not committed */
 SX_POINT(swap_committed, SX_ANY)		/* committed, the consumer does not know it */
 SX_POINT(place_taken, SX_ANY)			/* the consumer has given the live state its new name */
 
+/* windows computed anew: batch/recompute.c */
+SX_POINT(recompute_computed, SX_ANY)	/* the result is known, nothing is written */
+SX_POINT(recompute_written, SX_ANY)		/* written, not committed */
+SX_POINT(recompute_committed, SX_ANY)	/* a part is committed */
+
 /* readers: live/live_read_statement.c, live/live_copy.c */
 SX_POINT(read_begin, SX_ANY)			/* the statement has its snapshot and no copy */
 SX_POINT(read_locked, SX_NO_ERROR)		/* under the shared lock: rows are copied */

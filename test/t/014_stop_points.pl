@@ -49,6 +49,7 @@ my %plan = (
 	(map { $_ => ['attach'] } qw(mark_stored)),
 	(map { $_ => ['alert'] } qw(alert_condition alert_created alert_dropped alerter_started alerter_tracked
 		alerter_collected alert_evaluated alert_written alert_committed alert_failed alerter_leaves)),
+	(map { $_ => ['recompute'] } qw(recompute_computed recompute_written recompute_committed)),
 	(map { $_ => ['replace'] } qw(replace_begun swap_locked swap_rewritten swap_done swap_committed place_taken)),
 	(map { $_ => [ 'read', 'backend' ] } qw(read_begin read_locked read_copied)),
 );
@@ -58,7 +59,7 @@ my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create'
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire job);
+my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire job recompute);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();

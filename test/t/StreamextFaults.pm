@@ -239,6 +239,17 @@ INSERT INTO ev VALUES (1, 1, 'new');
 SELECT streamext.wait_for('x_%N%', '15s');
 DROP MATERIALIZED VIEW x_%N%;
 SQL
+	recompute => [ 'app', <<'SQL' ],
+CREATE TABLE IF NOT EXISTS timed (at bigint NOT NULL, v int);
+SELECT streamext.create_stream('timed', event_time => 'at') WHERE NOT EXISTS (SELECT FROM streamext.streams WHERE stream = 'timed'::regclass AND event_time IS NOT NULL);
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT streamext.tumble(at, 10) AS w, count(*) AS n, sum(v) AS s FROM timed GROUP BY 1;
+SET streamext.wait_timeout = '10s';
+SELECT streamext.wait_for('x_%N%', '10s');
+INSERT INTO timed SELECT i, i FROM generate_series(1, 50) i;
+CALL streamext.backfill('x_%N%', 0, 40);
+SELECT streamext.wait_for('x_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%;
+SQL
 	create_bad => [ 'app', <<'SQL' ],
 CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, sum(1000 / v) AS s FROM ev GROUP BY k;
 INSERT INTO ev VALUES (1, 1, 'new'), (1, 0, 'bad');
