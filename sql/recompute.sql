@@ -95,5 +95,20 @@ CREATE MATERIALIZED VIEW failing WITH (streamext.continuous) AS SELECT streamext
 SELECT streamext.wait_for('failing');
 CALL streamext.backfill('failing', '2026-01-01 00:00Z', '2026-01-01 01:00Z');
 
+-- where raw rows have expired, what the view has of them is kept
+DROP MATERIALIZED VIEW failing;
+SET client_min_messages = warning;
+CALL streamext.expire('ev', timestamptz '2026-01-01 12:00Z');
+CALL streamext.backfill('hours', '2026-01-01 11:00Z', '2026-01-01 13:00Z');
+CALL streamext.backfill('hours', '2026-01-01 12:00Z', '2026-01-01 13:00Z');
+REFRESH MATERIALIZED VIEW hours;
+SELECT streamext.replace_view('hours', $$SELECT streamext.tumble(at, '1 hour') AS hour, k, count(*) AS n, sum(v) + 1 AS s FROM ev GROUP BY 1, 2$$);
+SELECT min(hour) FROM hours;
+CALL streamext.backfill('hours', '2026-01-01 11:00Z', '2026-01-01 13:00Z', force => true);
+SELECT count(*) FILTER (WHERE hour = '2026-01-01 11:00Z') AS gone, count(*) FILTER (WHERE hour = '2026-01-01 09:00Z') AS kept FROM hours;
+SELECT streamext.replace_view('hours', $$SELECT streamext.tumble(at, '1 hour') AS hour, k, count(*) AS n, sum(v) + 1 AS s FROM ev GROUP BY 1, 2$$, force => true);
+SELECT streamext.wait_for('hours');
+SELECT min(hour) FROM hours;
+
 DROP TABLE ev, ev_day, ev_local, ev_id CASCADE;
 DROP ROLE regress_recompute;

@@ -58,6 +58,7 @@ typedef struct Recompute
 	Datum		next;			/* the first window that is not done */
 	Datum		to;				/* before this one */
 	bool		in_parts;
+	bool		force;			/* whatever rows have expired */
 	int64		width;			/* of the next part, in event time; 0: one window */
 	int64		took_ms;		/* the one before */
 	int64		groups;			/* written */
@@ -67,6 +68,7 @@ static void begin(Recompute *c, FunctionCallInfo fcinfo);
 static Datum read_window(Recompute *c, FunctionCallInfo fcinfo, int arg);
 static bool do_part(Recompute *c);
 static bool find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *end);
+static void check_expired(SxViewInfo *info, int64 first);
 static void compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows);
 static void keep_row(void *arg, TupleTableSlot *row);
 static int64 replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, SxStoredPosition *stored, Datum until,
@@ -74,7 +76,7 @@ static int64 replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, Sx
 static void forget_late_letters(SxViewInfo *info, int64 first, int64 end);
 static char *text_of(Recompute *c, Datum window);
 
-/* backfill(view regclass, from any, to any) */
+/* backfill(view regclass, from any, to any, force boolean) */
 Datum
 sx_backfill(PG_FUNCTION_ARGS)
 {
@@ -89,6 +91,7 @@ sx_backfill(PG_FUNCTION_ARGS)
 				 errmsg("view, from and to must not be null"),
 				 errhint("To compute all of a view anew, use REFRESH MATERIALIZED VIEW.")));
 	c.viewid = PG_GETARG_OID(0);
+	c.force = !PG_ARGISNULL(3) && PG_GETARG_BOOL(3);
 	c.in_parts = fcinfo->context != NULL && IsA(fcinfo->context, CallContext) &&
 		!castNode(CallContext, fcinfo->context)->atomic;
 	if (SPI_connect_ext(c.in_parts ? SPI_OPT_NONATOMIC : 0) != SPI_OK_CONNECT)
@@ -211,6 +214,8 @@ do_part(Recompute *c)
 	windows = sx_windows_create(info, CurrentMemoryContext);
 	if (find_part(c, windows, &until, &first, &end))
 	{
+		if (!c->force)
+			check_expired(info, first);
 		rows = tuplestore_begin_heap(false, false, work_mem);
 		compute(info, stored, first, end, rows);
 		SX_STOP_POINT_OF(recompute_computed, c->viewid);
@@ -278,6 +283,23 @@ find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *e
 	if (!sx_windows_reach(windows, *until, true, false, end))
 		*end = SX_TIME_END;
 	return true;
+}
+
+/* the view may have counted rows that are gone */
+static void
+check_expired(SxViewInfo *info, int64 first)
+{
+	int64		expired = sx_catalog_expired_until(info->def->streamid);
+
+	if (expired == SX_TIME_NONE || first >= expired)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("windows of continuous view \"%s\" cannot be computed from the rows of its stream any more",
+					get_rel_name(info->def->viewid)),
+			 errdetail("Rows of stream \"%s\" before %s have expired.", get_rel_name(info->def->streamid),
+					   sx_event_time_text(expired, info->time.type)),
+			 errhint("Begin with the first window after that, or add force => true to count what is there.")));
 }
 
 static void

@@ -34,6 +34,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "capture/event_time.h"
 #include "catalog/sinks.h"
 #include "ddl/ddl.h"
 #include "ddl/ddl_internal.h"
@@ -47,7 +48,8 @@
 PG_FUNCTION_INFO_V1(sx_replace_view);
 PG_FUNCTION_INFO_V1(sx_cancel_replace);
 
-static Oid	begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *options);
+static Oid	begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *options, bool force);
+static void check_expired(const SxViewDef *def, const SxViewDef *hidden);
 static SxViewDef *lock_view(Oid viewid);
 static SxViewOptions options_of(const SxViewDef *def);
 static IntoClause *into_of(const SxViewDef *def, List *names);
@@ -57,7 +59,7 @@ static bool is_same_query(const SxViewDef *def, Query *query);
 static void check_sinks(const SxViewDef *def, const SxViewDef *hidden);
 static void drop_hidden(const SxViewDef *hidden);
 
-/* replace_view(view regclass, query text): true if there is something to do */
+/* replace_view(view regclass, query text, force boolean): true if there is something to do */
 Datum
 sx_replace_view(PG_FUNCTION_ARGS)
 {
@@ -73,14 +75,14 @@ sx_replace_view(PG_FUNCTION_ARGS)
 	def = lock_view(def->viewid);
 	raw->stmt = (Node *) sx_parse_select(select);
 	query = parse_analyze_fixedparams(raw, select, NULL, 0, NULL);
-	if (is_same_query(def, query))
+	if (!PG_GETARG_BOOL(2) && is_same_query(def, query))
 	{
 		ereport(NOTICE,
 				(errmsg("continuous view \"%s\" has this definition already", get_rel_name(def->viewid))));
 		PG_RETURN_BOOL(false);
 	}
 	options = options_of(def);
-	(void) begin(def, query, NIL, &options);
+	(void) begin(def, query, NIL, &options, PG_GETARG_BOOL(2));
 	PG_RETURN_BOOL(true);
 }
 
@@ -132,7 +134,7 @@ sx_refresh_begin(const SxViewDef *given)
 	AcquireRewriteLocks(query, true, false);
 	options.stream = def->streamid;
 	options.settings = def->settings;
-	return begin(def, query, column_names(def->viewid), &options);
+	return begin(def, query, column_names(def->viewid), &options, false);
 }
 
 static SxViewDef *
@@ -160,7 +162,7 @@ sx_refuse_while_replaced(const SxViewDef *def)
 }
 
 static Oid
-begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *options)
+begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *options, bool force)
 {
 	Oid			save_userid;
 	int			save_sec_context;
@@ -178,6 +180,8 @@ begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *opti
 	hidden = sx_catalog_view(address.objectId);
 	check_columns(def, hidden->viewid);
 	check_sinks(def, hidden);
+	if (!force)
+		check_expired(def, hidden);
 	sx_copy_indexes(def, hidden);
 	SX_STOP_POINT_OF(replace_begun, def->viewid);
 	return hidden->viewid;
@@ -291,6 +295,24 @@ check_sinks(const SxViewDef *def, const SxViewDef *hidden)
 					 errhint("Remove them first with SELECT streamext.drop_sink('%s', '%s').", get_rel_name(def->viewid),
 							 get_rel_name(sink->target))));
 	}
+}
+
+/* what the view has of rows that are gone cannot be had again */
+static void
+check_expired(const SxViewDef *def, const SxViewDef *hidden)
+{
+	int64		expired = sx_catalog_expired_until(def->streamid);
+	char	   *name = get_rel_name(def->viewid);
+
+	if (expired == SX_TIME_NONE || hidden->streamid != def->streamid)
+		return;
+	ereport(ERROR,
+			(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+			 errmsg("continuous view \"%s\" cannot be built from the rows of its stream any more", name),
+			 errdetail("Rows of stream \"%s\" before %s have expired.", get_rel_name(def->streamid),
+					   sx_event_time_text(expired, sx_catalog_stream(def->streamid)->time.type)),
+			 errhint("CALL streamext.backfill() computes later windows anew. SELECT streamext.replace_view('%s', query, force => true) builds the view from what is there.",
+					 name)));
 }
 
 /* with the view's names for the columns, which may have been renamed since the query was stored */

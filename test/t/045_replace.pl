@@ -171,5 +171,60 @@ for my $round (1 .. 10)
 is($node->safe_psql('app', "SELECT count(*) FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(query|mat|view)_[0-9]+\$'"),
 	'4', 'nothing is left over');
 
+# ---- windows computed anew under load: pairs of rows, of which a statement sees both or none ----
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE timed (at bigint NOT NULL, v int NOT NULL);
+SELECT streamext.create_stream('timed', event_time => 'at');
+CREATE MATERIALIZED VIEW tens WITH (streamext.continuous) AS SELECT streamext.tumble(at, 10) AS w, count(*) AS n, sum(v) AS total FROM timed GROUP BY 1;
+INSERT INTO timed SELECT i / 2 % 1000, CASE i % 2 WHEN 0 THEN i / 2 ELSE -(i / 2) END FROM generate_series(0, 9999) i;
+SQL
+append_to_file("$ENV{TESTDIR}/timed.bench", <<'SQL');
+\set at random(0, 999)
+\set v random(1, 1000)
+INSERT INTO timed VALUES (:at, :v), (:at, -:v);
+SQL
+my $windows = <<'SQL';
+DO $$
+DECLARE bad record;
+BEGIN
+	FOR i IN 1 .. 1000000 LOOP
+		SELECT * INTO bad FROM tens WHERE total <> 0 OR n % 2 <> 0;
+		IF FOUND THEN
+			RAISE EXCEPTION 'read %: %', i, bad;
+		END IF;
+		IF (SELECT count(*) FROM tens) <> 100 THEN
+			RAISE EXCEPTION 'read %: % windows', i, (SELECT count(*) FROM tens);
+		END IF;
+		COMMIT;
+		EXIT WHEN EXISTS (SELECT FROM ended);
+	END LOOP;
+END $$;
+SQL
+oracle($node, 'app', 'tens', 'before');
+my $timed = { out => '' };
+$timed->{run} = IPC::Run::start([ 'pgbench', '-n', '-c', 2, '-T', 300, '-f', "$ENV{TESTDIR}/timed.bench", $node->connstr('app') ],
+	'<', '/dev/null', '>', \$timed->{out}, '2>&1');
+my $looks = { out => '' };
+$looks->{run} = IPC::Run::start([ 'psql', '-XAtq', '-v', 'ON_ERROR_STOP=1', '-d', $node->connstr('app'), '-c', $windows ],
+	'<', '/dev/null', '>', \$looks->{out}, '2>&1');
+for my $round (1 .. 10)
+{
+	my $from = 10 * pick(50);
+	my $to = $from + 10 * (1 + pick(50));
+	my $v = 1 + pick(1000);
+	my ($code, $out, $err) = $node->psql('app', "DELETE FROM timed WHERE abs(v) = $v AND at BETWEEN 100 AND 899; CALL streamext.backfill('tens', $from, $to)");
+	is($code, 0, "windows $from to $to computed anew") or diag($err);
+}
+stop_load($timed);
+$node->safe_psql('app', 'INSERT INTO ended VALUES (true)');
+$looks->{run}->finish;
+is($looks->{out}, '', 'a reader saw every window, and no part of one');
+$node->safe_psql('app', "CALL streamext.backfill('tens', -1000, 2000)");
+oracle($node, 'app', 'tens', 'all computed anew');
+$node->stop('immediate');
+$node->start;
+ok(wait_ready($node), 'up again');
+oracle($node, 'app', 'tens', 'after a crash');
+
 $node->stop;
 done_testing();
