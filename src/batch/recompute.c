@@ -176,7 +176,7 @@ read_window(Recompute *c, FunctionCallInfo fcinfo, int arg)
 static bool
 do_part(Recompute *c)
 {
-	TimestampTz started = GetCurrentTimestamp();
+	TimestampTz started = sx_now();
 	SxViewDef  *def = sx_view_for_user(c->viewid, true);
 	SxStoredPosition *stored;
 	SxViewInfo *info;
@@ -228,7 +228,7 @@ do_part(Recompute *c)
 	sx_note_table_write(c->viewid);
 	SX_STOP_POINT_OF(recompute_written, c->viewid);
 
-	ms = TimestampDifferenceMilliseconds(started, GetCurrentTimestamp());
+	ms = TimestampDifferenceMilliseconds(started, sx_now());
 	ereport(NOTICE,
 			(errmsg("windows of continuous view \"%s\" from %s to before %s: " INT64_FORMAT " groups in %ld ms",
 					get_rel_name(c->viewid), from_text, text_of(c, more ? until : c->to), groups, ms)));
