@@ -258,6 +258,11 @@ sx_catalog_store_position(const SxStoredPosition *pos)
 	}
 	else
 	{
+		/* what this continues is gone: the view begins anew */
+		if (pos->seq > 1)
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the position of the continuous view was removed by another process")));
 		tup = heap_form_tuple(RelationGetDescr(rel), values, nulls);
 		CatalogTupleInsert(rel, tup);
 	}

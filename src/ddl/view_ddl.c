@@ -903,7 +903,20 @@ on_truncate(TruncateStmt *stmt)
 		Oid			relid;
 		SxViewDef  *def = sx_find_view(lfirst_node(RangeVar, lc), &relid);
 
-		if (def != NULL && relid == def->matid && sx_catalog_position(def->viewid) != NULL)
+		if (def == NULL || relid != def->matid)
+			continue;
+		/* a builder that is about to store the position comes first */
+		if (pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) == ACLCHECK_OK)
+			LockRelationOid(relid, AccessExclusiveLock);
+		if (sx_catalog_position(def->viewid) == NULL)
+			continue;
+		/*
+		 * A parallel restore may be so late with the rows of a dump that workers have built the view already.  It
+		 * is built once more then: what they have written goes with the TRUNCATE, and what comes is worth nothing.
+		 */
+		if (pg_class_aclcheck(relid, GetUserId(), ACL_TRUNCATE) != ACLCHECK_OK || strcmp(application_name, "pg_restore") != 0)
 			sx_refuse_internal(def, relid);
+		sx_catalog_delete_position(def->viewid);
+		sx_catalog_announce();
 	}
 }

@@ -367,7 +367,9 @@ update_view(Consumer *c, LiveView *lv, SxViewDef *def)
 	/* the stream has another event time: the view's windows have to be found again */
 	rebuild |= lv->time.attno != before.attno || lv->time.type != before.type;
 	v->flush_interval = def->flush_interval;
-	if (rebuild && v->state == SX_VIEW_LIVE)
+	if (v->state == SX_VIEW_LIVE && sx_catalog_position(def->viewid) == NULL)
+		sx_consumer_detach(c, lv, SX_VIEW_NEW); /* its rows are being restored: it begins anew */
+	else if (rebuild && v->state == SX_VIEW_LIVE)
 		sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
 
 	if (lv->stopped || v->state == SX_VIEW_FAILED)

@@ -105,6 +105,16 @@ for my $kind (sort keys %restore)
 	$node->safe_psql($database, 'CREATE MATERIALIZED VIEW app.more WITH (streamext.continuous) AS '
 		. 'SELECT k, count(*) AS n FROM app.ev GROUP BY k');
 	oracle($node, $database, 'app.more', "$kind, a new view");
+
+	# a parallel restore that comes with the rows when the view has been built already: it is built once more
+	my ($mat, $odd) = map { $node->safe_psql($database, "SELECT mat FROM streamext.view_def WHERE view = 'app.$_'::regclass") } 'by_key', '"Odd name"';
+	$node->safe_psql($database, "SET application_name = 'pg_restore'; BEGIN; CREATE TEMP TABLE a AS TABLE $mat; CREATE TEMP TABLE b AS TABLE $odd;"
+		. " TRUNCATE ONLY $mat; TRUNCATE ONLY $odd; INSERT INTO $mat TABLE a; INSERT INTO $odd TABLE b; COMMIT");
+	ok(query_until($node, $database, q(SELECT bool_and(state = 'live') AND count(p) = 2 FROM streamext.views v
+		LEFT JOIN streamext.view_position p ON p.view = v.view WHERE v.view IN ('app.by_key'::regclass, 'app."Odd name"'::regclass)), 't', 60), "$kind: live again");
+	oracle($node, $database, $_, "$kind, rows that came late") for 'app.by_key', 'app."Odd name"';
+	my ($status, $out, $err) = $node->psql($database, "TRUNCATE $mat");
+	like($err, qr/is internal to continuous view/, "$kind: nobody else may do that");
 }
 
 # the restored databases do not disturb the source
