@@ -42,6 +42,15 @@ SELECT sum(n) FROM hours;
 ROLLBACK;
 SELECT test.check('hours');
 
+BEGIN;
+CALL streamext.backfill('hours', '2026-01-01', '2026-01-02');
+CALL streamext.backfill('hours', '2026-01-01', '2026-01-05');
+COMMIT;
+SELECT test.check('hours');
+BEGIN ISOLATION LEVEL REPEATABLE READ;
+CALL streamext.backfill('hours', '2026-01-01', '2026-01-02');
+ROLLBACK;
+
 -- late rows are counted then, and are dead letters no more
 INSERT INTO ev VALUES ('2026-01-01 03:05Z', '2026-01-01', '2026-01-01 03:05', 1, 'k1', 5), ('2026-01-01 20:05Z', '2026-01-01', '2026-01-01 20:05', 1, 'k1', 5);
 SELECT streamext.flush();
@@ -50,6 +59,20 @@ CALL streamext.backfill('hours', '2026-01-01 03:00Z', '2026-01-01 04:00Z');
 SELECT view, count(*) FROM streamext.dead_letters GROUP BY 1 ORDER BY view::text;
 CALL streamext.backfill('hours', '2026-01-01 20:00Z', '2026-01-01 21:00Z');
 SELECT test.check('hours');
+
+-- so are rows that failed, and do not any more
+CREATE FUNCTION checked(v int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 100 / (v - 3000); END';
+CREATE MATERIALIZED VIEW checked WITH (streamext.continuous) AS SELECT streamext.tumble(at, '1 hour') AS hour, sum(checked(v)) AS s, count(*) AS n FROM ev GROUP BY 1;
+SELECT streamext.wait_for();
+INSERT INTO ev SELECT * FROM rows_of(2999, 3001);
+SELECT streamext.flush();
+SELECT count(*) FROM streamext.dead_letters WHERE view = 'checked'::regclass;
+CREATE OR REPLACE FUNCTION checked(v int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN v; END';
+CALL streamext.backfill('checked', '2026-01-01', '2026-01-05');
+SELECT count(*) FROM streamext.dead_letters WHERE view = 'checked'::regclass;
+SELECT streamext.retry_dead_letters('checked');
+SELECT test.check('checked');
+DROP MATERIALIZED VIEW checked;
 
 -- every kind of time; windows before all rows, after them, and around
 CREATE TABLE ev_day (LIKE ev INCLUDING ALL);

@@ -165,6 +165,22 @@ SELECT streamext.wait_for('big');
 SELECT count(*) > 0 AS letters FROM streamext.dead_letters WHERE view = 'big'::regclass;
 SELECT count(*) FROM big;
 
+-- what the owner has written runs as the owner, whoever rebuilds
+GRANT SELECT ON ev TO regress_replace_reader;
+CREATE SCHEMA theirs AUTHORIZATION regress_replace_reader;
+SET ROLE regress_replace_reader;
+CREATE FUNCTION theirs.spy(i int) RETURNS bigint IMMUTABLE LANGUAGE plpgsql AS
+'BEGIN IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE EXCEPTION ''as %'', current_user; END IF; RETURN i; END';
+CREATE MATERIALIZED VIEW theirs.spied WITH (streamext.continuous) AS SELECT k, sum(v + theirs.spy(0)) + theirs.spy(1) AS s FROM ev GROUP BY k;
+CREATE INDEX spied_s ON theirs.spied (s);
+RESET ROLE;
+REFRESH MATERIALIZED VIEW theirs.spied;
+SELECT streamext.replace_view('theirs.spied', 'SELECT k, sum(v + theirs.spy(0)) + theirs.spy(2) AS s FROM ev GROUP BY k');
+SELECT streamext.wait_for('theirs.spied');
+SELECT c.relname, c.relowner::regrole FROM streamext.view_def d, LATERAL (VALUES (d.view), (d.query), (d.mat)) r(oid) JOIN pg_class c ON c.oid = r.oid
+	WHERE d.view = 'theirs.spied'::regclass AND c.relowner <> 'regress_replace_reader'::regrole;
+
 DROP TABLE ev, names CASCADE;
+DROP SCHEMA theirs CASCADE;
 DROP ROLE regress_replace_reader;
 SELECT relname FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^(mat|query|view)_[0-9]';

@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/table.h"
 #include "access/xact.h"
 #include "common/int.h"
 #include "executor/spi.h"
@@ -37,6 +38,7 @@
 #include "live/merge.h"
 #include "query/plan.h"
 #include "query/row_filter.h"
+#include "query/valid.h"
 #include "query/view_columns.h"
 #include "query/window_key.h"
 #include "worker/worker.h"
@@ -51,6 +53,7 @@ PG_FUNCTION_INFO_V1(sx_backfill);
 typedef struct Recompute
 {
 	Oid			viewid;
+	Oid			matid;
 	MemoryContext context;
 	Oid			type;			/* of the windows */
 	bool		byval;
@@ -68,12 +71,13 @@ static void begin(Recompute *c, FunctionCallInfo fcinfo);
 static Datum read_window(Recompute *c, FunctionCallInfo fcinfo, int arg);
 static bool do_part(Recompute *c);
 static bool find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *end);
+static bool is_locked_by_us(Oid relid);
 static void check_expired(SxViewInfo *info, int64 first);
 static void compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows);
 static void keep_row(void *arg, TupleTableSlot *row);
 static int64 replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, SxStoredPosition *stored, Datum until,
 						  Tuplestorestate *rows);
-static void forget_late_letters(SxViewInfo *info, int64 first, int64 end);
+static void forget_letters(SxViewInfo *info, int64 first, int64 end);
 static char *text_of(Recompute *c, Datum window);
 
 /* backfill(view regclass, from any, to any, force boolean) */
@@ -85,6 +89,12 @@ sx_backfill(PG_FUNCTION_ARGS)
 
 	PreventCommandIfReadOnly("streamext.backfill()");
 	PreventCommandDuringRecovery("streamext.backfill()");
+	if (IsolationUsesXactSnapshot())
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("streamext.backfill() needs isolation level READ COMMITTED"),
+				 errdetail("It replaces rows that are flushed after it has begun."),
+				 errhint("BEGIN ISOLATION LEVEL READ COMMITTED, or SET default_transaction_isolation = 'read committed'.")));
 	if (PG_ARGISNULL(0) || PG_ARGISNULL(1) || PG_ARGISNULL(2))
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
@@ -141,6 +151,7 @@ begin(Recompute *c, FunctionCallInfo fcinfo)
 				 info->session_key >= 0 ? errdetail("Where a session ends depends on the rows around it.") :
 				 errdetail("Windows that overlap share what is computed."),
 				 errhint("REFRESH MATERIALIZED VIEW %s computes all of it anew.", name)));
+	c->matid = def->matid;
 	c->type = TupleDescAttr(info->desc, info->window_key)->atttypid;
 	get_typlenbyval(c->type, &c->typlen, &c->byval);
 	windows = sx_windows_create(info, c->context);
@@ -192,8 +203,8 @@ do_part(Recompute *c)
 	char	   *blocker = NULL;
 	char	   *from_text = text_of(c, c->next);
 
-	/* so that the lock is not waited for while much is to be flushed */
-	if (!sx_wait(c->viewid, sx_wait_timeout, true, &blocker))
+	/* so that the lock is not waited for while much is to be flushed; one that we have keeps the flush out */
+	if (!is_locked_by_us(def->matid) && !sx_wait(c->viewid, sx_wait_timeout, true, &blocker))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view \"%s\" did not catch up within %d ms", get_rel_name(c->viewid), sx_wait_timeout),
@@ -201,6 +212,13 @@ do_part(Recompute *c)
 				 errhint("See reason in streamext.status, or raise streamext.wait_timeout.")));
 	LockRelationOid(c->viewid, AccessShareLock);
 	def = sx_view_for_user(c->viewid, true);
+	if (def->matid != c->matid)
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("continuous view \"%s\" has been replaced meanwhile", get_rel_name(c->viewid)),
+				 errdetail("Windows before %s are done.", from_text)));
+	/* what has expired is noted before it is removed */
+	LockRelationOid(def->streamid, AccessShareLock);
 	LockRelationOid(def->matid, ShareRowExclusiveLock);
 	stored = sx_catalog_position_at(c->viewid, GetLatestSnapshot());
 	if (stored == NULL || !stored->ours || stored->scan != NULL || stored->position->wal_only)
@@ -221,7 +239,7 @@ do_part(Recompute *c)
 		SX_STOP_POINT_OF(recompute_computed, c->viewid);
 		groups = replace_rows(c, info, windows, stored, until, rows);
 		tuplestore_end(rows);
-		forget_late_letters(info, first, end);
+		forget_letters(info, first, end);
 		more = sx_windows_compare(windows, until, c->to) < 0;
 	}
 	sx_run_as_end(&as);
@@ -283,6 +301,16 @@ find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *e
 	if (!sx_windows_reach(windows, *until, true, false, end))
 		*end = SX_TIME_END;
 	return true;
+}
+
+static bool
+is_locked_by_us(Oid relid)
+{
+	Relation	rel = table_open(relid, AccessShareLock);
+	bool		locked = CheckRelationLockedByMe(rel, ShareRowExclusiveLock, true);
+
+	table_close(rel, AccessShareLock);
+	return locked;
 }
 
 /* the view may have counted rows that are gone */
@@ -368,9 +396,9 @@ replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, SxStoredPositio
 	return n;
 }
 
-/* late rows are counted now */
+/* all rows are counted now, late ones and those that failed before, but for what the stream's condition leaves out */
 static void
-forget_late_letters(SxViewInfo *info, int64 first, int64 end)
+forget_letters(SxViewInfo *info, int64 first, int64 end)
 {
 	Oid			save_userid;
 	int			save_sec_context;
@@ -380,8 +408,9 @@ forget_late_letters(SxViewInfo *info, int64 first, int64 end)
 	StringInfoData sql;
 
 	initStringInfo(&sql);
-	appendStringInfo(&sql, "DELETE FROM " SX_SCHEMA ".dead_letter WHERE view OPERATOR(pg_catalog.=) %u AND reason OPERATOR(pg_catalog.=) 'late'",
-					 info->def->viewid);
+	appendStringInfo(&sql, "DELETE FROM " SX_SCHEMA ".dead_letter WHERE view OPERATOR(pg_catalog.=) %u %s",
+					 info->def->viewid,
+					 sx_valid_of_stream(info->def->streamid) ? "AND reason OPERATOR(pg_catalog.<>) 'invalid'" : "");
 	for (int i = 0; i < lengthof(bounds); i++)
 	{
 		if (bounds[i] != SX_TIME_NONE && bounds[i] != SX_TIME_END)

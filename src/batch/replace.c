@@ -175,14 +175,14 @@ begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *opti
 	SetUserIdAndSecContext(def->owner, save_sec_context | SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
 	address = sx_view_create(into_of(def, names), query, options);
 	CommandCounterIncrement();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-
 	hidden = sx_catalog_view(address.objectId);
 	check_columns(def, hidden->viewid);
 	check_sinks(def, hidden);
+	/* expressions of indexes are the owner's, too */
+	sx_copy_indexes(def, hidden);
+	SetUserIdAndSecContext(save_userid, save_sec_context);
 	if (!force)
 		check_expired(def, hidden);
-	sx_copy_indexes(def, hidden);
 	SX_STOP_POINT_OF(replace_begun, def->viewid);
 	return hidden->viewid;
 }
@@ -301,9 +301,12 @@ check_sinks(const SxViewDef *def, const SxViewDef *hidden)
 static void
 check_expired(const SxViewDef *def, const SxViewDef *hidden)
 {
-	int64		expired = sx_catalog_expired_until(def->streamid);
+	int64		expired;
 	char	   *name = get_rel_name(def->viewid);
 
+	/* until we commit: whoever lets rows expire looks for views after he has noted it */
+	sx_catalog_lock_stream(def->streamid);
+	expired = sx_catalog_expired_until(def->streamid);
 	if (expired == SX_TIME_NONE || hidden->streamid != def->streamid)
 		return;
 	ereport(ERROR,
@@ -339,13 +342,14 @@ is_same_query(const SxViewDef *def, Query *query)
 /* ---- REFRESH waits ---- */
 
 void
-sx_refresh_wait(Oid viewid, Oid hidden)
+sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden)
 {
+	SxViewDef  *def;
+
 	for (;;)
 	{
 		SxDb	   *db = sx_my_db();
 		SxView	   *v;
-		SxViewDef  *def;
 		char		error[sizeof(v->last_error)] = "";
 
 		CHECK_FOR_INTERRUPTS();
@@ -353,7 +357,7 @@ sx_refresh_wait(Oid viewid, Oid hidden)
 		def = sx_catalog_view(hidden);
 		CommitTransactionCommand();
 		if (def == NULL)
-			return;
+			break;
 		v = db ? sx_view_by_id(db, hidden) : NULL;
 		if (v != NULL)
 		{
@@ -379,4 +383,14 @@ sx_refresh_wait(Oid viewid, Oid hidden)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
+
+	/* it is gone: has it taken its place? */
+	StartTransactionCommand();
+	def = sx_catalog_view(viewid);
+	if (def == NULL || def->matid == old_matid)
+		ereport(ERROR,
+				(errcode(ERRCODE_QUERY_CANCELED),
+				 errmsg("rebuilding the continuous view was given up"),
+				 errdetail(def == NULL ? "The view has been dropped." : "Somebody has called streamext.cancel_replace().")));
+	CommitTransactionCommand();
 }

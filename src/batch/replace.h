@@ -16,8 +16,11 @@
 
 /* REFRESH: a hidden view with the same definition; returns it */
 extern Oid	sx_refresh_begin(const SxViewDef *def);
-/* until it has taken its place, in transactions of our own; ERROR if it fails again and again */
-extern void sx_refresh_wait(Oid viewid, Oid hidden);
+/*
+ * Until it has taken the place of what the view had, in transactions of our own; ERROR if it is given up, or fails
+ * again and again.
+ */
+extern void sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden);
 /* ERROR if another view is to take this one's place: its definition must not change meanwhile */
 extern void sx_refuse_while_replaced(const SxViewDef *def);
 

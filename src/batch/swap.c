@@ -50,9 +50,10 @@
 
 /* an attempt waits so long for its locks, at first and at most */
 #define FIRST_TIMEOUT_MS	50
-#define LAST_TIMEOUT_MS		1000
-/* pause between attempts */
+#define LAST_TIMEOUT_MS		200
+/* pause between attempts, at first and at most: behind one long reader the others wait a small part of the time */
 #define PAUSE_MS			200
+#define LONGEST_PAUSE_MS	10000
 #define FAILED_PAUSE_MS		1000
 /* for one flush; then it looks whether it is still wanted */
 #define FLUSH_MS			1000
@@ -63,7 +64,7 @@ typedef enum Outcome
 	OUTCOME_AGAIN
 } Outcome;
 
-static Outcome attempt(SxDb *db, Oid hidden);
+static Outcome attempt(SxDb *db, Oid hidden, int *pause);
 static Outcome try_swap(SxDb *db, Oid hidden);
 static bool lock_both(Oid hidden, SxViewDef **view, SxViewDef **replacement);
 static bool contains_all(const SxViewDef *view, const SxViewDef *replacement);
@@ -79,6 +80,7 @@ sx_swapper_main(Datum arg)
 	SxDb	   *db = sx_db_lookup(wa.dboid, false);
 	uint32		generation;
 	int			timeout = FIRST_TIMEOUT_MS;
+	int			pause = PAUSE_MS;
 
 	if (db == NULL)
 		proc_exit(0);
@@ -100,7 +102,7 @@ sx_swapper_main(Datum arg)
 		}
 		snprintf(value, sizeof(value), "%dms", timeout);
 		SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
-		if (attempt(db, wa.viewid) == OUTCOME_DONE)
+		if (attempt(db, wa.viewid, &pause) == OUTCOME_DONE)
 			proc_exit(0);
 		timeout = Min(2 * timeout, LAST_TIMEOUT_MS);
 	}
@@ -108,11 +110,10 @@ sx_swapper_main(Datum arg)
 
 /* what fails is tried again, as long as the hidden view is there */
 static Outcome
-attempt(SxDb *db, Oid hidden)
+attempt(SxDb *db, Oid hidden, int *pause)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile Outcome outcome = OUTCOME_AGAIN;
-	volatile int pause = PAUSE_MS;
 
 	PG_TRY();
 	{
@@ -132,14 +133,15 @@ attempt(SxDb *db, Oid hidden)
 		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		{
 			sx_worker_log(LOG, "could not replace a continuous view by view with OID %u: %s", hidden, error->message);
-			pause = FAILED_PAUSE_MS;
+			*pause = Max(*pause, FAILED_PAUSE_MS);
 		}
+		*pause = Min(*pause + *pause / 2, LONGEST_PAUSE_MS);
 		FreeErrorData(error);
 	}
 	PG_END_TRY();
 	if (outcome == OUTCOME_AGAIN)
 	{
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, pause, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, *pause, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
 	return outcome;

@@ -43,6 +43,15 @@ sx_catalog_repair_dependencies(const SxViewDef *def)
 
 	if (mat)
 		columns_depend_internally(def->matid, def->queryid);
+	if (mat && OidIsValid(def->replaces) && SearchSysCacheExists1(RELOID, ObjectIdGetDatum(def->replaces)))
+	{
+		ObjectAddress query;
+		ObjectAddress replaced;
+
+		ObjectAddressSet(query, RelationRelationId, def->queryid);
+		ObjectAddressSet(replaced, RelationRelationId, def->replaces);
+		recordDependencyOn(&query, &replaced, DEPENDENCY_AUTO);
+	}
 	sx_catalog_repair_condition(def->streamid, false);
 	return view || mat;
 }

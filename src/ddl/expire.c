@@ -309,10 +309,26 @@ note_limit(Expire *x, List *streams)
 {
 	ListCell   *lc;
 
+	ListCell   *lc2;
+
 	foreach(lc, streams)
 	{
-		SxStreamDef *stream = sx_catalog_stream(lfirst_oid(lc));
+		SxStreamDef *stream;
 
+		/* whoever begins to rebuild a view has this until he commits, and looks at the note under it */
+		sx_catalog_lock_stream(lfirst_oid(lc));
+		foreach(lc2, sx_catalog_views_of_stream(lfirst_oid(lc)))
+		{
+			SxViewDef  *def = lfirst(lc2);
+			SxStoredPosition *stored = sx_catalog_position(def->viewid);
+
+			if (stored == NULL || sx_is_in_history(stored))
+				ereport(ERROR,
+						(errcode(ERRCODE_OBJECT_IN_USE),
+						 errmsg("a continuous view on stream \"%s\" is being built", get_rel_name(def->streamid)),
+						 errhint("Wait with SELECT streamext.wait_for(), and try again.")));
+		}
+		stream = sx_catalog_stream(lfirst_oid(lc));
 		if (stream != NULL)
 			sx_catalog_set_expired_until(stream->streamid,
 										 strcmp(NameStr(stream->event_time), x->event_time) == 0 ? x->limit : SX_TIME_END);

@@ -337,6 +337,7 @@ on_refresh(SxUtility *u, RefreshMatViewStmt *stmt)
 	RefreshArgs args = {.def = sx_find_view(stmt->relation, NULL)};
 	bool		top_level = u->context == PROCESS_UTILITY_TOPLEVEL;
 	Oid			viewid;
+	Oid			matid;
 
 	if (args.def == NULL)
 		return false;
@@ -347,6 +348,7 @@ on_refresh(SxUtility *u, RefreshMatViewStmt *stmt)
 				 errhint("Drop the view and create it again WITH NO DATA.")));
 	viewid = args.def->viewid;
 	sx_utility_run(u, CMDTAG_REFRESH_MATERIALIZED_VIEW, refresh_run, &args);
+	matid = sx_catalog_view(viewid)->matid;
 	if (IsInTransactionBlock(top_level))
 	{
 		ereport(NOTICE,
@@ -357,7 +359,7 @@ on_refresh(SxUtility *u, RefreshMatViewStmt *stmt)
 	if (ActiveSnapshotSet())
 		PopActiveSnapshot();
 	CommitTransactionCommand();
-	sx_refresh_wait(viewid, args.hidden);
+	sx_refresh_wait(viewid, matid, args.hidden);
 	StartTransactionCommand();
 	return true;
 }

@@ -576,7 +576,7 @@ restart:
 
 			case SX_PROCESS_FAILED:
 				/* dropped or replaced meanwhile: what we know of it is looked up before anything is said */
-				if (catalog_stale)
+				if (catalog_stale || c->reload)
 					sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
 				else
 					sx_consumer_fail(c, lv, error->message);
