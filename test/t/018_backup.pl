@@ -113,8 +113,8 @@ my @targets = (
 rows_reach($primary, $primary->safe_psql('app', 'SELECT count(*) FROM ev') + 200);
 stop_load($load);
 check($primary, 'the primary');
-$primary->safe_psql('app', 'SELECT pg_switch_wal()');
-my $last = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_current_wal_lsn() - 1)');
+# the file that the switch ends: the workers may have begun the next one before another statement asks
+my $last = $primary->safe_psql('postgres', 'SELECT pg_walfile_name(pg_switch_wal() - 1)');
 ok(query_until($primary, 'postgres', "SELECT last_archived_wal >= '$last' FROM pg_stat_archiver", 't', 60), 'all WAL is archived');
 
 for my $i (0 .. $points - 1)
