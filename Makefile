@@ -68,7 +68,7 @@ demo:
 fuzz:
 	@bash test/lib/enter.sh fuzz
 
-# how views in trouble slow the others down, and what windows that overlap cost
+# how fast it is beside plain PostgreSQL: test/bench/bench.pl
 bench:
 	@bash test/lib/enter.sh bench
 
@@ -89,5 +89,5 @@ help:
 	@echo 'make demo                   continuous views over a live replay of flights'
 	@echo 'make demo KEEP=1            the same, and leave the server up'
 	@echo 'make fuzz                   20,000 random views against their queries; QUERIES=n SEED=n'
-	@echo 'make bench                  freshness beside views in trouble, cost of hop(); TIME=s RATE=rows/s ROUNDS=n ONLY=hop'
+	@echo 'make bench                  speed beside plain PostgreSQL, 15 minutes; QUICK=1 two minutes, FULL=1 hours; ONLY="copy insert" ROUNDS=n'
 	@echo 'make format-check           check the source format'

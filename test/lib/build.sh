@@ -83,5 +83,5 @@ case $what in
 			exec perl "-I$SX_PGXS/src/test/perl" -Itest/t test/t/030_chaos.pl 2>&1
 		;;
 	demo) exec perl test/demo/demo.pl "$@" ;;
-	bench) exec bash test/bench/run.sh ;;
+	bench) exec perl test/bench/bench.pl ;;
 esac

@@ -9,7 +9,7 @@
 # 3. there, as an unprivileged user, builds and installs into a *private copy* of
 #    the server's folders (build.sh), so that nothing on the system changes, and
 #    runs test/run.sh, test/t/030_chaos.pl, test/demo/demo.pl, test/fuzz/fuzz.pl or
-#    test/bench/isolation.sh;
+#    test/bench/bench.pl, whose table it copies to results/bench.txt;
 # 4. whatever happens, Ctrl-C included, ends every process of that folder and
 #    removes it.  KEEP=1 keeps the folder, and the demo's server with it.
 #
@@ -96,7 +96,7 @@ fi
 environment=(HOME="$temp/home" TMPDIR="$temp/tmp" SHELL=/bin/sh LC_ALL=C.UTF-8 TZ=UTC
 	PATH="$PATH:/usr/bin:/bin" TERM="${TERM:-dumb}" COLUMNS="${COLUMNS:-$( (tput cols) 2>/dev/null || echo 80)}"
 	SX_TEMP="$temp" SX_TOP="$temp/src" SX_PG_CONFIG="$pg_config" SX_WERROR="$([ "$what" = test ] && echo 1)")
-for name in CC JOBS LONG SANITIZE VALGRIND SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY TIME RATE; do
+for name in CC JOBS LONG SANITIZE VALGRIND SEED ROUNDS FIRST KEEP TESTS QUERIES BATCH ROWS CLIENTS SECONDS_TO_REPLAY TIME RATE QUICK FULL ONLY SYSTEMS; do
 	[ -n "${!name:-}" ] && environment+=("$name=${!name}")
 done
 
@@ -108,5 +108,8 @@ child=$!
 wait "$child"
 status=$?
 child_group=$child
+if [ -f "$temp/bench.txt" ]; then
+	mkdir -p "$top/results" && cp "$temp/bench.txt" "$top/results/bench.txt" && echo "the table is in results/bench.txt"
+fi
 kill -TERM -- "-$child_group" 2>/dev/null
 exit "$status"
