@@ -74,7 +74,7 @@ typedef struct SxStreamDef
 	Oid			conditionid;	/* internal view of the condition `valid`; InvalidOid: none */
 	List	   *condition_settings; /* of char *, as in SxViewDef */
 	uint64		condition_by;	/* who changed the condition last; 0: nobody ever */
-	int64		expired_until;	/* rows with an earlier event time may be gone (ddl/expire.c); SX_TIME_NONE: none are */
+	int64		expired_until;	/* rows with an earlier event time may be gone (batch/expire.c); SX_TIME_NONE: none are */
 } SxStreamDef;
 
 /* What has become of the rows that a view has read */

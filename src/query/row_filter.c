@@ -15,7 +15,6 @@
 #include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
-#include "access/xact.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_inherits.h"
 #include "catalog/pg_type.h"
@@ -30,17 +29,26 @@
 #include "utils/hsearch.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "attempt.h"
 #include "query/row_filter.h"
 
-/* hash key: no padding that is not zeroed */
+/* hash key, without the padding at its end */
 typedef struct RowAddress
 {
 	Oid			table;
 	ItemPointerData tid;
 } RowAddress;
+
+#define ROW_ADDRESS_SIZE	(offsetof(RowAddress, tid) + sizeof(ItemPointerData))
+
+typedef struct RowTest
+{
+	SxValidRun *run;
+	TupleTableSlot *slot;
+	bool		result;
+} RowTest;
 
 struct SxRowFilter
 {
@@ -54,8 +62,8 @@ static bool to_be_applied = false;
 PG_FUNCTION_INFO_V1(sx_is_valid);
 
 static void scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc);
-static bool test_row(SxValidRun *run, TupleTableSlot *slot);
-static RowAddress address_of(Oid table, ItemPointer tid);
+static bool is_valid(SxValidRun *run, TupleTableSlot *slot);
+static void test_row(void *arg);
 static bool add_quals(Node *node, void *context);
 static Node *is_valid_call(Index rti);
 
@@ -73,7 +81,7 @@ sx_row_filter_create(Oid streamid, Snapshot snapshot)
 		return NULL;
 	filter = palloc0(sizeof(SxRowFilter));
 	filter->streamid = streamid;
-	ctl.keysize = sizeof(RowAddress);
+	ctl.keysize = ROW_ADDRESS_SIZE;
 	ctl.entrysize = sizeof(RowAddress);
 	ctl.hcxt = CurrentMemoryContext;
 	filter->invalid = hash_create("streamext rows that are not valid", 256, &ctl, HASH_ELEM | HASH_BLOBS | HASH_CONTEXT);
@@ -110,9 +118,9 @@ scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc)
 		CHECK_FOR_INTERRUPTS();
 		if (map)
 			execute_attr_map_slot(map, slot, as_stream);
-		if (!test_row(run, as_stream))
+		if (!is_valid(run, as_stream))
 		{
-			RowAddress	address = address_of(leaf, &slot->tts_tid);
+			RowAddress	address = {leaf, slot->tts_tid};
 
 			(void) hash_search(filter->invalid, &address, HASH_ENTER, NULL);
 		}
@@ -126,48 +134,23 @@ scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc)
 
 /* a row whose condition raises an error is not valid either */
 static bool
-test_row(SxValidRun *run, TupleTableSlot *slot)
+is_valid(SxValidRun *run, TupleTableSlot *slot)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	volatile bool result = false;
+	RowTest		test = {run, slot};
+	ErrorData  *error = sx_attempt(test_row, &test, false);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		result = sx_valid_test(run, slot);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		FreeErrorData(error);
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	return result;
+	if (error == NULL)
+		return test.result;
+	FreeErrorData(error);
+	return false;
 }
 
-static RowAddress
-address_of(Oid table, ItemPointer tid)
+static void
+test_row(void *arg)
 {
-	RowAddress	address;
+	RowTest    *test = arg;
 
-	memset(&address, 0, sizeof(address));
-	address.table = table;
-	address.tid = *tid;
-	return address;
+	test->result = sx_valid_test(test->run, test->slot);
 }
 
 void
@@ -242,7 +225,8 @@ sx_is_valid(PG_FUNCTION_ARGS)
 
 	if (active == NULL)
 		PG_RETURN_BOOL(true);
-	address = address_of(PG_GETARG_OID(0), (ItemPointer) PG_GETARG_POINTER(1));
+	address.table = PG_GETARG_OID(0);
+	address.tid = *(ItemPointer) PG_GETARG_POINTER(1);
 	(void) hash_search(active->invalid, &address, HASH_FIND, &found);
 	PG_RETURN_BOOL(!found);
 }

@@ -1,4 +1,4 @@
--- See src/ddl/expire.c.
+-- See src/batch/expire.c.
 
 CREATE PROCEDURE streamext.expire(stream pg_catalog.regclass, older_than pg_catalog.interval,
 	batch_rows pg_catalog.int4 DEFAULT 10000, detach pg_catalog.bool DEFAULT false)

@@ -1,4 +1,4 @@
--- Runs of scheduled jobs: see src/ddl/job_functions.c and doc/batch.md.
+-- Runs of scheduled jobs: see src/batch/job_functions.c and doc/batch.md.
 
 CREATE TABLE streamext.job_run
 (

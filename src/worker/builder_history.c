@@ -330,20 +330,27 @@ history_by_plan(SxStoredPosition *pos)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (!sx_is_row_error(error->sqlerrcode))
-			PG_RE_THROW();
-		FreeErrorData(error);
-		(void) sx_worker_recover(sx_builder.work);
+		sx_builder_recover_from_row(caller);
 		ok = false;
 	}
 	PG_END_TRY();
 	(void) sx_builder_end_work();
 	MemoryContextSwitchTo(caller);
 	return ok;
+}
+
+/* in a PG_CATCH: an error of a row ends the transaction, any other is raised again */
+void
+sx_builder_recover_from_row(MemoryContext caller)
+{
+	ErrorData  *error;
+
+	MemoryContextSwitchTo(caller);
+	error = CopyErrorData();
+	if (!sx_is_row_error(error->sqlerrcode))
+		PG_RE_THROW();
+	FreeErrorData(error);
+	(void) sx_worker_recover(sx_builder.work);
 }
 
 void

@@ -518,14 +518,7 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		if (!sx_is_row_error(error->sqlerrcode))
-			PG_RE_THROW();
-		FreeErrorData(error);
-		(void) sx_worker_recover(sx_builder.work);
+		sx_builder_recover_from_row(caller);
 		ok = false;
 	}
 	PG_END_TRY();

@@ -26,8 +26,8 @@
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
+#include "attempt.h"
 #include "testing/stop_points.h"
 
 /* bounds what a slice's results take in memory */
@@ -45,6 +45,12 @@ typedef struct SliceRows
 	MemoryContext kept;			/* rejected rows, which outlive the transaction */
 	List	   *rejected;		/* of Rejected *, there */
 } SliceRows;
+
+typedef struct RowAttempt
+{
+	SxBatch    *row;
+	SliceRows  *rows;
+} RowAttempt;
 
 /* What a slice that fails has to put back */
 typedef struct Findings
@@ -74,7 +80,8 @@ static SxProcessResult process_range(SxProcess *p, SxBatch *batch, uint64 from, 
 static SxProcessResult run_slice(SxProcess *p, SxBatch *slice, bool singly);
 static SxProcessResult lock_slice(SxProcess *p, SxBatch *slice);
 static void run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows);
-static ErrorData *run_one(SxProcess *p, SxBatch *one, SliceRows *rows);
+static ErrorData *try_row(SxBatch *one, SliceRows *rows);
+static void run_one(void *arg);
 static void reject_row(SxBatch *one, const char *sqlstate, const char *message, SliceRows *rows);
 static void reject_late(SxProcess *p, SxBatch *slice, int first, SliceRows *rows);
 static void note_findings(SxBatch *slice, Findings *found);
@@ -337,7 +344,7 @@ run_singly(SxProcess *p, SxBatch *slice, SliceRows *rows)
 			row.first += skip;
 			row.count = 1;
 			one = batch_of_run(slice, &row);
-			error = run_one(p, &one, rows);
+			error = try_row(&one, rows);
 			if (error == NULL)
 				continue;
 			if (sx_budget_exceeded() || !sx_is_row_error(error->sqlerrcode))
@@ -363,34 +370,29 @@ batch_of_run(const SxBatch *slice, SxRun *run)
 
 /* NULL, or what it failed with */
 static ErrorData *
-run_one(SxProcess *p, SxBatch *one, SliceRows *rows)
+try_row(SxBatch *one, SliceRows *rows)
 {
-	ErrorData  *volatile error = NULL;
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
+	RowAttempt	attempt = {one, rows};
 	int			before = rows->n;
 	Findings	found = {0};
+	ErrorData  *error;
 
 	note_findings(one, &found);
-	BeginInternalSubTransaction(NULL);
-	PG_TRY();
+	error = sx_attempt(run_one, &attempt, true);
+	if (error != NULL)
 	{
-		sx_plan_run(p->plan, one, collect_row, rows);
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(rows->kept);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 		rows->n = before;
 		put_back(one, &found);
 	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
 	return error;
+}
+
+static void
+run_one(void *arg)
+{
+	RowAttempt *attempt = arg;
+
+	sx_plan_run(attempt->rows->process->plan, attempt->row, collect_row, attempt->rows);
 }
 
 static void
@@ -617,7 +619,7 @@ judge_each(SxProcess *p, SxBatch *slice, SliceRows *rows, int from, int to, bool
 		one.times = NULL;
 		one.late = NULL;
 		if (add)
-			error = run_one(p, &one, rows);
+			error = try_row(&one, rows);
 		else
 			sx_plan_run(p->plan, &one, collect_row, rows);
 		if (error != NULL)

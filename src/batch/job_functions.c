@@ -29,15 +29,22 @@
 #include "utils/fmgrprotos.h"
 #include "utils/lsyscache.h"
 #include "utils/regproc.h"
-#include "utils/resowner.h"
 #include "utils/syscache.h"
 
+#include "attempt.h"
 #include "catalog/job_runs.h"
 #include "ddl/ddl_internal.h"
 #include "testing/stop_points.h"
 
 /* the last field of an advisory lock's tag: not one of SQL's functions */
 #define JOB_LOCK	0x5358
+
+typedef struct Work
+{
+	char	   *sql;
+	bool		counts;			/* it returns how many rows it has written */
+	int64		rows;			/* -1: not told */
+} Work;
 
 PG_FUNCTION_INFO_V1(sx_job_started);
 PG_FUNCTION_INFO_V1(sx_job_finished);
@@ -48,7 +55,7 @@ static void check_writable(const char *function);
 static char *date_text(DateADT date);
 static void run_job(FunctionCallInfo fcinfo, const char *job, const char *run_for);
 static char *statement_of(Oid work, const char *run_for, bool *counts);
-static ErrorData *run_work(const char *sql, bool counts, int64 *rows);
+static void run_work(void *arg);
 static int64 counted_rows(void);
 
 Datum
@@ -133,10 +140,8 @@ run_job(FunctionCallInfo fcinfo, const char *job, const char *run_for)
 {
 	LOCKTAG		tag;
 	uint64		hash;
-	char	   *sql;
-	bool		counts;
+	Work		w = {0};
 	int64		id;
-	int64		rows = -1;
 	ErrorData  *volatile error = NULL;
 
 	check_writable("streamext.run_job()");
@@ -155,7 +160,7 @@ run_job(FunctionCallInfo fcinfo, const char *job, const char *run_for)
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
 	job = pstrdup(job);
 	run_for = pstrdup(run_for);
-	sql = statement_of(PG_GETARG_OID(2), run_for, &counts);
+	w.sql = statement_of(PG_GETARG_OID(2), run_for, &w.counts);
 
 	hash = hash_bytes_extended((const unsigned char *) job, strlen(job),
 							   hash_bytes_extended((const unsigned char *) run_for, strlen(run_for), 0));
@@ -170,8 +175,9 @@ run_job(FunctionCallInfo fcinfo, const char *job, const char *run_for)
 		id = sx_catalog_job_started(job, run_for);
 		SPI_commit();
 		SX_STOP_POINT(job_started);
-		error = run_work(sql, counts, &rows);
-		(void) sx_catalog_job_finished(id, rows, error ? unpack_sql_state(error->sqlerrcode) : NULL,
+		w.rows = -1;
+		error = sx_attempt(run_work, &w, true);
+		(void) sx_catalog_job_finished(id, w.rows, error ? unpack_sql_state(error->sqlerrcode) : NULL,
 									   error ? error->message : NULL);
 		SX_STOP_POINT(job_finished);
 		SPI_commit();
@@ -184,9 +190,9 @@ run_job(FunctionCallInfo fcinfo, const char *job, const char *run_for)
 
 	if (error != NULL)
 		ReThrowError(error);
-	if (rows >= 0)
+	if (w.rows >= 0)
 		ereport(NOTICE,
-				(errmsg("job \"%s\" for %s: " INT64_FORMAT " rows", job, run_for, rows)));
+				(errmsg("job \"%s\" for %s: " INT64_FORMAT " rows", job, run_for, w.rows)));
 	SPI_finish();
 }
 
@@ -220,36 +226,15 @@ statement_of(Oid work, const char *run_for, bool *counts)
 	return sql;
 }
 
-/* NULL, or why it was rolled back */
-static ErrorData *
-run_work(const char *sql, bool counts, int64 *rows)
+static void
+run_work(void *arg)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	ErrorData  *volatile error = NULL;
+	Work	   *work = arg;
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		if (SPI_execute(sql, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
-			elog(ERROR, "could not run the work of a job");
-		if (counts)
-			*rows = counted_rows();
-		ReleaseCurrentSubTransaction();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		*rows = -1;
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(caller);
-	CurrentResourceOwner = owner;
-	return error;
+	if (SPI_execute(work->sql, false, 1) != SPI_OK_SELECT || SPI_processed != 1)
+		elog(ERROR, "could not run the work of a job");
+	if (work->counts)
+		work->rows = counted_rows();
 }
 
 static int64
