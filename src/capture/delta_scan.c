@@ -26,7 +26,6 @@
 #include "access/relation.h"
 #include "access/sysattr.h"
 #include "access/table.h"
-#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -44,7 +43,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
+#include "attempt.h"
 #include "capture/delta_scan.h"
+#include "query/plan.h"
 
 SxBatch    *sx_delta_batch = NULL;
 
@@ -81,6 +82,12 @@ typedef struct RowReader
 	AttrNumber	time_attno;		/* 0: nobody asks */
 } RowReader;
 
+typedef struct RowAsJson
+{
+	SxBatch    *batch;
+	char	   *json;			/* NULL: not made */
+} RowAsJson;
+
 typedef struct DeltaScanState
 {
 	CustomScanState css;
@@ -110,7 +117,7 @@ static bool begin_run(RowReader *r, const SxRun *run);
 static bool row_is_there(Page page, OffsetNumber off, TransactionId xid);
 static Leaf *open_leaf(RowReader *r, SxFileEntry *entry);
 pg_noreturn static void missing_row(RowReader *r, const SxRun *run, OffsetNumber off);
-static Datum row_to_jsonb_text(SxBatch *batch);
+static void write_as_json(void *arg);
 
 static const CustomPathMethods path_methods = {
 	.CustomName = "streamext delta scan",
@@ -252,45 +259,17 @@ sx_batch_lock(SxBatch *batch)
 	return unlocked;
 }
 
+/* NULL if it cannot be made: it is for people */
 char *
 sx_batch_row_json(SxBatch *batch)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile result = NULL;
+	RowAsJson	row = {batch};
+	ErrorData  *error = sx_attempt(write_as_json, &row, false);
 
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
-	{
-		Datum		json = row_to_jsonb_text(batch);
-
-		MemoryContextSwitchTo(caller);
-		if (json != (Datum) 0)
-			result = DatumGetCString(json);
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-
-		/* being told to stop is no fault of the row */
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		FreeErrorData(error);
-		result = NULL;
-	}
-	PG_END_TRY();
-	return result;
+	if (error == NULL)
+		return row.json;
+	FreeErrorData(error);
+	return NULL;
 }
 
 /*
@@ -947,17 +926,22 @@ missing_row(RowReader *r, const SxRun *run, OffsetNumber off)
 					   RelationGetRelationName(r->leaf->rel), run->block, off, run->xid)));
 }
 
-/* The first row of the batch; 0 if it has none */
-static Datum
-row_to_jsonb_text(SxBatch *batch)
+/*
+ * The first row of the batch; NULL if it has none.  Types may have casts to JSON, which run as the owner of the
+ * stream, who has chosen the types: not as the view's, whom the table may be a trap for.
+ */
+static void
+write_as_json(void *arg)
 {
-	Relation	rel = table_open(batch->stream, AccessShareLock);
+	RowAsJson  *out = arg;
+	Relation	rel = table_open(out->batch->stream, AccessShareLock);
 	TupleDesc	desc = RelationGetDescr(rel);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
-	SxBatch		plain = *batch;
+	SxBatch		plain = *out->batch;
 	RowReader  *r;
-	Datum		result = (Datum) 0;
+	SxRunAs		as;
 
+	sx_run_as_table_owner(&as, out->batch->stream);
 	plain.times = NULL;
 	plain.late = NULL;
 	r = reader_begin(&plain, desc, desc->natts, slot);
@@ -966,21 +950,21 @@ row_to_jsonb_text(SxBatch *batch)
 		Datum		row = ExecFetchSlotHeapTupleDatum(slot);
 		FmgrInfo	flinfo;
 		FuncExpr   *expr;
-		Const	   *arg;
+		Const	   *value;
 		Datum		json;
 
 		/* to_jsonb learns its argument's type from the call's expression */
 		fmgr_info(F_TO_JSONB, &flinfo);
-		arg = makeConst(desc->tdtypeid, desc->tdtypmod, InvalidOid, -1, row, false, false);
-		expr = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(arg), InvalidOid, InvalidOid,
+		value = makeConst(desc->tdtypeid, desc->tdtypmod, InvalidOid, -1, row, false, false);
+		expr = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(value), InvalidOid, InvalidOid,
 							COERCE_EXPLICIT_CALL);
 		fmgr_info_set_expr((Node *) expr, &flinfo);
 		json = FunctionCall1(&flinfo, row);
-		result = DirectFunctionCall1(jsonb_out, json);
+		out->json = DatumGetCString(DirectFunctionCall1(jsonb_out, json));
 	}
 
 	reader_end(r);
 	ExecDropSingleTupleTableSlot(slot);
+	sx_run_as_end(&as);
 	table_close(rel, NoLock);
-	return result;
 }

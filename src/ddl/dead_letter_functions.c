@@ -27,9 +27,9 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
-#include "utils/resowner.h"
 #include "utils/snapmgr.h"
 
+#include "attempt.h"
 #include "capture/delta_scan.h"
 #include "catalog/dead_letters.h"
 #include "ddl/ddl.h"
@@ -48,9 +48,13 @@ typedef struct Retry
 	SxPlan	   *plan;
 	SxWindows  *removed;		/* past the view's retention; NULL: it has no windows */
 	Tuplestorestate *rows;		/* of letters that succeeded */
-	List	   *results;		/* of MinimalTuple, of the one at work */
-	bool		too_old;
 	char	   *make_row;		/* statement */
+
+	/* the one at work */
+	SxDeadLetter *letter;
+	char	   *message;		/* why it stays one */
+	List	   *results;		/* of MinimalTuple */
+	bool		too_old;
 } Retry;
 
 PG_FUNCTION_INFO_V1(sx_retry_dead_letters);
@@ -58,6 +62,7 @@ PG_FUNCTION_INFO_V1(sx_retry_dead_letters);
 PG_FUNCTION_INFO_V1(sx_repair_dead_letter);
 
 static char *retry_letter(Retry *retry, SxDeadLetter *letter);
+static void run_letter(void *arg);
 static char *fails_condition(Retry *retry, HeapTuple row);
 static HeapTuple make_row(Retry *retry, SxDeadLetter *letter);
 static void keep_result(void *arg, TupleTableSlot *row);
@@ -142,56 +147,42 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 static char *
 retry_letter(Retry *retry, SxDeadLetter *letter)
 {
-	MemoryContext caller = CurrentMemoryContext;
-	ResourceOwner owner = CurrentResourceOwner;
-	char	   *volatile message = NULL;
+	ErrorData  *error;
 
 	if (letter->row == NULL)
 		return "the row is not known";
-	BeginInternalSubTransaction(NULL);
-	MemoryContextSwitchTo(caller);
-	PG_TRY();
+	retry->letter = letter;
+	retry->message = NULL;
+	retry->results = NIL;
+	retry->too_old = false;
+	error = sx_attempt(run_letter, retry, false);
+	if (error != NULL)
 	{
-		HeapTuple	row = make_row(retry, letter);
-
-		retry->results = NIL;
-		retry->too_old = false;
-		message = fails_condition(retry, row);
-		if (message != NULL)
-		{
-			letter->reason = "invalid";
-			letter->sqlstate = SX_INVALID_SQLSTATE;
-		}
-		else
-		{
-			sx_plan_run(retry->plan, sx_batch_of_row(retry->def->streamid, row), keep_result, retry);
-			if (retry->too_old)
-				message = "its window is past the view's retention";
-		}
-		ReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(caller);
-		error = CopyErrorData();
-		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
-		MemoryContextSwitchTo(caller);
-		CurrentResourceOwner = owner;
-		if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
-			ReThrowError(error);
-		message = error->message;
 		letter->reason = "error";
 		letter->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
+		return error->message;
 	}
-	PG_END_TRY();
-	CurrentResourceOwner = owner;
-	if (message == NULL)
+	if (retry->message == NULL)
 		store_results(retry);
-	return message;
+	return retry->message;
+}
+
+static void
+run_letter(void *arg)
+{
+	Retry	   *retry = arg;
+	HeapTuple	row = make_row(retry, retry->letter);
+
+	retry->message = fails_condition(retry, row);
+	if (retry->message != NULL)
+	{
+		retry->letter->reason = "invalid";
+		retry->letter->sqlstate = SX_INVALID_SQLSTATE;
+		return;
+	}
+	sx_plan_run(retry->plan, sx_batch_of_row(retry->def->streamid, row), keep_result, retry);
+	if (retry->too_old)
+		retry->message = "its window is past the view's retention";
 }
 
 static char *
@@ -220,7 +211,10 @@ fails_condition(Retry *retry, HeapTuple row)
 	return message;
 }
 
-/* of the stream's row type; columns that the JSON has and the stream has not would be lost */
+/*
+ * Of the stream's row type; columns that the JSON has and the stream has not would be lost.  Conditions of
+ * domains run as the stream's owner, who has chosen the types.
+ */
 static HeapTuple
 make_row(Retry *retry, SxDeadLetter *letter)
 {
@@ -234,6 +228,7 @@ make_row(Retry *retry, SxDeadLetter *letter)
 	HeapTupleData tuple;
 	HeapTuple	result;
 	bool		isnull;
+	SxRunAs		as;
 
 	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
 	{
@@ -248,6 +243,7 @@ make_row(Retry *retry, SxDeadLetter *letter)
 					 errmsg("the stream has no column \"%s\" any more", name)));
 	}
 
+	sx_run_as_table_owner(&as, retry->def->streamid);
 	SPI_connect();
 	if (SPI_execute_with_args(retry->make_row, 1, &type, &json, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
 		elog(ERROR, "could not make a row of a dead letter");
@@ -259,6 +255,7 @@ make_row(Retry *retry, SxDeadLetter *letter)
 	MemoryContextSwitchTo(caller);
 	result = heap_copytuple(&tuple);
 	SPI_finish();
+	sx_run_as_end(&as);
 	MemoryContextSwitchTo(caller);
 	return result;
 }

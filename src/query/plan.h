@@ -62,7 +62,10 @@ typedef struct SxRunAs
 	int			save_nestlevel;
 } SxRunAs;
 extern void sx_run_as_begin(SxRunAs *r, const SxViewDef *def);
+/* within it, for what a table's owner has chosen: functions of her types; the settings stay */
+extern void sx_run_as_table_owner(SxRunAs *r, Oid relid);
 extern void sx_run_as_end(SxRunAs *r);
+extern Oid	sx_table_owner(Oid relid);
 
 /* planner hooks of delta plans: chained by streamext.c at load */
 extern void sx_plan_init(void);

@@ -84,6 +84,7 @@ static void run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), Sx
 static void receiver_startup(DestReceiver *self, int operation, TupleDesc typeinfo);
 static bool receive_row(TupleTableSlot *slot, DestReceiver *self);
 static void receiver_shutdown(DestReceiver *self);
+static void run_as(SxRunAs *r, Oid role);
 static void set_setting(const char *name, const char *value);
 
 SxPlan *
@@ -637,10 +638,7 @@ sx_run_as_begin(SxRunAs *r, const SxViewDef *def)
 {
 	ListCell   *lc;
 
-	GetUserIdAndSecContext(&r->save_userid, &r->save_sec_context);
-	SetUserIdAndSecContext(def->owner, r->save_sec_context | SECURITY_RESTRICTED_OPERATION);
-	r->save_nestlevel = NewGUCNestLevel();
-
+	run_as(r, def->owner);
 	set_setting("search_path", "pg_catalog, pg_temp");
 	foreach(lc, def->settings)
 	{
@@ -654,6 +652,20 @@ sx_run_as_begin(SxRunAs *r, const SxViewDef *def)
 		name[equals - setting] = '\0';
 		set_setting(name, equals + 1);
 	}
+}
+
+void
+sx_run_as_table_owner(SxRunAs *r, Oid relid)
+{
+	run_as(r, sx_table_owner(relid));
+}
+
+static void
+run_as(SxRunAs *r, Oid role)
+{
+	GetUserIdAndSecContext(&r->save_userid, &r->save_sec_context);
+	SetUserIdAndSecContext(role, r->save_sec_context | SECURITY_RESTRICTED_OPERATION);
+	r->save_nestlevel = NewGUCNestLevel();
 }
 
 void
@@ -672,4 +684,19 @@ set_setting(const char *name, const char *value)
 	if (now != NULL && strcmp(now, value) == 0)
 		return;
 	(void) set_config_option(name, value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
+Oid
+sx_table_owner(Oid relid)
+{
+	HeapTuple	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
+	Oid			owner;
+
+	if (!HeapTupleIsValid(tup))
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_TABLE),
+				 errmsg("relation with OID %u does not exist", relid)));
+	owner = ((Form_pg_class) GETSTRUCT(tup))->relowner;
+	ReleaseSysCache(tup);
+	return owner;
 }

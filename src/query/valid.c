@@ -73,7 +73,6 @@ static void catalog_changed(void);
 static SxValid *make_valid(const SxStreamDef *stream);
 static void forget_valid(SxValid *valid);
 static Expr *read_condition(Oid conditionid, Oid streamid);
-static Oid	owner_of(Oid relid);
 
 /* ---- declaring ---- */
 
@@ -85,7 +84,7 @@ sx_valid_create_condition(Oid streamid, const char *condition)
 	A_Const    *yes = makeNode(A_Const);
 	RawStmt    *raw = makeNode(RawStmt);
 	Oid			schema = sx_catalog_schema_oid();
-	Oid			owner = owner_of(streamid);
+	Oid			owner = sx_table_owner(streamid);
 	Oid			save_userid;
 	int			save_sec_context;
 	char		name[NAMEDATALEN];
@@ -313,21 +312,6 @@ forget_valid(SxValid *valid)
 	MemoryContextDelete(valid->context);
 }
 
-static Oid
-owner_of(Oid relid)
-{
-	HeapTuple	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(relid));
-	Oid			owner;
-
-	if (!HeapTupleIsValid(tup))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_TABLE),
-				 errmsg("relation with OID %u does not exist", relid)));
-	owner = ((Form_pg_class) GETSTRUCT(tup))->relowner;
-	ReleaseSysCache(tup);
-	return owner;
-}
-
 /* ---- evaluating ---- */
 
 bool
@@ -339,7 +323,7 @@ sx_valid_begin(SxValidRun *run, SxValid *valid)
 	int			attr = -1;
 
 	run->valid = valid;
-	valid->as.owner = owner_of(valid->streamid);
+	valid->as.owner = sx_table_owner(valid->streamid);
 	sx_run_as_begin(&run->as, &valid->as);
 	if (valid->expr != NULL && !valid->expr->is_valid)
 	{

@@ -412,6 +412,15 @@ ALTER TABLE mallory.ev ALTER t SET DEFAULT public.trap('column default')::text;
 ALTER TABLE mallory.ev ADD CHECK (public.trap('table check') = 1) NOT VALID;
 CREATE FUNCTION mallory.fine(int) RETURNS bool LANGUAGE plpgsql IMMUTABLE AS $$ BEGIN RETURN public.trap('stream condition') = 1; END $$;
 SELECT streamext.alter_stream('mallory.ev', valid => 'mallory.fine(v)');
+-- a cast to JSON, for the dead letter of a row that fails; the condition of a domain, for the row made of one
+CREATE TYPE mallory.colour AS ENUM ('red');
+CREATE FUNCTION mallory.colour_json(mallory.colour) RETURNS json LANGUAGE sql IMMUTABLE AS $$ SELECT pg_catalog.to_json(public.trap('json cast')) $$;
+CREATE CAST (mallory.colour AS json) WITH FUNCTION mallory.colour_json(mallory.colour);
+CREATE FUNCTION mallory.domain_check(int) RETURNS bool LANGUAGE sql IMMUTABLE AS $$ SELECT public.trap('letter domain') = 1 $$;
+CREATE DOMAIN mallory.number AS int CHECK (mallory.domain_check(VALUE));
+CREATE TABLE mallory.coloured (k int, c mallory.colour);
+CREATE TABLE mallory.numbered (k int, n mallory.number);
+GRANT SELECT ON mallory.coloured, mallory.numbered TO victim;
 CREATE POLICY p ON mallory.ev USING (public.trap('policy') = 1);
 INSERT INTO mallory.ev (k, v) VALUES (1, 8);
 SQL
@@ -421,6 +430,20 @@ for my $where ('insert trigger', 'column default', 'int4larger', 'equals', 'poli
 	is(join("\n", grep { !/^mallory / } trapped($where)), '', "$where: never as anybody but its owner");
 }
 trap_ran('stream condition', 'mallory');
+as_role('victim', <<'SQL');
+CREATE MATERIALIZED VIEW victim.by_colour WITH (streamext.continuous) AS SELECT 1 / k AS q FROM mallory.coloured;
+CREATE MATERIALIZED VIEW victim.by_number WITH (streamext.continuous) AS SELECT 1 / k AS q FROM mallory.numbered;
+SQL
+is($node->safe_psql($app, "SELECT streamext.wait_for(NULL, '120s')"), 't', 'views on tables with such types');
+as_role('mallory', "INSERT INTO mallory.coloured VALUES (0, 'red'), (1, 'red'); INSERT INTO mallory.numbered VALUES (0, 1)");
+$node->safe_psql($app, "SET streamext.wait_timeout = '120s'; SELECT streamext.flush(v) FROM unnest('{victim.by_colour,victim.by_number}'::regclass[]) v");
+is($node->safe_psql($app, "SELECT count(*) FROM streamext.dead_letters WHERE view::text LIKE 'victim.by_%'"), '2', 'their rows that fail');
+trap_ran('json cast', 'mallory');
+my $asked = () = slurp_file($node->logfile) =~ /TRAP letter domain: /g;
+as_role('victim', "SELECT streamext.repair_dead_letter(id, row || '{\"k\": 2}') FROM streamext.dead_letters WHERE view = 'victim.by_number'::regclass");
+is((as_role('victim', "SELECT streamext.retry_dead_letters('victim.by_number')"))[0], '1', 'one is repaired');
+cmp_ok(scalar(() = slurp_file($node->logfile) =~ /TRAP letter domain: /g), '>', $asked, 'its domain is asked');
+is(join("\n", grep { !/^mallory / } trapped('letter domain')), '', 'as nobody but its owner');
 as_role('mallory', 'ALTER TABLE mallory.ev ENABLE ROW LEVEL SECURITY; INSERT INTO mallory.ev (k, v) VALUES (1, 9)');
 ok(query_until($node, $app, "SELECT state FROM streamext.status WHERE view = 'victim.over'::regclass", 'failed', 30), 'row security of the stream\'s owner stops the victim\'s view, visibly');
 is(join("\n", grep { !/^mallory / } trapped('policy')), '', 'and its policy ran as nobody else');
@@ -539,10 +562,10 @@ my ($status, $out, $err) = $node->psql('restored', "\\i $dump", on_error_stop =>
 is(join("\n", $err =~ /(ERROR: [^\n]*)/g), '', 'it is restored without an error');
 my @new_traps = grep { !/: mallory / } substr(slurp_file($node->logfile), $log_before) =~ /TRAP ([^\n]*)/g;
 # index expressions are evaluated as the table's owner; a CHECK or a domain of hers by whoever loads the rows, as in any dump
-is(join("\n", grep { !/^(?:constraint|table check|domain|index|policy): / } @new_traps), '', 'restoring it runs no trap of a continuous view as a superuser');
+is(join("\n", grep { !/^(?:constraint|table check|domain|letter domain|index|policy): / } @new_traps), '', 'restoring it runs no trap of a continuous view as a superuser');
 is($node->safe_psql('restored', "SELECT streamext.wait_for('victim.sums', '60s')"), 't', 'the restored views live');
 oracle($node, 'restored', 'victim.sums', 'restored');
-is(join("\n", grep { !/: (?:mallory|victim) / } grep { !/^(?:constraint|table check|domain|index|policy): / } substr(slurp_file($node->logfile), $log_before) =~ /TRAP ([^\n]*)/g), '', 'nor do the workers');
+is(join("\n", grep { !/: (?:mallory|victim) / } grep { !/^(?:constraint|table check|domain|letter domain|index|policy): / } substr(slurp_file($node->logfile), $log_before) =~ /TRAP ([^\n]*)/g), '', 'nor do the workers');
 
 note('--- closed windows go to a table of hers');
 as_role('mallory', <<'SQL');
