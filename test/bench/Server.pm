@@ -65,24 +65,31 @@ sub command
 	die "failed: $line\n";
 }
 
-# a new database of that name, with what the system needs there; a session
+# A new database, with what the system needs there; a session.  There is but one: others would take their part of
+# the machine.
 sub database
 {
-	my ($self, $name) = @_;
-	my $session = Session->new($self, 'postgres');
-	$session->ask("DROP DATABASE IF EXISTS $name WITH (FORCE)");
-	$session->ask("CREATE DATABASE $name");
-	$session->close;
-	$session = Session->new($self, $name);
+	my ($self) = @_;
+	$self->drop_database('CREATE DATABASE bench');
+	my $session = Session->new($self, 'bench');
 	$session->ask($_) for $self->{system}->installation;
 	return $session;
 }
 
-# pgbench(DATABASE, SCRIPT or undef for its own, OPTIONS): tps, transactions, and latencies (average, ms)
+sub drop_database
+{
+	my ($self, @and) = @_;
+	my $session = Session->new($self, 'postgres');
+	$session->ask($_) for 'DROP DATABASE IF EXISTS bench WITH (FORCE)', @and;
+	$session->close;
+	return;
+}
+
+# pgbench(SCRIPT or undef for its own, OPTIONS): tps, transactions, and latencies (average, ms)
 sub pgbench
 {
-	my ($self, $database, $script, @options) = @_;
-	my $load = $self->load($database, $script, @options);
+	my ($self, $script, @options) = @_;
+	my $load = $self->load($script, @options);
 	return $load->finish;
 }
 
@@ -125,8 +132,7 @@ sub cpu
 	return %used;
 }
 
-# Memory of each worker, in MB: title => what it has mapped without the server's own shared memory, and of
-# that what it shares with other processes
+# Memory of each worker, in MB: what it has mapped, without the shared memory of the server (its buffers)
 sub memory
 {
 	my ($self) = @_;
@@ -135,16 +141,14 @@ sub memory
 
 	for my $pid (grep { $titles{$_} =~ $self->{system}->workers } keys %titles)
 	{
-		my ($rss, $shared, $name) = (0, 0, '');
+		my ($rss, $name) = (0, '');
 		for (split /\n/, slurp("/proc/$pid/smaps") // next)
 		{
 			$name = $1 // '' if /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \S+ *(.*)/;
-			next unless /^Rss: +(\d+)/ && $name !~ m{^/dev/zero|^/SYSV};
-			$rss += $1 / 1024;
-			$shared += $1 / 1024 if $name =~ m{^/dev/shm/PostgreSQL};
+			$rss += $1 / 1024 if $name !~ m{^/dev/zero|^/SYSV} && /^Rss: +(\d+)/;
 		}
 		my ($title) = $titles{$pid} =~ /^postgres: (\S+ \w+)/;
-		$memory{"$title $pid"} = { rss => $rss, shared => $shared };
+		$memory{"$title $pid"} = $rss;
 	}
 	return %memory;
 }
@@ -240,7 +244,7 @@ my $scripts = 0;
 
 sub new
 {
-	my ($class, $server, $database, $script, @options) = @_;
+	my ($class, $server, $script, @options) = @_;
 	my $self = bless { out => "$ENV{SX_TEMP}/pgbench" }, $class;
 	my @script;
 
@@ -252,7 +256,7 @@ sub new
 		CORE::close $out;
 		@script = ('-f', $file);
 	}
-	$self->{pid} = open($self->{pipe}, '-|', "exec pgbench -n -h $ENV{SX_TEMP} -p $server->{port} -U postgres @options @script $database 2>&1")
+	$self->{pid} = open($self->{pipe}, '-|', "exec pgbench -n -h $ENV{SX_TEMP} -p $server->{port} -U postgres @options @script bench 2>&1")
 	  or die "could not run pgbench: $!\n";
 	return $self;
 }

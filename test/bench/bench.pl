@@ -33,7 +33,7 @@ $SIG{PIPE} = 'IGNORE';
 
 my $started = time;
 my $limit = size(95, 840, 1e9);
-require $_ for sort glob "$FindBin::RealBin/workloads/*.pl";
+require "$FindBin::RealBin/workloads/$_.pl" for qw(copy insert bystander freshness read flush backfill memory sweeps isolation);
 
 my @chosen = grep { full() || !$_->{full} } @Bench::workloads;
 if (my @only = split ' ', $ENV{ONLY} // '')
@@ -66,6 +66,7 @@ for my $workload (@chosen)
 	Report->workload($workload->{name});
 	printf "%s (after %d s)\n", $workload->{name}, time - $started;
 	eval { $workload->{code}->(); 1 } or failed($@);
+	eval { $_->drop_database for systems(); 1 } or failed($@);
 	push @each, '', "rounds of $workload->{name}:", Measure::noted();
 }
 my $failures = report("$ENV{SX_TEMP}/bench.txt", machine(), @each);

@@ -1,3 +1,4 @@
+package workload::copy;
 # test/bench/workloads/copy.pl
 #		COPY of three million rows into a table with no view, with one, and with ten of different shapes.
 #
@@ -18,7 +19,7 @@ sub copy
 	my $system = $server->system;
 	my @queries = (shapes($system))[ 0 .. $views - 1 ];
 	my $file = events_file($rows);
-	my $session = $server->database('bench');
+	my $session = $server->database;
 	my ($loaded, $complete);
 
 	events_table($session);

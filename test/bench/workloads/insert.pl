@@ -1,3 +1,4 @@
+package workload::insert;
 # test/bench/workloads/insert.pl
 #		Single-row INSERTs by four clients, with synchronous_commit off and on.
 #
@@ -24,7 +25,7 @@ sub insert_workload
 	local $ENV{PGOPTIONS} = "-c synchronous_commit=$commit";
 	for my $server (systems())
 	{
-		my $session = $sessions{$server} = $server->database('bench');
+		my $session = $sessions{$server} = $server->database;
 		events_table($session);
 		$server->system->create_view($session, 'view_0', (shapes($server->system))[0]);
 		$session->ask('CHECKPOINT');
@@ -34,7 +35,7 @@ sub insert_workload
 		my $system = $server->system;
 		my $run;
 		my $used = measured($server, sub {
-			$run = $server->pgbench('bench', $script, "-M prepared -c 4 -j 2 -T $seconds");
+			$run = $server->pgbench($script, "-M prepared -c 4 -j 2 -T $seconds");
 			$system->complete($sessions{$server});
 			$system->stored($sessions{$server});
 		});

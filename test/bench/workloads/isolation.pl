@@ -1,3 +1,4 @@
+package workload::isolation;
 # test/bench/workloads/isolation.pl
 #		Freshness of healthy views beside views in trouble (isolation.sh): TIME=s of each measurement, RATE=rows/s.
 use strict;

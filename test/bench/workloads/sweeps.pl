@@ -1,4 +1,5 @@
-# test/bench/workloads/sweep_hop.pl
+package workload::sweeps;
+# test/bench/workloads/sweeps.pl
 use strict;
 use warnings;
 
