@@ -8,7 +8,6 @@ package Server;
 use strict;
 use warnings;
 
-use IPC::Open2;
 use POSIX ();
 use Time::HiRes qw(sleep time);
 
@@ -167,13 +166,16 @@ use strict;
 use warnings;
 use IPC::Open2;
 
+my $sessions = 0;
+
 sub new
 {
 	my ($class, $server, $database) = @_;
 	my $self = bless { server => $server, database => $database }, $class;
 
-	$self->{pid} = open2($self->{out}, $self->{in}, 'psql', '-XAtq', '-F', "\t", '-v', 'ON_ERROR_STOP=1',
-		'-h', $ENV{SX_TEMP}, '-p', $server->{port}, '-U', 'postgres', '-d', $database);
+	$self->{errors} = "$ENV{SX_TEMP}/psql" . $sessions++ . '.err';
+	$self->{pid} = open2($self->{out}, $self->{in}, "exec psql -XAtq -F '\t' -v ON_ERROR_STOP=1 -h $ENV{SX_TEMP} -p $server->{port} -U postgres "
+		. "-d $database 2>$self->{errors}");
 	$self->{in}->autoflush(1);
 	$self->ask("SET client_min_messages = warning; SET statement_timeout = '10min'");
 	return $self;
@@ -208,7 +210,9 @@ sub end
 		return @rows if $line eq '==end==';
 		push @rows, [ split /\t/, $line, -1 ];
 	}
-	die "a statement failed, see above\n";
+	my $errors = Server::slurp($self->{errors}) // '';
+	$errors =~ s/\s*\n\s*/ /g;
+	die "$errors\n";
 }
 
 sub ask
