@@ -74,6 +74,20 @@ SELECT streamext.retry_dead_letters('checked');
 SELECT test.check('checked');
 DROP MATERIALIZED VIEW checked;
 
+-- rows that fail the stream's condition, or make it fail, are left out again, and stay dead letters
+CREATE TABLE paid (at bigint NOT NULL, v int);
+SELECT streamext.create_stream('paid', event_time => 'at', valid => '100 / v > 0');
+CREATE MATERIALIZED VIEW tens WITH (streamext.continuous) AS SELECT streamext.tumble(at, 10) AS w, count(*) AS n, sum(v) AS s FROM paid GROUP BY 1;
+INSERT INTO paid VALUES (1, 5), (2, -5), (3, 0), (4, 7), (15, 0);
+SELECT streamext.flush();
+DELETE FROM paid WHERE at = 4;
+CALL streamext.backfill('tens', 0, 20);
+TABLE tens;
+SELECT "row", reason, sqlstate, message FROM streamext.dead_letters WHERE view = 'tens'::regclass ORDER BY id;
+SELECT streamext.retry_dead_letters('tens');
+SELECT "row", reason, sqlstate, message FROM streamext.dead_letters WHERE view = 'tens'::regclass ORDER BY id;
+DROP TABLE paid CASCADE;
+
 -- every kind of time; windows before all rows, after them, and around
 CREATE TABLE ev_day (LIKE ev INCLUDING ALL);
 CREATE TABLE ev_local (LIKE ev INCLUDING ALL);

@@ -55,6 +55,7 @@ typedef struct Retry
 	char	   *message;		/* why it stays one */
 	List	   *results;		/* of MinimalTuple */
 	bool		too_old;
+	bool		in_condition;	/* of the stream; an error there is not the view's */
 } Retry;
 
 PG_FUNCTION_INFO_V1(sx_retry_dead_letters);
@@ -85,8 +86,10 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("streamext.retry_dead_letters()");
 	PreventCommandIfParallelMode("streamext.retry_dead_letters()");
 	PreventCommandDuringRecovery("streamext.retry_dead_letters()");
-	retry.def = sx_view_for_user(viewid, true);
+	(void) sx_view_for_user(viewid, true);
 	LockRelationOid(viewid, AccessShareLock);
+	/* it may just have been replaced */
+	retry.def = sx_view_for_user(viewid, true);
 	LockRelationOid(retry.def->matid, ShareRowExclusiveLock);
 
 	/* what the lock waited for may have written letters */
@@ -155,10 +158,11 @@ retry_letter(Retry *retry, SxDeadLetter *letter)
 	retry->message = NULL;
 	retry->results = NIL;
 	retry->too_old = false;
+	retry->in_condition = false;
 	error = sx_attempt(run_letter, retry, false);
 	if (error != NULL)
 	{
-		letter->reason = "error";
+		letter->reason = retry->in_condition ? "invalid" : "error";
 		letter->sqlstate = pstrdup(unpack_sql_state(error->sqlerrcode));
 		return error->message;
 	}
@@ -173,7 +177,9 @@ run_letter(void *arg)
 	Retry	   *retry = arg;
 	HeapTuple	row = make_row(retry, retry->letter);
 
+	retry->in_condition = true;
 	retry->message = fails_condition(retry, row);
+	retry->in_condition = false;
 	if (retry->message != NULL)
 	{
 		retry->letter->reason = "invalid";
@@ -315,6 +321,8 @@ sx_repair_dead_letter(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("there is no dead letter with id " INT64_FORMAT, id),
 				 errhint("See streamext.dead_letters.")));
+	(void) sx_view_for_user(viewid, true);
+	LockRelationOid(viewid, AccessShareLock);
 	LockRelationOid(sx_view_for_user(viewid, true)->matid, ShareRowExclusiveLock);
 	/* somebody may have counted it in meanwhile */
 	if (!OidIsValid(sx_catalog_dead_letter_row(id, row)))

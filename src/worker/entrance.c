@@ -264,8 +264,7 @@ reject_invalid(SxProcess *p, const SxBatch *batch, SxEntrance *e)
 		letters = MemoryContextAllocZero(context, sizeof(Letter) * n);
 		result = make_letters(p, batch, e, from, n, letters, context);
 		for (int i = 0; i < n && result == SX_PROCESS_OK; i++)
-			if (!p->reject(p->arg, e->invalid[from + i].message ? "error" : "invalid", letters[i].sqlstate,
-						   letters[i].json, letters[i].message))
+			if (!p->reject(p->arg, "invalid", letters[i].sqlstate, letters[i].json, letters[i].message))
 				result = SX_PROCESS_NO_MEMORY;
 	}
 	MemoryContextDelete(context);
