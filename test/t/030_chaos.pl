@@ -1,7 +1,7 @@
 # I1, I2, I3, I5, I6: random work, random commands and random faults, and every view stays exact.
 #
-# Each round: writers (Chaos/Workload.pm), a session of DDL (Chaos/Ddl.pm) and a reader work
-# while a random process is killed, terminated, cancelled or stopped (Chaos/Faults.pm);
+# Each round: writers (Chaos/Workload.pm), a session of DDL (Chaos/Ddl.pm), one that computes views
+# again (Chaos/Batch.pm) and a reader work while a random process is killed, terminated, cancelled or stopped (Chaos/Faults.pm);
 # then all views are compared with an oracle (Chaos/Schema.pm) and nothing may be left
 # behind (Chaos/Checks.pm).
 #
@@ -24,7 +24,8 @@ use StreamextTest;
 use Test::More;
 use Time::HiRes qw(sleep time);
 
-use Chaos::Checks qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors run_sql);
+use Chaos::Batch qw(batch_script batch_setup_sql);
+use Chaos::Checks qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors computed_again run_sql);
 use Chaos::Ddl qw(ddl_script);
 use Chaos::EventTime;
 use Chaos::Faults qw(choose_fault strike bring_up children killed_pids);
@@ -42,7 +43,7 @@ my $rounds_per_database = Chaos::EventTime::ROUNDS_PER_DATABASE;
 my $session_limit = 60;
 
 # purposes of streams of random numbers
-use constant { SETUP => 100, ROUND => 101, DDL => 102, READER => 103, SETTLE => 104 };
+use constant { SETUP => 100, ROUND => 101, DDL => 102, READER => 103, SETTLE => 104, BATCH => 105 };
 
 # the second only where the postmaster was killed: Chaos/Checks.pm
 allow_in_log('terminated by signal 9: Killed|PANIC:  cannot abort transaction [0-9]+, it was already committed');
@@ -89,10 +90,12 @@ for my $round ($first .. $first + $rounds - 1)
 		last;
 	}
 	# of rounds that went well nothing is kept
-	unlink glob("$dir/round_${round}_*");
+	unlink glob("$dir/round_${round}_*") unless $ENV{KEEP};
 }
 
 note(join(', ', map { "$_: $struck{$_}" } sort keys %struck));
+my $again = computed_again();
+diag(join(', ', map { "$_ $again->{$_}" } sort keys %$again));
 diag(sprintf('%.0f s', time - $started));
 if ($failed)
 {
@@ -131,7 +134,7 @@ sub new_database_for
 	$database = 'chaos_' . $round;
 	(undef, $error) = run_sql($node, 'postgres', "CREATE DATABASE $database");
 	return ($error) if $error;
-	(undef, $error) = run_sql($node, $database, setup_sql($random), 60);
+	(undef, $error) = run_sql($node, $database, setup_sql($random) . batch_setup_sql(), 60);
 	return ($error) if $error;
 	return compare_views($node, $database, 150);
 }
@@ -195,6 +198,7 @@ sub one_round
 	my @sessions = map { session("round_${round}_writer_$_",
 			writer_script(Chaos::Random->new($seed, $_, $round), $round, $_, $transactions, $writers)) } 1 .. $writers;
 	push @sessions, session("round_${round}_ddl", ddl_script(Chaos::Random->new($seed, DDL, $round), $round, $random->between(3, 9)));
+	push @sessions, session("round_${round}_batch", batch_script(Chaos::Random->new($seed, BATCH, $round), $round, $random->between(3, 9)));
 	my $reader = session("round_${round}_reader", reader_script(Chaos::Random->new($seed, READER, $round), 60));
 
 	sleep $fault->{delay};

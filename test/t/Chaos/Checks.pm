@@ -9,6 +9,7 @@ use warnings;
 
 use Exporter 'import';
 
+use Chaos::Batch qw(again_sql apply_sql letters_checks_sql repair_all_sql settle_batch_sql);
 use Chaos::EventTime qw(alert_checks_sql settle_time_sql time_checks_sql);
 use Chaos::Faults qw(children killed_pids);
 use Chaos::Schema qw(oracle_sql has_letters);
@@ -16,7 +17,11 @@ use PostgreSQL::Test::Utils;
 use StreamextTest qw(psql_anyway);
 use Time::HiRes qw(sleep time);
 
-our @EXPORT_OK = qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors run_sql);
+our @EXPORT_OK = qw(settle compare_views compare_time retry_letters remains check_log check_reader check_errors computed_again run_sql);
+
+# what was computed again in all rounds: what => how often
+my %computed_again;
+sub computed_again { return \%computed_again }
 
 # run_sql(NODE, DATABASE, SQL [, SECONDS]): (output, error or "")
 sub run_sql
@@ -59,6 +64,7 @@ BEGIN
 	FOR r IN SELECT name FROM chaos.view WHERE NOT begun LOOP
 		EXECUTE format('DROP MATERIALIZED VIEW IF EXISTS %I', r.name);
 		DELETE FROM chaos.view WHERE name = r.name;
+		DELETE FROM chaos.replaced WHERE name = r.name;
 	END LOOP;
 	FOR r IN SELECT view FROM streamext.view_def WHERE paused LOOP
 		PERFORM streamext.resume(r.view);
@@ -69,21 +75,8 @@ SQL
 	($out, $error) = run_sql($node, $database, $sql . settle_time_sql(), 60);
 	return ($error) if $error;
 
-	# a view that waits for a prepared transaction would wait for ever
-	my $waits = 0;
-	($out, $error) = run_sql($node, $database, 'SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()');
+	$error = end_prepared($node, $database);
 	return ($error) if $error;
-	if ($out)
-	{
-		($waits, $error) = run_sql($node, $database, "SELECT count(*) FROM streamext.view_def d LEFT JOIN streamext.view_position p ON p.view = d.view WHERE coalesce(p.start_lsn = '0/0', true)");
-		return ($error) if $error;
-	}
-	if ($waits)
-	{
-		my ($rest) = run_sql($node, $database, 'SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid');
-		(undef, $error) = run_sql($node, $database, join('', map { "COMMIT PREPARED '$_';\n" } split /\n/, $rest));
-		return ($error) if $error;
-	}
 
 	# pe2 may be out
 	my $attached;
@@ -103,7 +96,24 @@ SQL
 		}
 		return ($error) if $error;
 	}
-	return ();
+	(undef, $error) = run_sql($node, $database, settle_batch_sql());
+	$error ||= end_prepared($node, $database);
+	(undef, $error) = run_sql($node, $database, again_sql(), 90) unless $error;
+	return $error ? ($error) : ();
+}
+
+# A view that waits for a prepared transaction would wait for ever; an error, or ""
+sub end_prepared
+{
+	my ($node, $database) = @_;
+	my ($out, $error) = run_sql($node, $database, 'SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()');
+	return $error if $error || !$out;
+	my $waits;
+	($waits, $error) = run_sql($node, $database, "SELECT count(*) FROM streamext.view_def d LEFT JOIN streamext.view_position p ON p.view = d.view WHERE coalesce(p.start_lsn = '0/0', true)");
+	return $error if $error || !$waits;
+	my ($rest) = run_sql($node, $database, 'SELECT gid FROM pg_prepared_xacts WHERE database = current_database() ORDER BY gid');
+	(undef, $error) = run_sql($node, $database, join('', map { "COMMIT PREPARED '$_';\n" } split /\n/, $rest));
+	return $error;
 }
 
 # Waits until all views have everything, then runs the oracle on each: those of which rows become
@@ -111,35 +121,43 @@ SQL
 sub compare_views
 {
 	my ($node, $database, $seconds, $letters) = @_;
-	my ($list, $error) = run_sql($node, $database, q{SELECT name || ' ' || coalesce(g::text, '-') || ' ' || coalesce(snap::text, '-') FROM chaos.view ORDER BY name});
-	return ($error) if $error;
-	my ($out, $late);
-	($out, $error) = run_sql($node, $database, "SELECT streamext.wait_for(NULL, '$seconds s')", $seconds + 20);
+	my ($out, $error) = run_sql($node, $database, "SELECT streamext.wait_for(NULL, '$seconds s')", $seconds + 20);
 	if ($error || $out ne 't')
 	{
 		my ($state) = run_sql($node, $database, "SELECT view, state, last_error, reason FROM streamext.status WHERE reason IS NOT NULL OR state <> 'live'");
 		my ($activity) = run_sql($node, $database, 'SELECT pid, backend_type, wait_event, state, left(query, 100) FROM pg_stat_activity');
 		return ("the views did not catch up in $seconds s: $error\n$state\n$activity");
 	}
-	my $sql = '';
-	my @names;
+	($out, $error) = run_sql($node, $database, apply_sql());
+	return ($error) if $error;
+	my @complaints = grep { !/^#/ } split /\n/, $out;
+	$computed_again{$1} += $2 while $out =~ /^#(\w+) (\d+)$/mg;
+	my ($list, %ranges);
+	($list, $error) = run_sql($node, $database, q{SELECT name, g, "from", "to" FROM chaos.recomputed ORDER BY g});
+	return ($error) if $error;
 	for my $line (split /\n/, $list)
 	{
-		my ($name, $g, $snap) = split / /, $line;
+		my ($name, @range) = split /\|/, $line;
+		push @{ $ranges{$name} }, \@range;
+	}
+	($list, $error) = run_sql($node, $database, 'SELECT name, g, snap, variant, stream FROM chaos.view ORDER BY name');
+	return ($error) if $error;
+	my $sql = '';
+	for my $line (split /\n/, $list)
+	{
+		my ($name, $g, $snap, $variant, $stream) = split /\|/, $line, -1;
 		next if has_letters($name) xor $letters;
-		push @names, $name;
-		$sql .= oracle_sql({ name => $name, g => $g, snap => $snap eq '-' ? undef : $snap });
+		$sql .= oracle_sql({ name => $name, g => $g, snap => $snap eq '' ? undef : $snap, variant => $variant, stream => $stream, ranges => $ranges{$name} // [] });
 	}
 	($out, $error) = run_sql($node, $database, $sql, 120);
 	return ($error) if $error;
-	my @complaints;
 	for my $line (split /\n/, $out)
 	{
 		push @complaints, "view differs: $line";
 	}
 	if (@complaints)
 	{
-		my ($state) = run_sql($node, $database, 'SELECT * FROM streamext.status; SELECT d.view::text, p.* FROM streamext.view_position p JOIN streamext.view_def d ON d.view = p.view; SELECT * FROM chaos.view; SELECT * FROM pg_prepared_xacts; SELECT leaf::regclass, stream::regclass, kind, snapshot FROM streamext.attach_mark');
+		my ($state) = run_sql($node, $database, 'SELECT * FROM streamext.status; SELECT d.view::text, p.* FROM streamext.view_position p JOIN streamext.view_def d ON d.view = p.view; SELECT * FROM chaos.view; SELECT * FROM chaos.recomputed; SELECT * FROM pg_prepared_xacts; SELECT leaf::regclass, stream::regclass, kind, snapshot FROM streamext.attach_mark');
 		push @complaints, $state;
 	}
 	return @complaints;
@@ -153,10 +171,10 @@ sub compare_time
 	return ($error) if $error;
 	my @complaints = compare_views($node, $database, $seconds, 1);
 	my $list;
-	($list, $error) = run_sql($node, $database, 'SELECT target, view, corrections, existing, since FROM chaos.sink ORDER BY 1');
+	($list, $error) = run_sql($node, $database, 'SELECT target, view, corrections, existing, since, changed_until FROM chaos.sink ORDER BY 1');
 	return ($error) if $error;
 	my $out;
-	($out, $error) = run_sql($node, $database, time_checks_sql(map { [ split /\|/ ] } split /\n/, $list), 60);
+	($out, $error) = run_sql($node, $database, time_checks_sql(map { [ split /\|/ ] } split /\n/, $list) . letters_checks_sql(), 60);
 	push @complaints, split(/\n/, $out), $error ? $error : ();
 	my $end = time + $seconds;
 	my @alerts;
@@ -180,7 +198,7 @@ sub compare_time
 sub retry_letters
 {
 	my ($node, $database, $seconds) = @_;
-	my ($out, $error) = run_sql($node, $database, <<'SQL');
+	my ($out, $error) = run_sql($node, $database, "BEGIN;\n" . repair_all_sql() . "COMMIT;\n" . <<'SQL');
 SELECT streamext.retry_dead_letters(v) FROM (SELECT DISTINCT view AS v FROM streamext.dead_letters) x;
 \echo rest
 SELECT 'letters that stay: ' || count(*), min(message) FROM streamext.dead_letters HAVING count(*) > 0;
@@ -209,10 +227,11 @@ SELECT 'slots of this database: ' || count(*) FROM pg_replication_slots
 SELECT 'slot without protection: ' || slot_name FROM pg_replication_slots WHERE wal_status NOT IN ('reserved', 'extended') OR xmin IS NULL;
 SELECT 'a table of nobody: ' || relname FROM pg_class
 	WHERE relnamespace = 'streamext'::regnamespace AND relkind IN ('r', 'v', 'm') AND relname ~ '_[0-9]+$'
-		AND oid NOT IN (SELECT mat FROM streamext.view_def UNION SELECT query FROM streamext.view_def UNION SELECT alert FROM streamext.alert_def);
+		AND oid NOT IN (SELECT mat FROM streamext.view_def UNION SELECT query FROM streamext.view_def UNION SELECT alert FROM streamext.alert_def
+		UNION SELECT valid FROM streamext.stream_def WHERE valid IS NOT NULL);
 SELECT 'position of no view: ' || view FROM streamext.view_position WHERE view NOT IN (SELECT view FROM streamext.view_def);
 SELECT 'view that has no position: ' || view FROM streamext.view_def WHERE view NOT IN (SELECT view FROM streamext.view_position);
-SELECT 'dead letter: ' || message FROM streamext.dead_letters WHERE reason <> 'late' LIMIT 3;
+SELECT 'dead letter: ' || message FROM streamext.dead_letters WHERE reason = 'error' OR (reason = 'invalid' AND stream <> 'vs'::regclass) LIMIT 3;
 SELECT 'mark of no table: ' || leaf FROM streamext.attach_mark WHERE leaf NOT IN (SELECT oid FROM pg_class);
 SELECT 'worker: ' || string_agg(kind || ' ' || n, ', ') FROM (SELECT backend_type AS kind, count(*) AS n FROM pg_stat_activity
 	WHERE backend_type LIKE 'streamext %' AND (datname = current_database() OR datname IS NULL) GROUP BY 1
@@ -253,7 +272,7 @@ sub check_log
 		$shutting_down = 1 if $line =~ /received (fast|immediate) shutdown request/;
 		$shutting_down = 0 if $line =~ /starting PostgreSQL|database system is ready to accept/;
 		# by the consumer, when its view is dropped or paused
-		$ended{$1} = 1 if $line =~ /\[(\d+)\] FATAL:  terminating background worker "streamext builder" due to administrator command/;
+		$ended{$1} = 1 if $line =~ /\[(\d+)\] FATAL:  terminating background worker "streamext (?:builder|swapper)" due to administrator command/;
 		if ($line =~ /\(PID (\d+)\) was terminated by signal (\d+)/)
 		{
 			push @complaints, $line unless $2 == 9 && ($killed->{$1} // 0) == 9;
@@ -264,7 +283,7 @@ sub check_log
 			# a consumer ends the builders that its predecessor has left
 			my ($what, $pid, $code) = ($1, $2, $3);
 			$consumer_left = 1 if $what =~ /consumer/;
-			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder/ && ($consumer_left || $ended{$pid}));
+			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder|swapper/ && ($consumer_left || $ended{$pid}));
 		}
 		elsif ($line =~ /PANIC:|TRAP:|could not bring up continuous view|was stopped:|not served|could not start|segfault/)
 		{
@@ -315,6 +334,10 @@ my @expected_errors = (
 	qr/relation "x_\d+" does not exist/,
 	qr/ROLLBACK TO SAVEPOINT can only be used|SAVEPOINT can only be used|savepoint "\w+" does not exist/,
 	qr/tuple to be (locked|updated|merged) was already (moved|modified)/,
+	qr/continuous view "\w+" (is being rebuilt or replaced|cannot be built from the rows of its stream any more|has been replaced meanwhile|has not been built yet)/,
+	qr/continuous view "\w+" (does not stand at a position that can be read now|has been replaced since this transaction's snapshot was taken)/,
+	qr/windows of continuous view "\w+" cannot be computed (one by one|from the rows of its stream any more)/,
+	qr/a continuous view on stream "\w+" is being built/,
 	# what the reader had seen was only in memory, and is gone with the worker
 	qr/could not read continuous view "\w+" at the position this session has already seen/,
 );

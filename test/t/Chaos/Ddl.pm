@@ -11,6 +11,7 @@ use warnings;
 
 use Exporter 'import';
 
+use Chaos::Batch qw(batch_ddl);
 use Chaos::EventTime qw(time_ddl);
 use Chaos::Schema qw(columns create_sql dynamic_views record_sql views);
 use Chaos::Workload qw(id_base);
@@ -38,6 +39,7 @@ sub command
 {
 	my ($self) = @_;
 	my $r = $self->{r};
+	return batch_ddl($r, $self->{round}) if $r->chance(15);
 	return time_ddl($r) if $r->chance(30);
 	my $kind = $r->by_weight(
 		truncate => 6, rewrite => 5, reindex => 2, vacuum => 4, view_index => 3, pause => 4, flush => 5,
@@ -46,7 +48,7 @@ sub command
 	return $self->$kind;
 }
 
-sub any_table { return $_[0]{r}->one_of(qw(ev ev td tl pe1 pe2 pe3a pe4 up bal)) }
+sub any_table { return $_[0]{r}->one_of(qw(ev ev td tl vs pe1 pe2 pe3a pe4 up bal)) }
 
 sub if_allowed
 {
@@ -65,7 +67,8 @@ sub all_gone
 sub truncate
 {
 	my ($self) = @_;
-	my $table = $self->{r}->one_of(qw(ev td tl pe pe1 pe3 pe4 up bal));
+	# (what was read of "bal" may not go away when its views are rebuilt)
+	my $table = $self->{r}->one_of(qw(ev td tl vs pe pe1 pe3 pe4 up));
 	return $self->if_allowed("TRUNCATE $table;\n" . $self->all_gone($table));
 }
 
@@ -113,7 +116,7 @@ sub create
 	my ($self) = @_;
 	my $r = $self->{r};
 	my $name = $r->one_of(sort keys %{ dynamic_views() });
-	my $drop = "BEGIN;\nDELETE FROM chaos.view WHERE name = '$name';\nDROP MATERIALIZED VIEW IF EXISTS $name;\nCOMMIT;\n";
+	my $drop = "BEGIN;\nDELETE FROM chaos.view WHERE name = '$name';\nDELETE FROM chaos.replaced WHERE name = '$name';\nDROP MATERIALIZED VIEW IF EXISTS $name;\nCOMMIT;\n";
 	return $drop if $r->chance(20);
 	if ($r->chance(40))
 	{
@@ -193,7 +196,9 @@ sub detach
 	  . "INSERT INTO chaos.shadow (stream, $columns, leaf, root_xid) SELECT 'pe', $columns, tableoid,\n"
 	  . "\t(SELECT pg_current_xact_id() FROM pg_class WHERE oid = 'pe2'::regclass AND relispartition)\n"
 	  . "\tFROM pe2 WHERE id BETWEEN $first AND $first + 4;\nCOMMIT;\n" if $r->chance(60);
-	return $sql . $self->if_allowed($self->attach_sql);
+	# nobody computes a view again meanwhile: see Batch.pm
+	return "\\set alone f\nSELECT pg_try_advisory_lock(2) AS alone \\gset\n\\if :alone\n$sql" . $self->if_allowed($self->attach_sql)
+	  . "SELECT pg_advisory_unlock(2);\n\\endif\n";
 }
 
 # dropped and made again
@@ -264,7 +269,7 @@ sub lock
 	my ($self) = @_;
 	my $r = $self->{r};
 	my $mode = $r->one_of('ACCESS EXCLUSIVE', 'ACCESS EXCLUSIVE', 'SHARE', 'SHARE ROW EXCLUSIVE');
-	return "BEGIN;\nLOCK TABLE " . $r->one_of(qw(ev td tl pe pe1 up bal names)) . " IN $mode MODE;\nSELECT pg_sleep("
+	return "BEGIN;\nLOCK TABLE " . $r->one_of(qw(ev td tl vs pe pe1 up bal names)) . " IN $mode MODE;\nSELECT pg_sleep("
 	  . $r->pick(400) / 1000 . ");\nCOMMIT;\n";
 }
 

@@ -15,6 +15,7 @@
 # last that contains it; one that is open again comes when it has closed); where late
 # rows are dropped it has all of them.  chaos.sink says from when on.  Rows that were final, and stored,
 # stay as they are (chaos.final).  Alerts report every group that satisfies their condition, once.
+# All this is said of views that are not computed again; of those that are, see Batch.pm.
 package Chaos::EventTime;
 
 use strict;
@@ -118,7 +119,7 @@ sub time_setup_sql
 {
 	my ($after) = @_;
 	return <<'SQL' unless $after;
-CREATE TABLE chaos.sink (target name PRIMARY KEY, view name NOT NULL, corrections bool NOT NULL, existing bool NOT NULL, since int8 NOT NULL);
+CREATE TABLE chaos.sink (target name PRIMARY KEY, view name NOT NULL, corrections bool NOT NULL, existing bool NOT NULL, since int8 NOT NULL, changed_until int8 NOT NULL DEFAULT (-9223372036854775807));
 CREATE TABLE chaos.final (view name NOT NULL, row text NOT NULL);
 -- such numbers as view_position.watermark
 CREATE FUNCTION chaos.to_time(int8) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS
@@ -127,6 +128,7 @@ SELECT streamext.create_stream('ev', event_time => 'ts', watermark_delay => '1 m
 SELECT streamext.create_stream('pe', event_time => 'ts', watermark_delay => '1 minute', idle_timeout => '200 ms');
 SELECT streamext.create_stream('td', event_time => 'ts', watermark_delay => '1 minute', allowed_lateness => '1 minute', late_rows => 'drop');
 SELECT streamext.create_stream('tl', event_time => 'ts', watermark_delay => '30 seconds', late_rows => 'dead_letter');
+SELECT streamext.create_stream('vs', event_time => 'ts', watermark_delay => '1 minute', valid => 'v < 900 AND 100 / (v - 13) < 1000');
 SQL
 	my $sql = join '', map { create_sink_sql($_, @{ $sinks{$_} }) } sort keys %sinks;
 	return $sql . "CREATE SEQUENCE chaos.sink_id;\nSELECT streamext.create_stream('s_td', event_time => 'w');\n";
@@ -218,19 +220,21 @@ SQL
 }
 
 # Sinks, and what was final: one row per complaint.  Everything has been flushed, and nobody writes.
-# sinks: [target, view, corrections, existing, since]
+# sinks: [target, view, corrections, existing, since, changed_until]
 sub time_checks_sql
 {
 	my (@list) = @_;
 	my $sql = '';
 	for my $s (@list)
 	{
-		my ($target, $view, $corrections, $existing, $since) = @$s;
+		my ($target, $view, $corrections, $existing, $since, $changed) = @$s;
 		my $until = "(SELECT chaos.to_time(closed_until) FROM streamext.sink WHERE target = '$target'::regclass)";
 		my $columns = 'w, g, n, total';
 		my $end = $view =~ /session/ ? 'upper(w)' : "w + $size";
+		# windows that were not computed again after they had closed
+		my $kept = "$end > chaos.to_time($changed)";
 		# windows that have closed while this was a sink
-		my $passed = "$end <= $until" . ($existing eq 't' ? '' : " AND $end > chaos.to_time($since)");
+		my $passed = "$end <= $until AND $kept" . ($existing eq 't' ? '' : " AND $end > chaos.to_time($since)");
 		my $complain = sub {
 			my ($what, $query) = @_;
 			$sql .= "SELECT 'sink $target of $view: $what', count(*), (array_agg(x::text))[1:3] FROM ($query) x HAVING count(*) > 0;\n";
@@ -239,25 +243,25 @@ sub time_checks_sql
 		if ($corrections eq 't' && $view =~ /session/)
 		{
 			# a later row whose session contains the earlier one's replaces it
-			my $last = "SELECT w, g, n, total FROM $target a WHERE NOT EXISTS (SELECT FROM $target b WHERE b.g IS NOT DISTINCT FROM a.g AND b.w @> a.w AND b.at > a.at)";
+			my $last = "SELECT w, g, n, total FROM $target a WHERE $kept AND NOT EXISTS (SELECT FROM $target b WHERE b.g IS NOT DISTINCT FROM a.g AND b.w @> a.w AND b.at > a.at)";
 			$complain->('its last rows are neither closed nor open again', "SELECT * FROM ($last EXCEPT ALL SELECT $columns FROM $view) s"
 				. " WHERE NOT EXISTS (SELECT FROM $view v WHERE v.g IS NOT DISTINCT FROM s.g AND v.w @> s.w AND upper(v.w) > $until)");
 			$complain->('it lacks sessions', "SELECT $columns FROM $view WHERE $passed EXCEPT ALL ($last)") if $existing eq 't';
 		}
 		elsif ($corrections eq 't')
 		{
-			$complain->('twice the same', "SELECT w, g, n FROM $target GROUP BY 1, 2, 3 HAVING count(*) > 1");
-			my $last = "SELECT DISTINCT ON (w, g) $columns FROM $target ORDER BY w, g, at DESC";
+			$complain->('twice the same', "SELECT w, g, n FROM $target WHERE $kept GROUP BY 1, 2, 3 HAVING count(*) > 1");
+			my $last = "SELECT DISTINCT ON (w, g) $columns FROM $target WHERE $kept ORDER BY w, g, at DESC";
 			$complain->('its last rows are not those of the view', "SELECT * FROM ($last) s WHERE w <> 'infinity' EXCEPT ALL SELECT $columns FROM $view");
 			$complain->('it lacks windows', "SELECT w, g FROM $view WHERE $passed EXCEPT SELECT w, g FROM $target");
 		}
 		else
 		{
 			$complain->('twice', "SELECT w, g FROM $target GROUP BY 1, 2 HAVING count(*) > 1");
-			$complain->('windows of before', "SELECT * FROM $target WHERE NOT ($passed)");
+			$complain->('windows of before', "SELECT * FROM $target WHERE $kept AND NOT ($passed)");
 			$complain->('more than the view', $view eq 'ev_session'
-				? "SELECT * FROM $target s WHERE NOT EXISTS (SELECT FROM $view v WHERE v.g IS NOT DISTINCT FROM s.g AND v.w @> s.w AND v.n >= s.n)"
-				: "SELECT s.* FROM $target s LEFT JOIN $view v ON v.w = s.w AND v.g IS NOT DISTINCT FROM s.g WHERE coalesce(v.n < s.n, true)");
+				? "SELECT * FROM $target s WHERE $kept AND NOT EXISTS (SELECT FROM $view v WHERE v.g IS NOT DISTINCT FROM s.g AND v.w @> s.w AND v.n >= s.n)"
+				: "SELECT s.* FROM $target s LEFT JOIN $view v ON v.w = s.w AND v.g IS NOT DISTINCT FROM s.g WHERE " . ($kept =~ s/\bw\b/s.w/r) . " AND coalesce(v.n < s.n, true)");
 			$complain->('it differs', "(SELECT $columns FROM $view WHERE $passed EXCEPT ALL SELECT $columns FROM $target)") if $view =~ /^td/;
 		}
 		# the flush has brought it up to where the view stands
@@ -289,7 +293,8 @@ sub alert_checks_sql
 		my $fired = 'SELECT ' . join(', ', map { qq{("group" ->> '$_')::} . ($_ eq 'w' ? 'timestamptz' : 'int') } @key) . " FROM streamext.alerts WHERE alert = '$name'";
 		my $true = 'SELECT ' . join(', ', @key) . " FROM $view WHERE $condition";
 		$sql .= "SELECT 'alert $name: not fired', count(*), (array_agg(x::text))[1:3] FROM ($true EXCEPT ALL $fired) x HAVING count(*) > 0;\n";
-		$sql .= "SELECT 'alert $name: fired without reason, or twice', count(*), (array_agg(x::text))[1:3] FROM ($fired EXCEPT ALL $true) x HAVING count(*) > 0;\n";
+		$sql .= "SELECT 'alert $name: fired without reason, or twice', count(*), (array_agg(x::text))[1:3] FROM ($fired EXCEPT ALL $true) x WHERE NOT (SELECT rebuilt FROM chaos.view WHERE name = '$view') HAVING count(*) > 0;\n";
+		$sql .= "SELECT 'alert $name: fired twice', count(*), (array_agg(x::text))[1:3] FROM ($fired EXCEPT ALL SELECT DISTINCT * FROM ($fired) d) x HAVING count(*) > 0;\n";
 	}
 	return $sql;
 }

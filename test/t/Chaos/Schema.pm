@@ -14,6 +14,8 @@
 #    and the begin: such transactions hold advisory lock 1 shared and the creator holds it
 #    exclusively.  Each creation raises chaos.now.g, and a deletion notes g + 1: a row is
 #    missing from the views whose g is not below that number.
+# A view that is rebuilt (Batch.pm) begins like one created WITH DATA, and rows of windows that are
+# computed again count as they were then.
 #
 # Rows inserted directly into a detached partition are in "limbo": they count for its
 # parents when it is attached, and for a view on the partition itself at once.
@@ -26,7 +28,7 @@ use Exporter 'import';
 
 use Chaos::EventTime qw(time_views time_setup_sql alerts_sql);
 
-our @EXPORT_OK = qw(setup_sql views dynamic_views oracle_sql has_letters record_sql columns create_sql);
+our @EXPORT_OK = qw(setup_sql views dynamic_views oracle_sql has_letters record_sql columns create_sql variants replacement_query);
 
 # All streams have these, in this order (partitions in others)
 my $columns = 'id, part, k, v, t, m, ts, note';
@@ -61,6 +63,9 @@ my %views = (
 	balance => [ 'bal', 'SELECT k, count(*) AS n, sum(v) AS total FROM %s GROUP BY k' ],
 	balance_all => [ 'bal', 'SELECT count(*) AS n, sum(v) AS total FROM %s' ],
 	balance_rows => [ 'bal', 'SELECT id, k, v FROM %s' ],
+	# rows with v >= 900 and 13 fail the stream's condition, and are dead letters
+	vs_5 => [ 'vs', q{SELECT streamext.tumble(ts, '5 minutes') AS w, k % 3 AS g, count(*) AS n, sum(v) AS total FROM %s GROUP BY 1, 2}, { how => 'valid' } ],
+	vs_rows => [ 'vs', 'SELECT id, k, v FROM %s', { how => 'valid' } ],
 );
 
 # shapes of views that come and go
@@ -74,7 +79,25 @@ my %dynamic = (
 	dyn_g => [ 'td', @{ time_views()->{td_5} }[ 1, 2 ] ],
 	dyn_h => [ 'ev', @{ time_views()->{ev_closed} }[ 1, 2 ] ],
 	dyn_i => [ 'tl', @{ time_views()->{tl_session} }[ 1, 2 ] ],
+	dyn_j => [ 'vs', @{ $views{vs_5} }[ 1, 2 ] ],
 );
+
+# other queries that a view may get
+my %others = (
+	dyn_a => [ 'SELECT k, 1::bigint AS n, v::bigint AS total FROM %s' ],
+	dyn_b => [ 'SELECT id, max(v) AS v, max(t) AS t FROM %s GROUP BY id' ],
+	few => [ 'SELECT (k + 2) % 5 AS k5, count(*) AS n, count(v) AS nv, sum(v) AS total, min(v) AS low, max(v) AS high FROM %s GROUP BY (k + 2) % 5' ],
+	ev_hop => [ "SELECT streamext.tumble(ts, '15 minutes') AS w, k % 3 AS g, count(*) AS n, sum(v) AS total FROM %s GROUP BY 1, 2" ],
+	windows => [ q{SELECT streamext.hop(ts, '5 minutes', '20 minutes') AS w, t, count(*) AS n, sum(v) FILTER (WHERE k > 30) AS total FROM %s GROUP BY 1, t} ],
+	balance => [ 'SELECT k + 0 AS k, count(*) AS n, sum(v) AS total FROM %s GROUP BY k + 0' ],
+	balance_all => [ 'SELECT count(id) AS n, sum(v) + 0 AS total FROM %s' ],
+	balance_rows => [ 'SELECT id, k, v + 0 AS v FROM %s' ],
+);
+# conditions that a query may get besides
+my @conditions = ('id % 3 <> 0', 'v < 700');
+# and views that may get another stream: all have the same columns
+my %movable = map { $_ => 1 } qw(few many total every big texts numbers ev_hop ev_recent dyn_a dyn_b dyn_e);
+my @streams = qw(ev td pe up);
 
 sub views { return \%views }
 sub dynamic_views { return \%dynamic }
@@ -85,6 +108,40 @@ sub query_on
 	# % is an operator as well: only %s is ours
 	$query =~ s/%s/$stream/;
 	return $query;
+}
+
+# the number of its queries: its own, other ones, and its own with a condition
+sub variants
+{
+	my ($name) = @_;
+	my ($stream) = @{ $views{$name} // $dynamic{$name} };
+	# rows of a sink have no such columns; amounts of "bal" no longer sum to zero
+	my $conditions = $stream =~ /^(s_|bal$)/ ? 0 : @conditions;
+	return 1 + @{ $others{$name} // [] } + $conditions;
+}
+
+# (query, what the oracle reads) of a variant
+sub variant
+{
+	my ($name, $number) = @_;
+	my (undef, $query, $options) = @{ $views{$name} // $dynamic{$name} };
+	my $oracle = $options->{oracle} // $query;
+	my @others = @{ $others{$name} // [] };
+	return ($query, $oracle) if $number == 0;
+	return ($others[ $number - 1 ], $others[ $number - 1 ]) if $number <= @others;
+	my $condition = $conditions[ $number - 1 - @others ];
+	s/(FROM %s(?: e(?: LEFT)? JOIN names n ON n\.k = e\.k)?)( WHERE)?/"$1 WHERE $condition" . ($2 ? ' AND' : '')/e for $query, $oracle;
+	return ($query, $oracle);
+}
+
+# (stream, query) for replace_view()
+sub replacement_query
+{
+	my ($name, $variant, $random) = @_;
+	my ($stream) = @{ $views{$name} // $dynamic{$name} };
+	my ($query) = variant($name, $variant);
+	$stream = $random->one_of(@streams) if $movable{$name} && $random->chance(30);
+	return ($stream, query_on($query, $stream));
 }
 
 # create_sql(NAME, WITH): CREATE MATERIALIZED VIEW of a fixed or dynamic view
@@ -120,7 +177,8 @@ CREATE INDEX shadow_leaf ON chaos.shadow (leaf) WHERE gone IS NULL;
 CREATE INDEX shadow_limbo ON chaos.shadow (leaf) WHERE root_xid IS NULL;
 CREATE TABLE chaos.now (g int NOT NULL);
 INSERT INTO chaos.now VALUES (0);
-CREATE TABLE chaos.view (name text PRIMARY KEY, g int, snap pg_snapshot, begun bool NOT NULL);
+-- stream: another one than at first; rebuilt: what was reported before may not be so any more
+CREATE TABLE chaos.view (name text PRIMARY KEY, g int, snap pg_snapshot, begun bool NOT NULL, variant int NOT NULL DEFAULT 0, stream text, rebuilt bool NOT NULL DEFAULT false);
 CREATE TABLE chaos.name (oid oid PRIMARY KEY, name text NOT NULL);
 
 CREATE FUNCTION chaos.g() RETURNS int LANGUAGE sql VOLATILE AS 'SELECT g + 1 FROM chaos.now';
@@ -158,6 +216,8 @@ CREATE TABLE td ($table_columns);
 CREATE INDEX td_id ON td (id);
 CREATE TABLE tl ($table_columns);
 CREATE INDEX tl_id ON tl (id);
+CREATE TABLE vs ($table_columns);
+CREATE INDEX vs_id ON vs (id);
 CREATE TABLE up ($table_columns, PRIMARY KEY (id));
 CREATE TABLE bal ($table_columns);
 CREATE INDEX bal_id ON bal (id);
@@ -178,7 +238,7 @@ CREATE TABLE pe5 PARTITION OF pe FOR VALUES IN (5);
 CREATE TABLE ped PARTITION OF pe DEFAULT;
 SQL
 	# (no alert may be over before it is there)
-	for my $stream (qw(ev pe up bal tl))
+	for my $stream (qw(ev pe up bal tl vs))
 	{
 		my $n = $random->one_of(0, 0, 100, 1000);
 		next unless $n;
@@ -213,10 +273,10 @@ sub record_sql
 	return "INSERT INTO chaos.shadow (stream, $columns, leaf) SELECT '$stream', $columns, tableoid FROM $stream $where;\n";
 }
 
-# The rows that a view counts, as a table expression that fits %s.
+# The rows that a view counts, as a table expression that fits %s.  view: { name, g, snap, ranges: [ g, from, to ] ... }
 sub counted_rows
 {
-	my ($view, $stream) = @_;
+	my ($view, $stream, $how) = @_;
 	my $where = "stream = '$stream' AND root_xid IS NOT NULL";
 	my $xid = 'root_xid';
 	if ($stream eq 'pe2')
@@ -225,19 +285,22 @@ sub counted_rows
 		$xid = 'xid';
 	}
 	$where = "stream = 'pe' AND leaf IN ('pe3a'::regclass, 'pe3b'::regclass)" if $stream eq 'pe3';
-	my $v = 'v';
-	if (defined $view->{snap})
-	{
-		$where .= " AND NOT pg_visible_in_snapshot($xid, '$view->{snap}')";
-	}
-	else
-	{
-		$where .= " AND (gone IS NULL OR gone > $view->{g})";
-		$v = "CASE WHEN upd_g[1] <= $view->{g} THEN chaos.v_at(upd_g, upd_v, $view->{g}) ELSE v END AS v";
-	}
+	# since when a row is what the view has seen of it; null: it was never read from the table
+	my $g = defined $view->{snap} ? 'NULL::int' : $view->{g};
+	$g = 'greatest(' . join(', ', $g, map { "CASE WHEN ts >= '$_->[1]' AND ts < '$_->[2]' THEN $_->[0] END" } @{ $view->{ranges} }) . ')' if @{ $view->{ranges} // [] };
+	my $seen = "gone IS NULL OR gone > at_g";
+	$seen = "CASE WHEN at_g IS NULL THEN NOT pg_visible_in_snapshot($xid, '$view->{snap}') ELSE $seen END" if defined $view->{snap};
+	my $rows = "SELECT *, $g AS at_g FROM chaos.shadow WHERE $where";
 	my $list = $columns;
+	my $v = 'CASE WHEN upd_g[1] <= at_g THEN chaos.v_at(upd_g, upd_v, at_g) ELSE v END AS v';
 	$list =~ s/\bv\b/$v/;
-	return "(SELECT $list FROM chaos.shadow WHERE $where)";
+	return "(SELECT $list FROM ($rows) s WHERE ($seen))" if ($how // '') ne 'valid';
+	# what fails is left out, or was repaired
+	my $repaired = $columns;
+	$repaired =~ s/\bv\b/CASE WHEN chaos.valid(s.v) THEN s.v ELSE r.v END AS v/;
+	$repaired =~ s/\bid\b/s.id/;
+	return "(SELECT $repaired FROM (SELECT at_g, $list FROM ($rows) s WHERE ($seen)) s LEFT JOIN chaos.repaired r ON r.name = '$view->{name}' AND r.id = s.id AND (r.g >= at_g) IS NOT FALSE"
+	  . " WHERE chaos.valid(s.v) OR r.id IS NOT NULL)";
 }
 
 # do rows that the view does not count lie in streamext.dead_letters?
@@ -248,18 +311,20 @@ sub has_letters
 	return ($options->{how} // '') eq 'letters';
 }
 
-# oracle_sql(VIEW): one row per kind of difference; view: { name, g, snap }
+# oracle_sql(VIEW): one row per kind of difference; view: { name, g, snap, variant, stream, ranges }
 sub oracle_sql
 {
 	my ($view) = @_;
-	my ($stream, $query, $options) = @{ $views{ $view->{name} } // $dynamic{ $view->{name} } };
+	my ($stream, undef, $options) = @{ $views{ $view->{name} } // $dynamic{ $view->{name} } };
+	my ($query, $oracle) = variant($view->{name}, $view->{variant});
 	my $alias = $query =~ /%s e / ? '' : ' counted';
 	my $how = $options->{how} // '';
 	my $name = $view->{name};
-	my $counted = $how eq 'raw' ? $stream : counted_rows($view, $stream);
+	$stream = $view->{stream} if $view->{stream};
+	my $counted = $how eq 'raw' ? $stream : counted_rows($view, $stream, $how);
 	$counted =~ s/\)$/ AND id NOT IN (SELECT ("row" ->> 'id')::bigint FROM streamext.dead_letters WHERE view = '$name'::regclass))/
 	  if $how eq 'letters';
-	my $expected = query_on($options->{oracle} // $query, $counted . $alias);
+	my $expected = query_on($oracle, $counted . $alias);
 	my $shown = "TABLE $name";
 	my ($more, $only) = ('', '');
 	if (($options->{with} // '') =~ /emit/ || $name eq 'pe_5')
@@ -273,11 +338,13 @@ sub oracle_sql
 		$expected = "SELECT * FROM ($expected) q WHERE $kept";
 		$shown = "SELECT * FROM $name WHERE $kept";
 	}
+	# rows that were dropped may have been counted since, or are none of this query's
+	my $missing = $view->{variant} || @{ $view->{ranges} // [] } ? '>' : '<>';
 	if ($how eq 'dropped')
 	{
 		$more = "UNION ALL SELECT 'closed windows have more than the query', v::text FROM v LEFT JOIN q ON q.w = v.w AND q.g IS NOT DISTINCT FROM v.g WHERE coalesce(v.n > q.n, true)\n";
 		$more .= "UNION ALL SELECT 'missing, dropped', (missing, dropped)::text FROM (SELECT (SELECT coalesce(sum(n), 0) FROM q) - (SELECT coalesce(sum(n), 0) FROM v) AS missing,"
-		  . " (SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing <> dropped\n"
+		  . " (SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing $missing dropped\n"
 		  if $query =~ /tumble/ && !$options->{with};
 		# rows of windows that drop nothing yet: by the watermark in memory, which is ahead of what is final;
 		# a view that shows final rows has none
@@ -290,7 +357,7 @@ sub oracle_sql
 	{
 		$only = 'WHERE false';
 		$more = "UNION ALL SELECT 'missing, dropped', (missing, dropped)::text FROM (SELECT (SELECT coalesce(sum(n), 0) FROM q) - (SELECT coalesce(sum(n), 0) FROM v) AS missing,"
-		  . " (SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing <> dropped\n"
+		  . " (SELECT dropped_rows FROM streamext.status WHERE view = '$name'::regclass) AS dropped) x WHERE missing $missing dropped\n"
 		  . "UNION ALL SELECT 'sessions that overlap', a::text FROM v a JOIN v b ON a.g IS NOT DISTINCT FROM b.g AND a.w && b.w AND a.w < b.w\n";
 	}
 	return <<"SQL";

@@ -51,7 +51,7 @@ sub transaction
 	my $r = $self->{r};
 	my $kind = $r->by_weight(single => 30, block => 30, balanced => 15, prepared => 8, long => 4, subs => 2, big => 3);
 
-	return $self->insert_with_copy($r->one_of(qw(ev pe td tl up)), $r->one_of(1, 1, 1, 2, 5, 40)) if $kind eq 'single';
+	return $self->insert_with_copy($r->one_of(qw(ev pe td tl vs up)), $r->one_of(1, 1, 1, 2, 5, 40)) if $kind eq 'single';
 	return "BEGIN;\n" . $self->balanced . $r->one_of("COMMIT;\n", "COMMIT;\n", "COMMIT;\n", "ROLLBACK;\n")
 	  if $kind eq 'balanced';
 	if ($kind eq 'prepared')
@@ -72,7 +72,7 @@ sub transaction
 		return "BEGIN;\nSELECT chaos.subtransactions($base, $n);\n"
 		  . record_sql('ev', 'id BETWEEN ' . ($base + 1) . ' AND ' . ($base + $n)) . $self->end;
 	}
-	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe td tl)), $r->between(2000, 12000)) . $self->end if $kind eq 'big';
+	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe td tl vs)), $r->between(2000, 12000)) . $self->end if $kind eq 'big';
 	return "BEGIN;\n" . ($r->chance(15) ? "SET LOCAL synchronous_commit = off;\n" : '') . $self->block(3) . $self->end;
 }
 
@@ -123,9 +123,9 @@ sub step
 
 	# the creator of a view would wait for a lock that such a transaction keeps for rounds
 	$kind = 'insert' if $in_prepared && $kind =~ /upsert|merge$|update|delete|move/;
-	return $self->insert_with_copy($r->one_of(qw(ev pe td tl)), $r->one_of(1, 1, 3, 30, 200)) if $kind eq 'insert';
+	return $self->insert_with_copy($r->one_of(qw(ev pe td tl vs)), $r->one_of(1, 1, 3, 30, 200)) if $kind eq 'insert';
 	return $self->copy if $kind eq 'copy';
-	return $self->series($r->one_of(qw(ev pe td tl)), $r->one_of(10, 300, 1500)) if $kind eq 'series';
+	return $self->series($r->one_of(qw(ev pe td tl vs)), $r->one_of(10, 300, 1500)) if $kind eq 'series';
 	return $self->upsert if $kind eq 'upsert';
 	return $self->merge if $kind eq 'merge';
 	return $self->merge_new if $kind eq 'merge_new';
@@ -191,7 +191,7 @@ sub copy
 {
 	my ($self) = @_;
 	my $r = $self->{r};
-	my $stream = $r->one_of(qw(ev pe td tl));
+	my $stream = $r->one_of(qw(ev pe td tl vs));
 	my $n = $r->one_of(1, 20, 300, 1500);
 	my $first = $self->ids($n);
 	my $lines = '';
@@ -293,7 +293,7 @@ sub change
 	my $r = $self->{r};
 	my $columns = columns();
 	my ($from, $to) = $self->some_ids;
-	my $stream = $r->one_of(qw(ev ev pe td tl));
+	my $stream = $r->one_of(qw(ev ev pe td tl vs));
 
 	if ($kind eq 'update')
 	{
