@@ -58,7 +58,7 @@ my %make;
 		sub { my ($d) = @_; '(' . gen('i', $d) . '::int8 / nullif(' . gen('i', $d) . ', 0))' },
 		sub { my ($d) = @_; '(' . gen('i', $d) . '::int8 % ' . (2 + rnd(6)) . ')' },
 		sub { my ($d) = @_; 'abs(' . gen('i', $d) . '::int8)' },
-		sub { my ($d) = @_; '(-' . gen('i', $d) . '::int8)' },
+		sub { my ($d) = @_; '(- ' . gen('i', $d) . '::int8)' },
 		sub { my ($d) = @_; 'length(' . gen('t', $d) . ')' },
 		sub { my ($d) = @_; '(' . gen('b', $d) . ')::int' },
 		sub { my ($d) = @_; 'cardinality(' . gen(one_of('ai', 'at'), $d) . ')' },

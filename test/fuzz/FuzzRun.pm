@@ -11,6 +11,10 @@
 # floats compared within a tolerance.  In half of the batches rows are also updated and deleted
 # later; a trigger keeps every row as it was inserted in a second table, and the query is run there.
 #
+# Some views are computed again on the way: by REFRESH, by replace_view() with a query that has the same columns and back
+# again, or by backfill() of a range of windows, and compared as before.  From then on they have the rows as they were at
+# that time, which are kept in another table, for all of the view or for these windows.
+#
 # A difference is run again alone and made as small as it goes; what remains is printed as a script.
 package FuzzRun;
 
@@ -84,6 +88,7 @@ sub make_batch
 		push @$steps, [ 'ddl', "CREATE TABLE slog AS SELECT $cols FROM s WITH NO DATA;" ];
 		push @$steps, [ 'ddl', "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN INSERT INTO slog ($cols) VALUES ($new); RETURN NULL; END' SET search_path FROM CURRENT;" =~ s/'/''/gr
 			=~ s/''BEGIN/'BEGIN/r =~ s/END''/END'/r ];
+		push @$steps, [ 'ddl', "CREATE FUNCTION keep_too() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN EXECUTE format(''INSERT INTO %I VALUES ((\$1).*)'', TG_ARGV[0]) USING NEW; RETURN NULL; END' SET search_path FROM CURRENT;" ];
 		push @$steps, [ 'ddl', "CREATE TRIGGER keep AFTER INSERT ON s FOR EACH ROW EXECUTE FUNCTION keep();" ];
 	}
 	unless (chance(25))
@@ -126,6 +131,13 @@ sub make_batch
 			push @$steps, [ 'sql', "ALTER MATERIALIZED VIEW v$view->{id} SET (streamext.emit = '" . one_of('changes', 'on_close') . "');\n" ] if $view;
 		}
 		push @$steps, [ 'sql', "ALTER TABLE s ADD COLUMN extra_$round int DEFAULT $round;" ] if !$star && chance(6);
+		for my $view (@{ $batch->{views} })
+		{
+			next unless chance($self->{again} // 8);
+			my $how = $view->{timed} ? one_of('REFRESH', 'replace', 'backfill', 'backfill', 'backfill') : one_of('REFRESH', 'replace');
+			push @$steps, [ 'again', $view, $how, rnd(100), rnd(100) ];
+			$dml->($changes) if chance(30);
+		}
 		push @$steps, [ 'restart', one_of('fast', 'immediate') ] if chance($self->{restarts} // 5);
 		push @$steps, ['compare'];
 	}
@@ -254,6 +266,7 @@ sub run_batch
 	};
 
 	$self->{time_zone} = $batch->{time_zone};
+	delete $_->{rows} for @{ $batch->{views} };
 	$pending = "CREATE SCHEMA $schema;\n";
 	for my $step (@{ $batch->{steps} })
 	{
@@ -284,6 +297,11 @@ sub run_batch
 		{
 			$pending .= "SELECT streamext.flush();\n";
 		}
+		elsif ($kind eq 'again')
+		{
+			$flush->();
+			push @differ, $self->compute_again($batch, $schema, \%state, $count, @$step[ 1 .. 4 ]);
+		}
 		elsif ($kind eq 'restart')
 		{
 			$flush->();
@@ -302,6 +320,75 @@ sub run_batch
 	$flush->() if $pending ne '';
 	$self->script("DROP SCHEMA $schema CASCADE;\n") unless $self->{keep};
 	return @differ;
+}
+
+# A view is computed again, by what is called HOW; PERCENT and LENGTH choose the windows.
+sub compute_again
+{
+	my ($self, $batch, $schema, $state, $count, $view, $how, $percent, $length) = @_;
+	my $v = "v$view->{id}";
+	return () unless ($state->{ $view->{id} } // '') eq 'live';
+	my $range;
+	my $sql = "SET streamext.wait_timeout = '60s';\n";
+	if ($how eq 'REFRESH')
+	{
+		$sql .= "REFRESH MATERIALIZED VIEW $v;\n\\echo \@again :SQLSTATE :LAST_ERROR_MESSAGE\n";
+	}
+	elsif ($how eq 'replace')
+	{
+		# null in each column, of its type, and then what it was
+		$sql .= "SELECT format('SELECT streamext.replace_view(%L, %L)', '$v', 'SELECT ' || string_agg(format('NULL::%s%s AS %I', format_type(a.atttypid, a.atttypmod),"
+		  . " CASE WHEN a.attcollation <> t.typcollation THEN format(' COLLATE %I.%I', n.nspname, c.collname) END, a.attname), ', ' ORDER BY attnum) || ' FROM s') AS stub"
+		  . " FROM pg_attribute a JOIN pg_type t ON t.oid = a.atttypid LEFT JOIN pg_collation c ON c.oid = a.attcollation LEFT JOIN pg_namespace n ON n.oid = c.collnamespace"
+		  . " WHERE attrelid = '$v'::regclass AND attnum > 0 \\gset\n:stub;\n\\echo \@stub :SQLSTATE :LAST_ERROR_MESSAGE\n"
+		  . "SELECT '\@rest ' || streamext.wait_for('$v', '60s');\nSELECT '\@rest ' || (count(*) = 0 OR count(*) = (SELECT count(*) FROM s)) FROM $v v;\n"
+		  . "SELECT streamext.replace_view('$v', " . quoted($view->{sql} =~ s/__S__/s/gr) . ");\n\\echo \@again :SQLSTATE :LAST_ERROR_MESSAGE\n"
+		  . "SELECT '\@rest ' || streamext.wait_for('$v', '60s');\n";
+	}
+	else
+	{
+		# of windows that there are
+		my $out = $self->script("SELECT streamext.wait_for();\nWITH w AS (SELECT w, row_number() OVER (ORDER BY w) AS i, count(*) OVER () AS n FROM (SELECT DISTINCT w FROM $v WHERE w IS NOT NULL) d)\n"
+			  . "SELECT '\@range ' || (SELECT w FROM w WHERE i = 1 + $percent * n / 100) || '|' || (SELECT w FROM w WHERE i = least(n, 1 + ($percent + $length) * n / 100));\n", $schema);
+		return () unless $out =~ /^\@range (.*)\|(.*)$/m;
+		$range = [ $1, $2 ];
+		return () if $1 eq $2;
+		$sql .= "CALL streamext.backfill('$v', '$1', '$2');\n\\echo \@again :SQLSTATE :LAST_ERROR_MESSAGE\n";
+	}
+	my $out = $self->script($sql, $schema);
+	my $errors = $self->{stderr};
+	my ($code, $message) = $out =~ /^\@again (\S+) ?(.*)/m;
+	return [ $view->{id}, "computing again, by $how, did not end: $out $errors" ] unless defined $code;
+	my ($stub) = $out =~ /^\@stub (\S+)/m;
+	# a view of final rows, or with sinks, keeps its windows; and some types have no name
+	my $refused = $how eq 'replace' && $stub !~ /^(00000|XX|57)/;
+	if ($refused || ($range && $code =~ /^(0A000|42809)/))
+	{
+		$count->{not_again}++;
+		$self->{reasons}{"not again: $1"}++ if !$range && $out =~ /^\@stub (.*)/m;
+		return ();
+	}
+	if ($code ne '00000' || $out =~ /^\@rest (false|\s*$)/m)
+	{
+		if ($code !~ /^(XX|57)/ && $self->query_raises($batch, $view, $schema))
+		{
+			$state->{ $view->{id} } = 'raises';
+			$count->{raises}++;
+			return ();
+		}
+		return [ $view->{id}, "computing again, by $how, failed: $code $message $out $errors" ];
+	}
+	$count->{again}{$how}++;
+	if ($batch->{changes})
+	{
+		my $log = "slog$view->{id}_" . ++$self->{logs};
+		$self->script("CREATE TABLE $log AS TABLE slog WITH NO DATA;\nINSERT INTO $log SELECT " . join(', ', map { $_->{name} } @{ $batch->{stream}{cols} })
+			  . " FROM s;\nCREATE TRIGGER $log AFTER INSERT ON slog FOR EACH ROW EXECUTE FUNCTION keep_too('$log');\n", $schema);
+		push @{ $view->{rows} }, [ $log, $range ];
+		# what has been passed on is not corrected
+		delete $state->{"sink$view->{id}"};
+	}
+	return ();
 }
 
 # Which views were not made, and is the query itself to blame?
@@ -337,7 +424,15 @@ sub judge_refusals
 sub oracle_query
 {
 	my ($batch, $view) = @_;
-	my $query = ($view->{oracle} // $view->{sql}) =~ s/__S__/$batch->{changes} ? 'slog' : 's'/ger;
+	my $on = sub { ($view->{oracle} // $view->{sql}) =~ s/__S__/$_[0]/gr };
+	my $query = $on->($batch->{changes} ? 'slog' : 's');
+	for my $since (@{ $view->{rows} // [] })
+	{
+		my ($log, $range) = @$since;
+		my $new = $on->($log);
+		my $in = $range ? "w >= '$range->[0]' AND w < '$range->[1]'" : '';
+		$query = $range ? "SELECT * FROM ($query) f WHERE ($in) IS NOT TRUE UNION ALL SELECT * FROM ($new) f WHERE $in" : $new;
+	}
 	# (a statement that changes the option may fail)
 	$query = "SELECT * FROM ($query) f WHERE streamext.is_final('v$view->{id}', w) OR (SELECT emit = 'changes' FROM streamext.view_def WHERE view = 'v$view->{id}'::regclass)"
 	  if $view->{on_close};
@@ -446,9 +541,16 @@ sub compare
 			push @differ, [ $id, "comparing failed: $code $message" ];
 		}
 	}
+	my %told = map { $_->[0] => 1 } grep { defined $_->[0] } @differ;
 	for my $view (@views)
 	{
-		next if ($state->{ $view->{id} } // '') ne 'live' || !$seen{ $view->{id} };
+		next if ($state->{ $view->{id} } // '') ne 'live';
+		unless ($seen{ $view->{id} })
+		{
+			# psql took it for a part of something else
+			push @differ, [ $view->{id}, 'was not compared' ] unless $told{ $view->{id} };
+			next;
+		}
 		$count->{compared}++;
 		my ($more, $less) = @{ $seen{ $view->{id} } };
 		next if $more + $less == 0;
@@ -524,7 +626,7 @@ sub shrink
 	my ($self, $batch, $id) = @_;
 	my ($view) = grep { $_->{id} == $id } @{ $batch->{views} };
 	my $small = { %$batch, views => [$view], judged => 1,
-		steps => [ grep { $_->[0] !~ /^(create|sink)$/ || $_->[1]{id} == $id } @{ $batch->{steps} } ] };
+		steps => [ grep { $_->[0] !~ /^(create|sink|again)$/ || $_->[1]{id} == $id } @{ $batch->{steps} } ] };
 	my $differs = sub {
 		my ($steps) = @_;
 		my @result = $self->run_batch({ %$small, steps => $steps }, quiet => 1);
@@ -559,6 +661,7 @@ sub as_script
 		$text .= $kind eq 'create' ? "$what->{create}\n"
 		  : $kind eq 'sink' ? "CREATE TABLE sink$what->{id} (at_ bigserial, LIKE v$what->{id});\nSELECT streamext.create_sink('v$what->{id}', 'sink$what->{id}', corrections => true, existing => true);\n"
 		  : $kind eq 'try' ? "$what\n" : $kind eq 'sql' || $kind eq 'ddl' ? "$what\n" =~ s/\n\n$/\n/r
+		  : $kind eq 'again' ? "-- v$what->{id} is computed again: $step->[2] $step->[3] $step->[4]\n"
 		  : $kind eq 'flush' ? "SELECT streamext.flush();\n"
 		  : $kind eq 'restart' ? "-- restart the server ($what)\n"
 		  : "SELECT streamext.wait_for();\n" . join '', map {
@@ -588,7 +691,7 @@ sub run
 		if ($n < $each)
 		{
 			$batch->{views} = [ @{ $batch->{views} }[ 0 .. $n - 1 ] ];
-			$batch->{steps} = [ grep { $_->[0] !~ /^(create|sink)$/ || $_->[1]{id} <= $n } @{ $batch->{steps} } ];
+			$batch->{steps} = [ grep { $_->[0] !~ /^(create|sink|again)$/ || $_->[1]{id} <= $n } @{ $batch->{steps} } ];
 		}
 		my @differ = $self->run_batch($batch);
 		$self->report($batch, @differ) if @differ;
@@ -625,9 +728,10 @@ sub summary
 	my $c = $self->{count};
 	my $valid = ($c->{queries} // 0) - ($c->{invalid} // 0) - ($c->{refused} // 0);
 	return sprintf('%d queries: %d accepted (%.1f %% of the valid ones without a clause to be refused), %d refused, %d not accepted, %d invalid, %d raise errors; '
-		. '%d senseless calls, %d refused; %d comparisons, %d within tolerance only, %d differences, %d restarts, %.0f s, %.0f ms per query',
+		. '%d computed again (%s), %d refused; %d senseless calls, %d refused; %d comparisons, %d within tolerance only, %d differences, %d restarts, %.0f s, %.0f ms per query',
 		$c->{queries} // 0, $c->{accepted} // 0, $valid ? 100 * (($c->{accepted} // 0) - ($c->{spoiled_but_accepted} // 0)) / ($valid - ($c->{spoiled_but_accepted} // 0) || 1) : 0,
-		$c->{refused} // 0, $c->{not_accepted} // 0, $c->{invalid} // 0, $c->{raises} // 0, $c->{garbage} // 0, $c->{garbage_refused} // 0, $c->{compared} // 0, $c->{within_tolerance} // 0,
+		$c->{refused} // 0, $c->{not_accepted} // 0, $c->{invalid} // 0, $c->{raises} // 0,
+		eval { my $n = 0; $n += $_ for values %{ $c->{again} // {} }; $n }, join(', ', map { "$_ $c->{again}{$_}" } sort keys %{ $c->{again} // {} }), $c->{not_again} // 0, $c->{garbage} // 0, $c->{garbage_refused} // 0, $c->{compared} // 0, $c->{within_tolerance} // 0,
 		$c->{differences} // 0, $c->{restarts} // 0, $c->{seconds} // 0, $c->{queries} ? 1000 * $c->{seconds} / $c->{queries} : 0);
 }
 
