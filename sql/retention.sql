@@ -65,6 +65,16 @@ INSERT INTO ev VALUES ('2024-01-01 12:01:01Z', 'new', 3);
 SELECT streamext.flush();
 SELECT test.until('SELECT min(w) >= ''2024-01-01 11:45Z'' FROM built');
 SELECT * FROM built ORDER BY 1;
+-- a view that gets another stream forgets by the time of that one
+CREATE TABLE earlier (ts timestamptz NOT NULL);
+SELECT streamext.create_stream('earlier', event_time => 'ts');
+INSERT INTO earlier SELECT '2023-01-01 00:00Z'::timestamptz + i * interval '1 hour' FROM generate_series(0, 5) i;
+SELECT streamext.replace_view('built', $$SELECT date_trunc('minute', ts) AS w, count(*) AS n FROM earlier GROUP BY 1$$);
+SELECT streamext.wait_for('built');
+INSERT INTO earlier VALUES ('2023-01-01 05:30Z');
+SELECT streamext.flush();
+SELECT test.until('SELECT min(w) >= ''2023-01-01 05:15Z'' FROM built');
+SELECT * FROM built ORDER BY 1;
 
 -- refused
 CREATE MATERIALIZED VIEW no WITH (streamext.continuous, streamext.retention = '1 day') AS SELECT k, count(*) AS n FROM ev GROUP BY 1;

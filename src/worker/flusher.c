@@ -48,7 +48,8 @@ typedef struct FlushView
 	Oid			viewid;			/* hash key */
 	SxViewInfo *info;
 	bool		stale;
-	/* see time/retention.h */
+	/* see time/retention.h; of this table: one that replaces it may be of another stream's time */
+	Oid			matid;
 	int64		remove_until;	/* as stored with the last flush */
 	int64		removed_until;	/* what is done */
 } FlushView;
@@ -195,6 +196,7 @@ get_info(Oid viewid)
 	{
 		fv->info = NULL;
 		fv->stale = false;
+		fv->matid = InvalidOid;
 		fv->remove_until = fv->removed_until = SX_TIME_NONE;
 	}
 	if (fv->info && fv->stale)
@@ -213,6 +215,9 @@ get_info(Oid viewid)
 			return NULL;
 		}
 		fv->info = sx_view_info_create(def, TopMemoryContext);
+		if (fv->matid != def->matid)
+			fv->remove_until = fv->removed_until = SX_TIME_NONE;
+		fv->matid = def->matid;
 	}
 	return fv->info;
 }
@@ -513,7 +518,7 @@ remove_some(void)
 
 	all = remove_rows(viewid, until);
 	fv = hash_search(views, &viewid, HASH_FIND, NULL);
-	if (fv != NULL && all)
+	if (fv != NULL && all && fv->remove_until >= until)
 		fv->removed_until = until;
 	return true;
 }
@@ -536,7 +541,8 @@ remove_rows(Oid viewid, int64 until)
 		PushActiveSnapshot(GetTransactionSnapshot());
 		AcceptInvalidationMessages();
 		info = get_info(viewid);
-		if (info != NULL)
+		/* not if the table has just been replaced */
+		if (info != NULL && ((FlushView *) hash_search(views, &viewid, HASH_FIND, NULL))->remove_until >= until)
 			all = sx_retention_remove(info, until);
 		SX_STOP_POINT_OF(windows_removed, viewid);
 		PopActiveSnapshot();
