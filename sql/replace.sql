@@ -159,6 +159,40 @@ SELECT streamext.replace_view('total', 'SELECT v::bigint AS n, v::bigint + 1 AS 
 DROP MATERIALIZED VIEW total;
 COMMIT;
 
+-- something is in the way that only its owner can remove: the command ends, the replacement waits, the view goes on
+CREATE MATERIALIZED VIEW held WITH (streamext.continuous) AS SELECT k, count(*) AS n FROM ev GROUP BY k;
+SELECT streamext.wait_for('held');
+DO $$ BEGIN EXECUTE format('CREATE VIEW on_the_table AS SELECT * FROM %s', (SELECT mat FROM streamext.view_def WHERE view = 'held'::regclass)); END $$;
+\set VERBOSITY terse
+REFRESH MATERIALIZED VIEW held;
+\set VERBOSITY default
+SELECT view, regexp_replace(phase, '\d+', 'N') FROM streamext.backfill_progress;
+INSERT INTO ev VALUES ('2026-01-01 07:00Z', 'y', 1);
+SELECT streamext.flush();
+SELECT * FROM held WHERE k = 'y';
+REFRESH MATERIALIZED VIEW held;
+DROP VIEW on_the_table;
+SELECT streamext.wait_for('held');
+SELECT test.check('held');
+SELECT count(*) FROM streamext.backfill_progress;
+DO $$ BEGIN EXECUTE format('CREATE VIEW on_the_table AS SELECT * FROM %s', (SELECT mat FROM streamext.view_def WHERE view = 'held'::regclass)); END $$;
+SELECT streamext.replace_view('held', 'SELECT k, count(*) + 1 AS n FROM ev GROUP BY k');
+SELECT test.until($$SELECT phase ~ 'cannot take its place yet' FROM streamext.backfill_progress$$);
+SELECT streamext.cancel_replace('held');
+SELECT test.check('held');
+DROP VIEW on_the_table;
+
+-- a replacement without a view to replace, of a restore that left it out, goes
+BEGIN;
+SELECT streamext.replace_view('held', 'SELECT k, count(*) + 1 AS n FROM ev GROUP BY k');
+UPDATE streamext.view_def SET replaces = 4294967294 WHERE replaces IS NOT NULL;
+COMMIT;
+SELECT test.until('SELECT count(*) = 0 FROM streamext.view_def WHERE replaces IS NOT NULL');
+SELECT relname FROM pg_class WHERE relnamespace = 'streamext'::regnamespace AND relname ~ '^view_[0-9]';
+REFRESH MATERIALIZED VIEW held;
+SELECT test.check('held');
+DROP MATERIALIZED VIEW held;
+
 -- rows that fail are dead letters, as for a new view
 SELECT streamext.replace_view('big', 'SELECT at, k, v / (v - v) AS v FROM ev');
 SELECT streamext.wait_for('big');

@@ -57,7 +57,6 @@ static List *column_names(Oid relid);
 static void check_columns(const SxViewDef *def, Oid hidden);
 static bool is_same_query(const SxViewDef *def, Query *query);
 static void check_sinks(const SxViewDef *def, const SxViewDef *hidden);
-static void drop_hidden(const SxViewDef *hidden);
 
 /* replace_view(view regclass, query text, force boolean): true if there is something to do */
 Datum
@@ -100,12 +99,12 @@ sx_cancel_replace(PG_FUNCTION_ARGS)
 	hidden = sx_catalog_replacement_of(def->viewid);
 	if (hidden == NULL)
 		PG_RETURN_BOOL(false);
-	drop_hidden(hidden);
+	sx_drop_hidden(hidden);
 	PG_RETURN_BOOL(true);
 }
 
-static void
-drop_hidden(const SxViewDef *hidden)
+void
+sx_drop_hidden(const SxViewDef *hidden)
 {
 	ObjectAddresses *objects = new_object_addresses();
 	Oid			relids[] = {hidden->viewid, hidden->queryid, hidden->matid};
@@ -351,6 +350,7 @@ sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden)
 		SxDb	   *db = sx_my_db();
 		SxView	   *v;
 		char		error[sizeof(v->last_error)] = "";
+		bool		stuck = false;
 
 		CHECK_FOR_INTERRUPTS();
 		StartTransactionCommand();
@@ -362,16 +362,28 @@ sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden)
 		if (v != NULL)
 		{
 			SpinLockAcquire(&db->mutex);
-			if (v->state == SX_VIEW_FAILED && v->failures >= MOST_FAILURES)
+			stuck = v->swap_stuck;
+			if (stuck || (v->state == SX_VIEW_FAILED && v->failures >= MOST_FAILURES))
 				memcpy(error, v->last_error, sizeof(error));
 			SpinLockRelease(&db->mutex);
+		}
+		if (stuck)
+		{
+			StartTransactionCommand();
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("continuous view \"%s\" is rebuilt, but the new contents cannot take their place",
+							get_rel_name(viewid)),
+					 errdetail_internal("%s", error),
+					 errhint("The view goes on as it was. Remove what is in the way: it is tried again every few seconds. Or give it up with SELECT streamext.cancel_replace('%s').",
+							 get_rel_name(viewid))));
 		}
 		if (error[0] != '\0')
 		{
 			StartTransactionCommand();
 			def = sx_catalog_view(hidden);
 			if (def != NULL)
-				drop_hidden(def);
+				sx_drop_hidden(def);
 			CommitTransactionCommand();
 			StartTransactionCommand();
 			ereport(ERROR,

@@ -17,10 +17,12 @@
 /* REFRESH: a hidden view with the same definition; returns it */
 extern Oid	sx_refresh_begin(const SxViewDef *def);
 /*
- * Until it has taken the place of what the view had, in transactions of our own; ERROR if it is given up, or fails
- * again and again.
+ * Until it has taken the place of what the view had, in transactions of our own; ERROR if it is given up, fails
+ * again and again, or is kept from its place by something that lasts.
  */
 extern void sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden);
+/* locks all of it; nothing if it is gone by then */
+extern void sx_drop_hidden(const SxViewDef *hidden);
 /* ERROR if another view is to take this one's place: its definition must not change meanwhile */
 extern void sx_refuse_while_replaced(const SxViewDef *def);
 

@@ -16,6 +16,11 @@
  * readers who queue behind it are not held up by a long one.  The queries are left alone, but for the drop of
  * the old one at the end: the consumer, who finds a query locked, would drop the view's live state.
  *
+ * An error is tried again, at longer and longer intervals: whoever knows what is in the way can remove it, or
+ * give the replacement up.  A command that waits ends with the error when it is clear that it lasts.
+ *
+ * A hidden view whose target is gone without it (after a restore that left something out) is dropped here.
+ *
  * A crash leaves the one or the other.  The consumer starts this process, again if need be.
  */
 #include "worker/worker_internal.h"
@@ -55,6 +60,8 @@
 #define PAUSE_MS			200
 #define LONGEST_PAUSE_MS	10000
 #define FAILED_PAUSE_MS		1000
+/* who waits for it hears of an error that may pass after so many attempts at the longest pause */
+#define MOST_FAILURES		3
 /* for one flush; then it looks whether it is still wanted */
 #define FLUSH_MS			1000
 
@@ -64,8 +71,11 @@ typedef enum Outcome
 	OUTCOME_AGAIN
 } Outcome;
 
-static Outcome attempt(SxDb *db, Oid hidden, int *pause);
+static Outcome attempt(SxDb *db, Oid hidden, int *pause, int *failures);
+static bool may_pass(int sqlerrcode);
+static bool is_dangling(Oid hidden);
 static Outcome try_swap(SxDb *db, Oid hidden);
+static void drop_dangling(Oid hidden);
 static bool lock_both(Oid hidden, SxViewDef **view, SxViewDef **replacement);
 static bool contains_all(const SxViewDef *view, const SxViewDef *replacement);
 static void swap(const SxViewDef *view, const SxViewDef *replacement);
@@ -81,6 +91,7 @@ sx_swapper_main(Datum arg)
 	uint32		generation;
 	int			timeout = FIRST_TIMEOUT_MS;
 	int			pause = PAUSE_MS;
+	int			failures = 0;
 
 	if (db == NULL)
 		proc_exit(0);
@@ -94,7 +105,7 @@ sx_swapper_main(Datum arg)
 		/* the consumer's successor starts one of its own */
 		if (db->closing || db->consumer_pid == 0 || db->generation != generation)
 			proc_exit(0);
-		if (!sx_wait_flushed(list_make1_oid(wa.viewid), FLUSH_MS, NULL, NULL))
+		if (!is_dangling(wa.viewid) && !sx_wait_flushed(list_make1_oid(wa.viewid), FLUSH_MS, NULL, NULL))
 		{
 			if (sx_view_by_id(db, wa.viewid) == NULL)
 				proc_exit(0);
@@ -102,7 +113,7 @@ sx_swapper_main(Datum arg)
 		}
 		snprintf(value, sizeof(value), "%dms", timeout);
 		SetConfigOption("lock_timeout", value, PGC_SUSET, PGC_S_OVERRIDE);
-		if (attempt(db, wa.viewid, &pause) == OUTCOME_DONE)
+		if (attempt(db, wa.viewid, &pause, &failures) == OUTCOME_DONE)
 			proc_exit(0);
 		timeout = Min(2 * timeout, LAST_TIMEOUT_MS);
 	}
@@ -110,7 +121,7 @@ sx_swapper_main(Datum arg)
 
 /* what fails is tried again, as long as the hidden view is there */
 static Outcome
-attempt(SxDb *db, Oid hidden, int *pause)
+attempt(SxDb *db, Oid hidden, int *pause, int *failures)
 {
 	MemoryContext caller = CurrentMemoryContext;
 	volatile Outcome outcome = OUTCOME_AGAIN;
@@ -127,12 +138,23 @@ attempt(SxDb *db, Oid hidden, int *pause)
 	{
 		ErrorData  *error = sx_worker_recover(caller);
 		SxView	   *v = sx_view_by_id(db, hidden);
+		char	   *message = error->detail ? psprintf("%s (%s)", error->message, error->detail) : error->message;
+		bool		waits = error->sqlerrcode == ERRCODE_LOCK_NOT_AVAILABLE;
+		bool		stuck = !waits && (!may_pass(error->sqlerrcode) ||
+									   (*pause >= LONGEST_PAUSE_MS && ++*failures >= MOST_FAILURES));
 
 		if (v != NULL)
-			sx_view_set_reason(db, v, "cannot take its place yet: %s", error->message);
-		if (error->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		{
-			sx_worker_log(LOG, "could not replace a continuous view by view with OID %u: %s", hidden, error->message);
+			if (!waits)
+				sx_view_set_error(db, v, message);
+			SpinLockAcquire(&db->mutex);
+			v->swap_stuck = stuck;
+			SpinLockRelease(&db->mutex);
+			sx_view_set_reason(db, v, "cannot take its place yet: %s", message);
+		}
+		if (!waits)
+		{
+			sx_worker_log(LOG, "could not replace a continuous view by view with OID %u: %s", hidden, message);
 			*pause = Max(*pause, FAILED_PAUSE_MS);
 		}
 		*pause = Min(*pause + *pause / 2, LONGEST_PAUSE_MS);
@@ -147,6 +169,36 @@ attempt(SxDb *db, Oid hidden, int *pause)
 	return outcome;
 }
 
+/* by itself; what stands in the way of the new definition, or depends on the old table, does not */
+static bool
+may_pass(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('0', 'A', '0', '0', '0'):
+		case MAKE_SQLSTATE('2', 'B', '0', '0', '0'):
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):
+			return false;
+		default:
+			return true;
+	}
+}
+
+static bool
+is_dangling(Oid hidden)
+{
+	SxViewDef  *def;
+	bool		result;
+
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	def = sx_catalog_view(hidden);
+	result = def != NULL && OidIsValid(def->replaces) && sx_catalog_view(def->replaces) == NULL;
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return result;
+}
+
 static Outcome
 try_swap(SxDb *db, Oid hidden)
 {
@@ -158,7 +210,10 @@ try_swap(SxDb *db, Oid hidden)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	if (!lock_both(hidden, &view, &replacement))
+	{
+		drop_dangling(hidden);
 		outcome = OUTCOME_DONE;
+	}
 	else
 	{
 		SX_STOP_POINT_OF(swap_locked, view->viewid);
@@ -183,6 +238,19 @@ try_swap(SxDb *db, Oid hidden)
 		sx_wake_consumer(db);
 	}
 	return outcome;
+}
+
+/* what it was to replace is gone */
+static void
+drop_dangling(Oid hidden)
+{
+	SxViewDef  *def = sx_catalog_view(hidden);
+
+	if (def == NULL || !OidIsValid(def->replaces) || sx_catalog_view(def->replaces) != NULL)
+		return;
+	sx_drop_hidden(def);
+	ereport(LOG,
+			(errmsg("streamext dropped a replacement of a continuous view that does not exist")));
 }
 
 /* false: one of them is gone, or both go separate ways */

@@ -145,6 +145,7 @@ typedef struct SxView
 	TimestampTz last_error_at;
 	TimestampTz retry_at;
 	int			failures;		/* in a row */
+	bool		swap_stuck;		/* (m) hidden: what keeps it from the other view's place lasts: last_error */
 	/* trouble of any kind, for the length of the next pause: sx_view_setback() */
 	int			setbacks;		/* (m) */
 	TimestampTz setback_at;

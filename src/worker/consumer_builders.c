@@ -313,7 +313,7 @@ launch(Consumer *c, LiveView *lv, TimestampTz now)
 	c->no_worker = true;
 }
 
-/* a hidden view that is live may take the place of the other one */
+/* a hidden view that is live may take the place of the other one; without that it goes */
 static void
 launch_swapper(Consumer *c, LiveView *lv, TimestampTz now)
 {
@@ -329,8 +329,8 @@ launch_swapper(Consumer *c, LiveView *lv, TimestampTz now)
 		lv->swapper = NULL;
 		lv->swap_at = TimestampTzPlusMilliseconds(now, NO_WORKER_MS);
 	}
-	if (!OidIsValid(lv->def->replaces) || lv->gone || lv->shared->state != SX_VIEW_LIVE || lv->swap_at > now ||
-		c->db->closing)
+	if (!OidIsValid(lv->def->replaces) || lv->gone || (lv->shared->state != SX_VIEW_LIVE && !lv->dangling) ||
+		lv->swap_at > now || c->db->closing)
 		return;
 	sx_worker_fill(&w, "streamext swapper", "sx_swapper_main", c->db->dboid, lv->def->viewid);
 	old = MemoryContextSwitchTo(lv->context);

@@ -63,6 +63,7 @@ typedef struct LiveView
 	/* of a hidden view that is to take another's place: */
 	BackgroundWorkerHandle *swapper;
 	TimestampTz swap_at;		/* not before */
+	bool		dangling;		/* there is no such view */
 } LiveView;
 
 /* A published position with the files that it knows */

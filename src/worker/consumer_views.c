@@ -96,6 +96,9 @@ take_place(Consumer *c, SxViewDef *def)
 	/* who knows the view by its incarnation is to notice */
 	hidden->shared->incarnation = Max(hidden->shared->incarnation, old ? old->shared->incarnation : 0) + 1;
 	sx_unlock_publish(db);
+	SpinLockAcquire(&db->mutex);
+	hidden->shared->swap_stuck = false;
+	SpinLockRelease(&db->mutex);
 	if (old != NULL)
 		old->gone = true;
 	update_view(c, hidden, def);
@@ -151,9 +154,14 @@ sx_consumer_load_views(Consumer *c)
 		ListCell   *lc2;
 		bool		found = false;
 
+		lv->dangling = OidIsValid(lv->def->replaces);
 		foreach(lc2, defs)
-			found |= ((SxViewDef *) lfirst(lc2))->viewid == lv->def->viewid &&
-				((SxViewDef *) lfirst(lc2))->matid == lv->def->matid;
+		{
+			SxViewDef  *def = lfirst(lc2);
+
+			found |= def->viewid == lv->def->viewid && def->matid == lv->def->matid;
+			lv->dangling &= def->viewid != lv->def->replaces;
+		}
 		if (!found)
 			lv->gone = true;
 	}
