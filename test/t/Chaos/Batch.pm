@@ -49,7 +49,7 @@ $$
 DECLARE
 	has record;
 BEGIN
-	FOR i IN 1 .. 150 LOOP
+	FOR i IN 1 .. 75 LOOP
 		SELECT h.view IS NOT NULL AS wanted, p.view IS NOT NULL AS begun INTO has
 		FROM chaos.replaced r JOIN streamext.view_def d ON d.view = r.name::regclass AND d.mat = r.old_mat
 			LEFT JOIN streamext.view_def h ON h.replaces = d.view LEFT JOIN streamext.view_position p ON p.view = h.view
@@ -109,7 +109,8 @@ sub alone
 sub batch_script
 {
 	my ($random, $round, $commands) = @_;
-	my $sql = "SET lock_timeout = '400ms';\nSET streamext.wait_timeout = '3s';\n";
+	# (what waits for a prepared transaction would wait for the rest of the round)
+	my $sql = "SET lock_timeout = '400ms';\nSET streamext.wait_timeout = '3s';\nSET statement_timeout = '4s';\n";
 	for my $i (1 .. $commands)
 	{
 		$sql .= 'SELECT pg_sleep(' . $random->pick(150) / 1000 . ");\n\\echo $i\n" . command($random, $round, sort keys %{ views() });
