@@ -11,7 +11,8 @@ use Report;
 
 sub tpcb_workload
 {
-	my $seconds = size(2, 3);
+	# short ones, often: the goals are half a percent and two
+	my $seconds = size(2, 1);
 	my $scale = size(2, 10);
 	my %sessions;
 
@@ -38,7 +39,7 @@ sub tpcb_workload
 			$sessions{$server}->ask('VACUUM');
 			$sessions{$server}->ask('CHECKPOINT');
 		}
-		in_turn(rounds(8), [systems()], sub {
+		in_turn(rounds(24), [systems()], sub {
 			my ($server) = @_;
 			my $run;
 			my $used = measured($server, sub { $run = $server->pgbench(undef, "-M prepared -c 4 -j 2 -T $seconds") });
