@@ -6,6 +6,7 @@ use strict;
 use warnings;
 
 use Exporter 'import';
+use POSIX ();
 use Time::HiRes qw(time);
 
 our @EXPORT = qw(quick full size rounds begin_workload in_turn measured note median quantile ratio expect);
@@ -69,6 +70,22 @@ sub measured
 	my %after = $server->cpu;
 	my %used = map { $_ => $after{$_} - $before{$_} } keys %after;
 	return { wall => $seconds, cpu => $used{workers} + $used{backends} + $used{others}, %used };
+}
+
+# busy(SERVERS): processor seconds of the machine so far, and of those what servers, their clients and we took
+sub busy
+{
+	my @servers = @_;
+	my @times = (Server::slurp('/proc/stat') // '') =~ /^cpu +(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)/ or return (0, 0);
+	my ($machine, $ours) = (0, 0);
+	$machine += $_ / POSIX::sysconf(POSIX::_SC_CLK_TCK()) for @times;
+	$ours += $_ for times;
+	for my $server (@servers)
+	{
+		my %used = $server->cpu;
+		$ours += $_ for values %used;
+	}
+	return ($machine, $ours);
 }
 
 # note(FIGURES, KEY, VALUES): adds each of them to the values noted for the key; all are in the file behind the table

@@ -58,6 +58,7 @@ Bench::start('plain', split ' ', $ENV{SYSTEMS} // 'streamext');
 my $weight = 0;
 $weight += $_->{seconds} for @chosen;
 my @each;
+my $disturbed = 0;
 for my $workload (@chosen)
 {
 	my $left = $limit - (time - $started);
@@ -65,11 +66,15 @@ for my $workload (@chosen)
 	$weight -= $workload->{seconds};
 	Report->workload($workload->{name});
 	printf "%s (after %d s)\n", $workload->{name}, time - $started;
+	my ($since, @before) = (time, Measure::busy(systems()));
 	eval { $workload->{code}->(); 1 } or failed($@);
 	eval { $_->drop_database for systems(); 1 } or failed($@);
-	push @each, '', "rounds of $workload->{name}:", Measure::noted();
+	my @after = Measure::busy(systems());
+	push @each, '', sprintf('rounds of %s, while other processes used %.2f processors:', $workload->{name},
+		($after[0] - $before[0] - $after[1] + $before[1]) / (time - $since)), Measure::noted();
+	$disturbed += $after[0] - $before[0] - $after[1] + $before[1];
 }
-my $failures = report("$ENV{SX_TEMP}/bench.txt", machine(), @each);
+my $failures = report("$ENV{SX_TEMP}/bench.txt", machine() . sprintf('; other processes used %.2f of them', $disturbed / (time - $started)), @each);
 Bench::stop();
 printf "%d s\n", time - $started;
 exit($failures ? 1 : 0);
