@@ -110,6 +110,20 @@ CALL streamext.backfill('halves', '2026-01-01', '2030-01-01');
 CALL streamext.backfill('thousands', -9223372036854775807, 9223372036854775807);
 CALL streamext.backfill('thousands', '1000000', '2000000');
 SELECT test.check('months'), test.check('weeks'), test.check('halves'), test.check('thousands');
+-- from the first times that there are
+CREATE TABLE ancient (at timestamptz NOT NULL, v int NOT NULL);
+SELECT streamext.create_stream('ancient', event_time => 'at');
+CREATE MATERIALIZED VIEW ages WITH (streamext.continuous) AS SELECT streamext.tumble(at, '1 month', 'UTC') AS w, sum(v) AS s FROM ancient GROUP BY 1;
+INSERT INTO ancient SELECT t, 1 FROM unnest(ARRAY['4713-11-24 00:00Z BC', '4713-12-01 BC', '4000-01-01 BC', '3703-01-01 BC', '3703-02-01 BC', '3000-01-01 BC', '2026-01-01']::timestamptz[]) t;
+SELECT streamext.flush();
+UPDATE ancient SET v = 2;
+CALL streamext.backfill('ages', '4713-12-01 00:00Z BC', '3703-01-01 00:00Z BC');
+SELECT w, s FROM ages ORDER BY 1;
+CALL streamext.backfill('ages', '3703-01-01 00:00Z BC', '2027-01-01 00:00Z');
+SELECT w, s FROM ages ORDER BY 1;
+CALL streamext.backfill('ages', '4713-11-01 00:00Z BC', '4713-12-01 00:00Z BC');
+SELECT test.check('ages');
+DROP TABLE ancient CASCADE;
 
 -- what is not to be had
 RESET client_min_messages;

@@ -286,6 +286,8 @@ find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *e
 		/* at least the first window that there is */
 		if (!sx_windows_last(windows, *first, &window))
 			elog(ERROR, "an event time has no window");
+		if (sx_windows_compare(windows, window, c->next) < 0)
+			window = c->next;
 		window = datumCopy(window, c->byval, c->typlen);
 		if (pg_add_s64_overflow(*first, c->width, &time))
 			time = SX_TIME_END;

@@ -611,9 +611,15 @@ sx_windows_reach(SxWindows *w, Datum key, bool least, bool after, int64 *event_t
 	int64		before = w->lowest;
 	int64		reached = w->highest;
 
-	if (reaches(w, SX_TIME_NONE, key, least, after) || reaches(w, before, key, least, after))
+	if (reaches(w, SX_TIME_NONE, key, least, after))
 	{
-		*event_time = reaches(w, SX_TIME_NONE, key, least, after) ? SX_TIME_NONE : before;
+		*event_time = SX_TIME_NONE;
+		return true;
+	}
+	/* windows of times before that are not known */
+	if (reaches(w, before, key, least, after))
+	{
+		*event_time = least || after ? before : SX_TIME_NONE;
 		return true;
 	}
 	if (!reaches(w, reached, key, least, after))

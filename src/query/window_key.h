@@ -51,7 +51,7 @@ extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 
 /*
  * The lowest event time of which the least (else the greatest) window is not before this key, or with `after` behind
- * it; SX_TIME_NONE: all are so; false: there is none.
+ * it; SX_TIME_NONE: all are so, or may be; false: there is none.
  */
 extern bool sx_windows_reach(SxWindows *w, Datum key, bool least, bool after, int64 *event_time);
 /* the greatest window of an event time, or of the next that has one, in the expression context's memory; false: none */
