@@ -59,6 +59,15 @@ CALL streamext.backfill('hours', '2026-01-01 03:00Z', '2026-01-01 04:00Z');
 SELECT view, count(*) FROM streamext.dead_letters GROUP BY 1 ORDER BY view::text;
 CALL streamext.backfill('hours', '2026-01-01 20:00Z', '2026-01-01 21:00Z');
 SELECT test.check('hours');
+-- one of several windows is counted in all of them, or in those that were named if that is what is wanted
+CALL streamext.backfill('overlapping', '2026-01-01 02:00Z', '2026-01-01 04:00Z');
+CALL streamext.backfill('overlapping', '2026-01-01 01:00Z', '2026-01-01 02:00Z');
+CALL streamext.backfill('overlapping', '2026-01-01 01:30Z', '2026-01-01 03:30Z');
+SELECT count(*) FROM streamext.dead_letters WHERE view = 'overlapping'::regclass;
+CALL streamext.backfill('overlapping', '2026-01-01 19:00Z', '2026-01-01 20:00Z', force => true);
+SELECT count(*) FROM streamext.dead_letters WHERE view = 'overlapping'::regclass;
+CALL streamext.backfill('overlapping', '2026-01-01 00:00Z', '2026-01-02 00:00Z');
+SELECT test.check('overlapping');
 
 -- so are rows that failed, and do not any more
 CREATE FUNCTION checked(v int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN 100 / (v - 3000); END';

@@ -661,6 +661,12 @@ sx_windows_last(SxWindows *w, int64 event_time, Datum *window)
 	return find_bounds_of_row(w, event_time, &least, window);
 }
 
+bool
+sx_windows_of(SxWindows *w, int64 event_time, Datum *least, Datum *greatest)
+{
+	return find_bounds_of_row(w, event_time, least, greatest);
+}
+
 /* does a later window than this one hold that time? */
 static bool
 is_later(SxWindows *w, int64 event_time, Datum window)

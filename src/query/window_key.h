@@ -56,6 +56,8 @@ extern bool sx_window_is_removed(SxWindows *w, Datum key, bool isnull);
 extern bool sx_windows_reach(SxWindows *w, Datum key, bool least, bool after, int64 *event_time);
 /* the greatest window of an event time, or of the next that has one, in the expression context's memory; false: none */
 extern bool sx_windows_last(SxWindows *w, int64 event_time, Datum *window);
+/* and the least one, too */
+extern bool sx_windows_of(SxWindows *w, int64 event_time, Datum *least, Datum *greatest);
 /* how many windows hold a time from .. to, at most so many; 0 for sessions; in the current context */
 extern int64 sx_windows_between(SxWindows *w, int64 from, int64 to, int64 limit);
 
