@@ -11,8 +11,11 @@
  * transaction's own.  What it sees is there as long as the slot's xmin, or the transaction itself, keeps it:
  * the caller's business.
  *
- * Event times are looked at while the rows pass, before any condition, as in delta_scan.c.  Values are moved
- * to the stream's row type by name where a partition differs.
+ * Event times are looked at while the rows pass, before any condition, as in delta_scan.c.
+ *
+ * Where all leaves have the stream's layout, which is the rule, rows stay in the slot into which the heap scan puts them,
+ * and under an aggregate they are not projected either: what is left is what a sequential scan costs.  Otherwise values
+ * are moved to the stream's row type, by name.
  *
  * Locking: the caller's AccessShareLock on the leaves.  A range that ends beyond the file is cut off: VACUUM
  * has removed pages that were empty for the snapshot, too.
@@ -28,7 +31,9 @@
 #include "nodes/extensible.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
+#include "optimizer/plancat.h"
 #include "optimizer/restrictinfo.h"
+#include "optimizer/tlist.h"
 #include "utils/rel.h"
 
 #include "capture/delta_scan.h"
@@ -46,11 +51,12 @@ typedef struct RangeReader
 	TupleDesc	desc;			/* of the stream */
 	int			natts;			/* stream's columns needed, from the first */
 	MemoryContext context;
+	TupleTableSlot *direct;		/* all leaves have the stream's layout: read into this one */
 	int			next;			/* range to open */
 	/* the range that is open */
 	Relation	rel;			/* NULL: none */
 	TableScanDesc scan;
-	TupleTableSlot *slot;		/* of the leaf's type */
+	TupleTableSlot *slot;		/* of the leaf's type, or direct */
 	AttrMap    *map;			/* stream's column -> leaf's, or NULL: alike */
 	int			leaf_natts;		/* leaf's columns to deform */
 	BlockNumber block;			/* of the last row, or where the range begins */
@@ -74,8 +80,12 @@ static void end_range_scan(CustomScanState *node);
 static void rescan_range_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
+static List *whole_rows(PlannerInfo *root, RelOptInfo *rel, List *tlist);
+static bool same_layout(SxRanges *ranges, Relation stream);
+static void read_directly(CustomScanState *node, EState *estate, Relation rel);
 static RangeReader *reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot);
 static bool reader_next(RangeReader *r, TupleTableSlot *slot);
+static void move_values(RangeReader *r, TupleTableSlot *in, TupleTableSlot *slot);
 static void reader_end(RangeReader *r);
 static void enter_range(RangeReader *r);
 static void leave_range(RangeReader *r);
@@ -109,9 +119,12 @@ sx_range_scan_init(void)
 
 /* ---- planning ---- */
 
-/* rel's sizes are those of the part: see set_relation_info() in query/plan.c */
+/*
+ * rel's sizes are those of the part: see set_relation_info() in query/plan.c.  whole: more columns than are
+ * needed do no harm above.
+ */
 Path *
-sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel)
+sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole)
 {
 	CustomPath *path = makeNode(CustomPath);
 
@@ -127,6 +140,7 @@ sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel)
 		rel->reltarget->cost.per_tuple * rel->rows;
 	path->path.pathkeys = NIL;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->custom_private = list_make1_int(whole);
 	path->methods = &path_methods;
 
 	rel->pathlist = list_make1(path);
@@ -147,13 +161,36 @@ plan_range_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 	CustomScan *scan = makeNode(CustomScan);
 	List	   *quals = extract_actual_clauses(clauses, false);
 
-	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.targetlist = linitial_int(path->custom_private) ? whole_rows(root, rel, tlist) : tlist;
 	scan->scan.plan.qual = quals;
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = path->flags;
 	scan->custom_private = list_make1_int(sx_columns_needed(rel, tlist, quals));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
+}
+
+/*
+ * All columns in their order, so that nothing has to be projected, where tlist is nothing but columns; the planner
+ * does so for its own scans only.
+ */
+static List *
+whole_rows(PlannerInfo *root, RelOptInfo *rel, List *tlist)
+{
+	List	   *result = build_physical_tlist(root, rel);
+	ListCell   *lc;
+
+	foreach(lc, tlist)
+	{
+		TargetEntry *tle = lfirst_node(TargetEntry, lc);
+		TargetEntry *column = tlist_member(tle->expr, result);
+
+		if (column == NULL || (tle->ressortgroupref != 0 && column->ressortgroupref != 0))
+			return tlist;
+		if (tle->ressortgroupref != 0)
+			column->ressortgroupref = tle->ressortgroupref;
+	}
+	return result;
 }
 
 /* ---- running ---- */
@@ -178,8 +215,53 @@ begin_range_scan(CustomScanState *node, EState *estate, int eflags)
 		return;
 	if (sx_ranges == NULL || sx_ranges->stream != RelationGetRelid(rel))
 		elog(ERROR, "a plan of history of \"%s\" was run without its ranges", RelationGetRelationName(rel));
+	if (same_layout(sx_ranges, rel) && node->ss.ps.subPlan == NIL)
+		read_directly(node, estate, rel);
 	state->reader = reader_begin(sx_ranges, RelationGetDescr(rel), linitial_int(scan->custom_private),
 								 node->ss.ss_ScanTupleSlot);
+}
+
+static bool
+same_layout(SxRanges *ranges, Relation stream)
+{
+	Oid			last = InvalidOid;
+	bool		same = true;
+
+	for (int i = 0; i < ranges->n && same; i++)
+	{
+		Relation	rel;
+		TupleDesc	desc;
+
+		if (ranges->ranges[i].leaf == RelationGetRelid(stream) || ranges->ranges[i].leaf == last)
+			continue;
+		last = ranges->ranges[i].leaf;
+		rel = table_open(last, AccessShareLock);
+		desc = RelationGetDescr(rel);
+		/* a value that old rows have not is known to the leaf only */
+		if (desc->constr != NULL && desc->constr->missing != NULL)
+			same = false;
+		else
+		{
+			AttrMap    *map = SxBuildAttrMapIfReq(desc, RelationGetDescr(stream));
+
+			same = map == NULL && RelationGetDescr(stream)->natts == desc->natts;
+			if (map != NULL)
+				free_attrmap(map);
+		}
+		table_close(rel, NoLock);
+	}
+	return same;
+}
+
+/* the scan's slot is one for rows of a heap, as in a sequential scan; what was prepared for another is prepared again */
+static void
+read_directly(CustomScanState *node, EState *estate, Relation rel)
+{
+	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
+
+	ExecInitScanTupleSlot(estate, &node->ss, RelationGetDescr(rel), &TTSOpsBufferHeapTuple);
+	ExecAssignScanProjectionInfoWithVarno(&node->ss, scan->scan.scanrelid);
+	node->ss.ps.qual = ExecInitQual(scan->scan.plan.qual, &node->ss.ps);
 }
 
 static TupleTableSlot *
@@ -232,7 +314,7 @@ recheck_row(ScanState *node, TupleTableSlot *slot)
 
 /* ---- reading ---- */
 
-/* slot: the virtual slot that reader_next will fill */
+/* slot: the one that reader_next will fill, virtual if values are to be moved */
 static RangeReader *
 reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot)
 {
@@ -243,6 +325,11 @@ reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot)
 	r->natts = Min(Max(natts, ranges->time_attno), desc->natts);
 	r->context = CurrentMemoryContext;
 
+	if (!TTS_IS_VIRTUAL(slot))
+	{
+		r->direct = slot;
+		return r;
+	}
 	/* columns beyond natts are never filled, dropped ones neither */
 	memset(slot->tts_isnull, true, desc->natts * sizeof(bool));
 	memset(slot->tts_values, 0, desc->natts * sizeof(Datum));
@@ -277,9 +364,18 @@ reader_next(RangeReader *r, TupleTableSlot *slot)
 	if (block != r->block)
 		pass_blocks(r, block);
 	r->rows++;
+	if (in != slot)
+		move_values(r, in, slot);
+	if (r->ranges->time_attno != InvalidAttrNumber)
+		note_time(r, slot);
+	return true;
+}
+
+static void
+move_values(RangeReader *r, TupleTableSlot *in, TupleTableSlot *slot)
+{
 	if (r->leaf_natts > 0)
 		slot_getsomeattrs(in, r->leaf_natts);
-
 	ExecClearTuple(slot);
 	if (r->map == NULL)
 	{
@@ -300,9 +396,6 @@ reader_next(RangeReader *r, TupleTableSlot *slot)
 	}
 	ExecStoreVirtualTuple(slot);
 	slot->tts_tableOid = RelationGetRelid(r->rel);
-	if (r->ranges->time_attno != InvalidAttrNumber)
-		note_time(r, slot);
-	return true;
 }
 
 static void
@@ -323,10 +416,10 @@ enter_range(RangeReader *r)
 	r->rel = table_open(range->leaf, AccessShareLock);
 	size = RelationGetNumberOfBlocks(r->rel);
 	r->block = range->from;
-	r->slot = table_slot_create(r->rel, NULL);
+	r->slot = r->direct ? r->direct : table_slot_create(r->rel, NULL);
 	r->leaf_natts = r->natts;
 	r->map = NULL;
-	if (range->leaf != r->ranges->stream)
+	if (r->direct == NULL && range->leaf != r->ranges->stream)
 		r->map = SxBuildAttrMapIfReq(RelationGetDescr(r->rel), r->desc);
 	if (r->map != NULL)
 	{
@@ -351,7 +444,8 @@ leave_range(RangeReader *r)
 	pass_blocks(r, range->from + range->nblocks);
 	if (r->scan != NULL)
 		table_endscan(r->scan);
-	ExecDropSingleTupleTableSlot(r->slot);
+	if (r->slot != r->direct)
+		ExecDropSingleTupleTableSlot(r->slot);
 	if (r->map != NULL)
 		free_attrmap(r->map);
 	table_close(r->rel, NoLock);
@@ -385,11 +479,13 @@ static void
 note_time(RangeReader *r, TupleTableSlot *slot)
 {
 	SxRanges   *ranges = r->ranges;
+	bool		isnull;
+	Datum		value = slot_getattr(slot, ranges->time_attno, &isnull);
 	int64		event_time;
 
-	if (slot->tts_isnull[ranges->time_attno - 1])
+	if (isnull)
 		return;					/* an older row: the column was made NOT NULL later */
-	event_time = sx_event_time(slot->tts_values[ranges->time_attno - 1], ranges->time_type);
+	event_time = sx_event_time(value, ranges->time_type);
 	if (event_time > ranges->latest && event_time <= ranges->time_limit)
 		ranges->latest = event_time;
 }

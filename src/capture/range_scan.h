@@ -44,7 +44,7 @@ extern SxRanges *sx_ranges;
 
 extern void sx_range_scan_init(void);	/* registers the custom scan, at load */
 /* for the planner hook: the path that replaces all others of the stream's rel */
-extern Path *sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel);
+extern Path *sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole);
 extern bool sx_is_range_scan(Plan *plan);
 /* reads what the plan has not, for the latest event time */
 extern void sx_ranges_find_latest(SxRanges *ranges);

@@ -20,8 +20,8 @@
  *
  * Sessions overlap instead of being equal: see merge_sessions.c.
  *
- * Many rows of a view without keys, for which nothing has to be done (no index, trigger, constraint), are
- * stored page by page instead.
+ * Many rows that cannot meet others, and for which nothing else has to be done, are stored page by page instead:
+ * see merge_bulk.c.
  *
  * Everything is part of the caller's transaction.
  */
@@ -52,9 +52,6 @@
 #include "catalog/definitions.h"
 #include "live/merge.h"
 
-/* from so many rows on it pays to look whether the table takes them as they are; and so many at once */
-#define MANY_ROWS	200
-#define APPEND_ROWS	500
 /* the statement's name for the tuplestore */
 #define ROWS_NAME "streamext_rows"
 
@@ -103,8 +100,6 @@ typedef struct Chunk
 	uint32	   *keyhashes;		/* [nkeys] */
 } Chunk;
 
-static bool takes_rows_as_they_are(SxViewInfo *info, Relation rel);
-static void append_rows(SxViewInfo *info, Relation rel, Tuplestorestate *store);
 static SxMerge *get_merge(SxViewInfo *info);
 static void free_plans(void *arg);
 static char *table_name(SxViewInfo *info);
@@ -149,6 +144,8 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 		sx_merge_sessions(info, rows, written);
 		return;
 	}
+	if (sx_merge_bulk(info, rows))
+		return;
 	if (info->nkeys == 0 || count == 1)
 	{
 		sx_merge_write(info, rows);
@@ -237,21 +234,6 @@ sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 	EphemeralNamedRelationData enr;
 	int			result;
 
-	if (info->nkeys == 0 && tuplestore_tuple_count(store) >= MANY_ROWS)
-	{
-		Relation	rel = table_open(info->def->matid, RowExclusiveLock);
-		bool		plain = takes_rows_as_they_are(info, rel);
-
-		if (plain)
-			append_rows(info, rel, store);
-		table_close(rel, NoLock);
-		if (plain)
-		{
-			SX_STOP_POINT_OF(merge_written, info->def->viewid);
-			return;
-		}
-	}
-
 	memset(&enr, 0, sizeof(enr));
 	enr.md.name = ROWS_NAME;
 	enr.md.reliddesc = InvalidOid;
@@ -280,62 +262,6 @@ sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 		elog(ERROR, "could not execute the upsert: %s", SPI_result_code_string(result));
 	SPI_finish();
 	SX_STOP_POINT_OF(merge_written, info->def->viewid);
-}
-
-/* nothing of the table's would have to be done for a row */
-static bool
-takes_rows_as_they_are(SxViewInfo *info, Relation rel)
-{
-	TupleDesc	desc = RelationGetDescr(rel);
-
-	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
-		rel->rd_rel->relhasindex || rel->trigdesc != NULL || rel->rd_rules != NULL ||
-		rel->rd_rel->relrowsecurity || desc->constr != NULL || desc->natts != info->desc->natts)
-		return false;
-	for (int i = 0; i < desc->natts; i++)
-	{
-		Form_pg_attribute att = TupleDescAttr(desc, i);
-
-		if (att->attisdropped || att->atttypid != TupleDescAttr(info->desc, i)->atttypid ||
-			strcmp(NameStr(att->attname), NameStr(TupleDescAttr(info->desc, i)->attname)) != 0)
-			return false;
-	}
-	return true;
-}
-
-/* many rows that only have to be stored: a page at a time, as COPY does */
-static void
-append_rows(SxViewInfo *info, Relation rel, Tuplestorestate *store)
-{
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext append", ALLOCSET_DEFAULT_SIZES);
-	BulkInsertState bulk = GetBulkInsertState();
-	TupleTableSlot *slots[APPEND_ROWS];
-	bool		more = true;
-
-	for (int i = 0; i < APPEND_ROWS; i++)
-		slots[i] = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	tuplestore_rescan(store);
-	while (more)
-	{
-		MemoryContext old = MemoryContextSwitchTo(scratch);
-		int			n = 0;
-
-		CHECK_FOR_INTERRUPTS();
-		while (n < APPEND_ROWS && (more = tuplestore_gettupleslot(store, true, true, slots[n])))
-			n++;
-		if (n > 0)
-			table_multi_insert(rel, slots, n, GetCurrentCommandId(true), 0, bulk);
-		for (int i = 0; i < n; i++)
-			ExecClearTuple(slots[i]);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(scratch);
-	}
-	for (int i = 0; i < APPEND_ROWS; i++)
-		ExecDropSingleTupleTableSlot(slots[i]);
-	FreeBulkInsertState(bulk);
-	table_finish_bulk_insert(rel, 0);
-	MemoryContextDelete(scratch);
-	CommandCounterIncrement();
 }
 
 /* by their ctids, which nobody else changes: the position's sequence number says who writes */

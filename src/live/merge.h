@@ -31,9 +31,11 @@ extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritt
 /* for live/merge_sessions.c: no key twice; and rows that the table must have, by their ctids */
 extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);
+extern bool sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
-/* the rows by their keys, this one last (sessions, panes); slot: minimal, of the table's row type */
-extern Tuplesortstate *sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, TupleTableSlot *slot);
+/* the rows by their keys, this one last (sessions, panes), in so many kB; slot: minimal, of the table's row type */
+extern Tuplesortstate *sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, int memory,
+									TupleTableSlot *slot);
 /* inserts rows into streamext.dead_letter; as the extension's owner, runs no user code */
 extern void sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
 								  const char *row_json, const char *message, TimestampTz at);

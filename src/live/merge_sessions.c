@@ -116,7 +116,7 @@ sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 	m.maxdeleted = 64;
 	m.ctids = palloc(sizeof(ItemPointerData) * m.maxdeleted);
 
-	sort = sx_sort_rows(info, rows, info->session_key, m.row);
+	sort = sx_sort_rows(info, rows, info->session_key, work_mem, m.row);
 	MemoryContextSwitchTo(m.scratch);
 	while (tuplesort_gettupleslot(sort, true, false, m.row, NULL))
 	{
@@ -180,7 +180,7 @@ end_lookups(SessionMerge *m)
 
 /* by the keys: sessions stand last, and ranges are in the order of their beginnings */
 Tuplesortstate *
-sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, TupleTableSlot *slot)
+sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, int memory, TupleTableSlot *slot)
 {
 	int			nkeys = info->nkeys;
 	int			n = 0;
@@ -201,7 +201,7 @@ sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, TupleTableSl
 		collations[n++] = info->collations[key];
 	}
 	sort = tuplesort_begin_heap(info->desc, n, columns, operators, collations, nulls_first,
-								work_mem, NULL, TUPLESORT_NONE);
+								memory, NULL, TUPLESORT_NONE);
 	tuplestore_rescan(rows);
 	while (tuplestore_gettupleslot(rows, true, false, slot))
 	{

@@ -216,7 +216,9 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, S
 	}
 	PG_END_TRY();
 
-	stmt->jitFlags = PGJIT_NONE;
+	/* over few rows it never pays, whatever the costs say */
+	if (variant != SX_PLAN_HISTORY && variant != SX_PLAN_RANGES)
+		stmt->jitFlags = PGJIT_NONE;
 	stmt->queryId = UINT64CONST(0);
 	check_plan(plan, stmt, &build, &indexes);
 
@@ -366,7 +368,11 @@ set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 		IS_DUMMY_REL(rel))
 		return;
 
-	path = current_build->ranges ? sx_range_scan_path(root, rel) : sx_delta_scan_path(root, rel, rel->rows);
+	/* what groups by hash takes what it needs out of the rows */
+	path = current_build->ranges ?
+		sx_range_scan_path(root, rel, current_build->group && root->query_level == 1 &&
+						   bms_membership(root->all_baserels) == BMS_SINGLETON) :
+		sx_delta_scan_path(root, rel, rel->rows);
 	if (!bms_is_empty(rel->lateral_relids))
 		path->param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
 	rel->pathlist = list_make1(path);

@@ -458,6 +458,20 @@ sx_plan_history_cost(SxPlan *plan)
 	return cost;
 }
 
+double
+sx_plan_range_groups(SxPlan *plan, double rows, double blocks)
+{
+	SxBuiltPlan built = {0};
+	double		groups;
+
+	LockRelationOid(plan->info->def->streamid, AccessShareLock);
+	(void) sx_plan_lock(plan, true, NULL);
+	sx_plan_build(plan, SX_PLAN_RANGES, rows, blocks, &built);
+	groups = built.stmt->planTree->plan_rows;
+	sx_plan_forget(&built);
+	return groups;
+}
+
 void
 sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink sink, void *arg)
 {

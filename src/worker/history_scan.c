@@ -25,8 +25,10 @@
  * A chunk in which a row fails is done once more by addresses, through the same path as new rows, so that
  * this row becomes a dead letter.  Chunks of a stream with a condition are done so at once.
  *
- * Size of chunks: groups that come again in each chunk are written in each.  While writing takes a
- * notable part of the time, chunks double.
+ * Size of chunks: groups that come again in each chunk are written in each.  So a chunk is as large as it takes for
+ * writing to be a small part of the time by the planner's estimate of groups, but for windows of event time: rows mostly lie in
+ * the order of their time, so windows hardly come again, and the planner takes each time for another window.  While writing
+ * turns out to take a notable part, chunks double.
  *
  * Locks: AccessShareLock on the leaves of a chunk while it is computed; a command that waits for it ends
  * the builder (consumer_builders.c).  Commands that would remove rows or replace a file wait until the view is
@@ -51,15 +53,20 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "utils/syscache.h"
 #include "testing/stop_points.h"
 
-/* size of a chunk at first: 128 MB */
-#define CHUNK_BLOCKS	16384
+/* size of a chunk at first: 256 MB */
+#define CHUNK_BLOCKS	32768
 /* and of one that is gone through by rows, so that its addresses fit memory */
 #define ROWS_BLOCKS		2048
 #define CHUNK_FILES		64
 /* chunks grow while writing takes more than one part in so many */
 #define WRITE_SHARE		20
+/* a group written costs as much as so many rows read */
+#define GROUP_COST		10
+/* but they are at most so many times as large: 8 GB */
+#define MOST_CHUNKS		32
 /* with streamext.backfill_rate a chunk takes about so long */
 #define RATE_MS			500
 
@@ -85,6 +92,7 @@ typedef struct Chunk
 } Chunk;
 
 static uint64 most_blocks(void);
+static uint64 first_size(SxStoredScan *scan);
 static List *newest_first(Oid relid, List *leaves);
 static void list_files(SxStoredPosition *pos, SxStoredScan *scan);
 static void run_empty(void);
@@ -113,6 +121,37 @@ most_blocks(void)
 		return sx_testing_chunk_blocks;
 #endif
 	return CHUNK_BLOCKS;
+}
+
+/* of a chunk, in blocks */
+static uint64
+first_size(SxStoredScan *scan)
+{
+	SxViewInfo *info = sx_builder.info;
+	double		size = most_blocks();
+	double		rows;
+	SxRunAs		as;
+
+	if (sx_builder.def->strategy != SX_MERGE || info->nkeys == 0 || info->window_key >= 0 || size < CHUNK_BLOCKS ||
+		scan->file >= scan->nfiles)
+		return size;
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	LockRelationOid(scan->rels[scan->file], AccessShareLock);
+	rows = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(scan->rels[scan->file])) ?
+		size * rows_per_block(scan, scan->rels[scan->file]) : 0;
+	if (rows > 0)
+	{
+		double		share;
+
+		sx_run_as_begin(&as, sx_builder.def);
+		share = sx_plan_range_groups(sx_builder.plan, rows, size) * GROUP_COST / rows;
+		sx_run_as_end(&as);
+		size *= Min(Max(share * WRITE_SHARE, 1), MOST_CHUNKS);
+	}
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	return size;
 }
 
 /* in a transaction with a snapshot, with the members locked */
@@ -274,7 +313,7 @@ sx_history_run(SxStoredPosition *stored)
 {
 	SxStoredScan *scan = stored->scan;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
-	uint64		size = most_blocks();
+	uint64		size = first_size(scan);
 	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
 	SxHistoryResult result = SX_HISTORY_DONE;
 
@@ -349,7 +388,7 @@ sx_history_run(SxStoredPosition *stored)
 		sx_builder.turn_us = 0;
 
 		if (!singly && sx_builder.def->strategy == SX_MERGE &&
-			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MaxBlockNumber / 2)
+			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MOST_CHUNKS * most_blocks())
 			size *= 2;
 		note_chunk(scan, chunk, rows, computed - started, sx_now() - computed + Max(rest_us(started, rows), 0));
 		if (stored->scan != NULL)

@@ -291,6 +291,22 @@ sql('SELECT streamext.wait_for(NULL, $$60s$$)');
 sql('ALTER TABLE pt DETACH PARTITION pt_2');
 drop('by_key', 'parts');
 
+# ---- a column that old rows have not, and whose value only the partitions know ----
+sql(<<'SQL');
+CREATE TABLE alike (id int, v int) PARTITION BY RANGE (id);
+CREATE TABLE alike_1 PARTITION OF alike FOR VALUES FROM (MINVALUE) TO (15000);
+CREATE TABLE alike_2 PARTITION OF alike DEFAULT;
+INSERT INTO alike SELECT i, i % 100 FROM generate_series(1, 30000) i;
+CREATE MATERIALIZED VIEW before WITH (streamext.continuous) AS SELECT v, count(*) AS n, max(id) AS m FROM alike GROUP BY v;
+ALTER TABLE alike ADD COLUMN extra int DEFAULT 7;
+INSERT INTO alike SELECT i, i % 100, 8 FROM generate_series(14000, 16000) i;
+CREATE MATERIALIZED VIEW extra WITH (streamext.continuous) AS SELECT extra, count(*) AS n, sum(v) AS total FROM alike GROUP BY extra;
+CREATE MATERIALIZED VIEW extra_rows WITH (streamext.continuous) AS SELECT id, extra FROM alike WHERE extra + v > 100;
+SQL
+oracle($node, 'app', $_, 'a column with a default') for qw(before extra extra_rows);
+is(sql("SELECT string_agg(extra || ':' || n, ' ' ORDER BY extra) FROM extra"), '7:30000 8:2001', 'rows that have not the column have its default');
+drop('before', 'extra', 'extra_rows');
+
 # ---- the slot lets go of what the snapshot sees: from the beginning, with another ----
 $node->append_conf('postgresql.conf', "streamext.max_held_xids = 1000");
 $node->reload;

@@ -1,0 +1,250 @@
+/*
+ * merge_bulk.c
+ *		Storing many rows into the materialized table page by page, as COPY does.
+ *
+ * That is possible where nothing has to be done for a row but to store it: no trigger, constraint or rule, and of the
+ * indexes only plain ones.  Rows of a view without keys are never combined with others.  Those with keys are not
+ * while the table is empty: then they are sorted by key, those of one key are combined, and what goes into the
+ * unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.  If a key was there
+ * after all, the index would raise an error.
+ *
+ * "Empty" is a file without blocks: whoever calls has locked out all others who write the table.
+ */
+#include "postgres.h"
+
+#include "access/genam.h"
+#include "access/heapam.h"
+#include "access/htup_details.h"
+#include "access/table.h"
+#include "access/tableam.h"
+#include "access/xact.h"
+#include "catalog/index.h"
+#include "catalog/indexing.h"
+#include "catalog/pg_am.h"
+#include "catalog/pg_class.h"
+#include "miscadmin.h"
+#include "storage/bufmgr.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "live/merge.h"
+#include "testing/stop_points.h"
+
+/* from so many rows on it pays to look whether the table takes them as they are; and so many at once */
+#define MANY_ROWS	200
+#define ROWS_AT_ONCE	500
+
+/* Rows on their way */
+typedef struct Bulk
+{
+	SxViewInfo *info;
+	Relation	rel;
+	CatalogIndexState indexes;	/* NULL: none */
+	BulkInsertState state;
+	MemoryContext context;		/* of the rows */
+	TupleTableSlot *slots[ROWS_AT_ONCE];
+	int			n;
+} Bulk;
+
+static bool takes_rows_as_they_are(SxViewInfo *info, Relation rel);
+static bool has_plain_indexes_only(Relation rel);
+static void bulk_begin(Bulk *bulk, SxViewInfo *info, Relation rel);
+static void bulk_add(Bulk *bulk, MinimalTuple row);
+static void bulk_write(Bulk *bulk);
+static void bulk_end(Bulk *bulk);
+static void append_rows(Bulk *bulk, Tuplestorestate *store);
+static void insert_sorted(Bulk *bulk, Tuplestorestate *store);
+
+/* false: they have to go the ordinary way */
+bool
+sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
+{
+	Relation	rel;
+	bool		possible;
+	Bulk		bulk;
+
+	if (tuplestore_tuple_count(rows) < MANY_ROWS)
+		return false;
+	rel = table_open(info->def->matid, RowExclusiveLock);
+	possible = (info->nkeys == 0 || RelationGetNumberOfBlocks(rel) == 0) && takes_rows_as_they_are(info, rel);
+	if (possible)
+	{
+		bulk_begin(&bulk, info, rel);
+		if (info->nkeys == 0)
+			append_rows(&bulk, rows);
+		else
+			insert_sorted(&bulk, rows);
+		bulk_end(&bulk);
+		SX_STOP_POINT_OF(merge_written, info->def->viewid);
+	}
+	table_close(rel, NoLock);
+	return possible;
+}
+
+/* nothing of the table's would have to be done for a row */
+static bool
+takes_rows_as_they_are(SxViewInfo *info, Relation rel)
+{
+	TupleDesc	desc = RelationGetDescr(rel);
+
+	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID ||
+		rel->trigdesc != NULL || rel->rd_rules != NULL || rel->rd_rel->relrowsecurity ||
+		desc->constr != NULL || desc->natts != info->desc->natts || !has_plain_indexes_only(rel))
+		return false;
+	for (int i = 0; i < desc->natts; i++)
+	{
+		Form_pg_attribute att = TupleDescAttr(desc, i);
+
+		if (att->attisdropped || att->atttypid != TupleDescAttr(info->desc, i)->atttypid ||
+			strcmp(NameStr(att->attname), NameStr(TupleDescAttr(info->desc, i)->attname)) != 0)
+			return false;
+	}
+	return true;
+}
+
+/* expressions and conditions of an index would run somebody's code, which the ordinary way knows how to do */
+static bool
+has_plain_indexes_only(Relation rel)
+{
+	bool		plain = true;
+	ListCell   *lc;
+
+	foreach(lc, RelationGetIndexList(rel))
+	{
+		Relation	index = index_open(lfirst_oid(lc), RowExclusiveLock);
+
+		plain &= index->rd_index->indimmediate && !index->rd_index->indisexclusion &&
+			index->rd_index->indisready && index->rd_rel->relam == BTREE_AM_OID &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indexprs, NULL) &&
+			heap_attisnull(index->rd_indextuple, Anum_pg_index_indpred, NULL);
+		index_close(index, NoLock);
+	}
+	return plain;
+}
+
+static void
+append_rows(Bulk *bulk, Tuplestorestate *store)
+{
+	TupleTableSlot *row = MakeSingleTupleTableSlot(bulk->info->desc, &TTSOpsMinimalTuple);
+
+	tuplestore_rescan(store);
+	while (tuplestore_gettupleslot(store, true, false, row))
+		bulk_add(bulk, ExecFetchSlotMinimalTuple(row, NULL));
+	ExecDropSingleTupleTableSlot(row);
+}
+
+static void
+insert_sorted(Bulk *bulk, Tuplestorestate *store)
+{
+	SxViewInfo *info = bulk->info;
+	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *before = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *sum = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old;
+	Tuplesortstate *sort = sx_sort_rows(info, store, info->nkeys - 1, Max(work_mem, maintenance_work_mem), row);
+
+	old = MemoryContextSwitchTo(scratch);
+	while (tuplesort_gettupleslot(sort, true, false, row, NULL))
+	{
+		bool		same = false;
+
+		CHECK_FOR_INTERRUPTS();
+		if (!TTS_EMPTY(before))
+			same = sx_keys_equal(info, before, row);
+		if (same)
+		{
+			MinimalTuple combined;
+
+			sx_combine_rows(info, before, row, sum);
+			combined = sx_flatten_row(info, sum);
+			MemoryContextSwitchTo(old);
+			combined = heap_copy_minimal_tuple(combined);
+			ExecClearTuple(sum);
+			ExecStoreMinimalTuple(combined, before, true);
+		}
+		else
+		{
+			MemoryContextSwitchTo(old);
+			if (!TTS_EMPTY(before))
+				bulk_add(bulk, ExecFetchSlotMinimalTuple(before, NULL));
+			ExecStoreMinimalTuple(ExecCopySlotMinimalTuple(row), before, true);
+		}
+		MemoryContextSwitchTo(scratch);
+		MemoryContextReset(scratch);
+	}
+	MemoryContextSwitchTo(old);
+	if (!TTS_EMPTY(before))
+		bulk_add(bulk, ExecFetchSlotMinimalTuple(before, NULL));
+	tuplesort_end(sort);
+	ExecDropSingleTupleTableSlot(row);
+	ExecDropSingleTupleTableSlot(before);
+	ExecDropSingleTupleTableSlot(sum);
+	MemoryContextDelete(scratch);
+}
+
+/* ---- pages ---- */
+
+static void
+bulk_begin(Bulk *bulk, SxViewInfo *info, Relation rel)
+{
+	memset(bulk, 0, sizeof(Bulk));
+	bulk->info = info;
+	bulk->rel = rel;
+	bulk->context = AllocSetContextCreate(CurrentMemoryContext, "streamext bulk", ALLOCSET_DEFAULT_SIZES);
+	if (rel->rd_rel->relhasindex)
+		bulk->indexes = CatalogOpenIndexes(rel);
+	else
+		bulk->state = GetBulkInsertState();
+	for (int i = 0; i < ROWS_AT_ONCE; i++)
+		bulk->slots[i] = MakeSingleTupleTableSlot(info->desc, &TTSOpsHeapTuple);
+}
+
+/* the row is copied */
+static void
+bulk_add(Bulk *bulk, MinimalTuple row)
+{
+	MemoryContext old = MemoryContextSwitchTo(bulk->context);
+
+	/* of a heap: where it was stored is noted in the tuple itself, for the indexes */
+	ExecStoreHeapTuple(heap_tuple_from_minimal_tuple(row), bulk->slots[bulk->n++], false);
+	MemoryContextSwitchTo(old);
+	if (bulk->n == ROWS_AT_ONCE)
+		bulk_write(bulk);
+}
+
+static void
+bulk_write(Bulk *bulk)
+{
+	MemoryContext old = MemoryContextSwitchTo(bulk->context);
+
+	CHECK_FOR_INTERRUPTS();
+	if (bulk->indexes != NULL)
+		CatalogTuplesMultiInsertWithInfo(bulk->rel, bulk->slots, bulk->n, bulk->indexes);
+	else
+		table_multi_insert(bulk->rel, bulk->slots, bulk->n, GetCurrentCommandId(true), 0, bulk->state);
+	for (int i = 0; i < bulk->n; i++)
+		ExecClearTuple(bulk->slots[i]);
+	bulk->n = 0;
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(bulk->context);
+}
+
+static void
+bulk_end(Bulk *bulk)
+{
+	if (bulk->n > 0)
+		bulk_write(bulk);
+	for (int i = 0; i < ROWS_AT_ONCE; i++)
+		ExecDropSingleTupleTableSlot(bulk->slots[i]);
+	if (bulk->indexes != NULL)
+		CatalogCloseIndexes(bulk->indexes);
+	else
+	{
+		FreeBulkInsertState(bulk->state);
+		table_finish_bulk_insert(bulk->rel, 0);
+	}
+	MemoryContextDelete(bulk->context);
+	CommandCounterIncrement();
+}
