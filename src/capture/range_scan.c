@@ -221,6 +221,7 @@ begin_range_scan(CustomScanState *node, EState *estate, int eflags)
 								 node->ss.ss_ScanTupleSlot);
 }
 
+/* a leaf that knows the value of a column that old rows have not counts as another layout */
 static bool
 same_layout(SxRanges *ranges, Relation stream)
 {
@@ -230,24 +231,16 @@ same_layout(SxRanges *ranges, Relation stream)
 	for (int i = 0; i < ranges->n && same; i++)
 	{
 		Relation	rel;
-		TupleDesc	desc;
+		AttrMap    *map;
 
 		if (ranges->ranges[i].leaf == RelationGetRelid(stream) || ranges->ranges[i].leaf == last)
 			continue;
 		last = ranges->ranges[i].leaf;
 		rel = table_open(last, AccessShareLock);
-		desc = RelationGetDescr(rel);
-		/* a value that old rows have not is known to the leaf only */
-		if (desc->constr != NULL && desc->constr->missing != NULL)
-			same = false;
-		else
-		{
-			AttrMap    *map = SxBuildAttrMapIfReq(desc, RelationGetDescr(stream));
-
-			same = map == NULL && RelationGetDescr(stream)->natts == desc->natts;
-			if (map != NULL)
-				free_attrmap(map);
-		}
+		map = SxBuildAttrMapIfReq(RelationGetDescr(rel), RelationGetDescr(stream));
+		same = map == NULL;
+		if (map != NULL)
+			free_attrmap(map);
 		table_close(rel, NoLock);
 	}
 	return same;
