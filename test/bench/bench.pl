@@ -32,7 +32,7 @@ STDERR->autoflush(1);
 $SIG{PIPE} = 'IGNORE';
 
 my $started = time;
-my $limit = size(95, 840, 1e9);
+my $limit = size(90, 780, 1e9);
 require "$FindBin::RealBin/workloads/$_.pl" for qw(copy insert bystander freshness read flush backfill memory sweeps isolation);
 
 my @chosen = grep { full() || !$_->{full} } @Bench::workloads;

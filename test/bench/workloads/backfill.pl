@@ -18,7 +18,7 @@ workload(backfill => 110, sub {
 		events_table($session);
 		$session->ask('INSERT INTO ev ' . Bench::events_query($rows));
 		# without them the baseline expects as many groups as rows, and sorts all of them
-		$session->ask('CREATE STATISTICS (ndistinct) ON k, (' . $server->system->window('ts', '5 minutes') . ') FROM ev') unless $server->system->keeps_views;
+		$session->ask('CREATE STATISTICS shape (ndistinct) ON k, (' . $server->system->window('ts', '5 minutes') . ') FROM ev') unless $server->system->keeps_views;
 		$session->ask('VACUUM ANALYZE ev');
 		$session->ask('CHECKPOINT');
 	}

@@ -79,7 +79,7 @@ sub freshness
 	my ($figures, $server, $windows) = @_;
 	my $session = view($server);
 	my $system = $server->system;
-	my $seconds = size(2, 6);
+	my $seconds = size(1, 6);
 	my @flushes;
 
 	$session->ask('INSERT INTO ev ' . rows($windows));

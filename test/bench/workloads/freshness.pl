@@ -18,7 +18,7 @@ SQL
 sub freshness
 {
 	my ($server, $views, $rate) = @_;
-	my $seconds = size(3, 15);
+	my $seconds = size(2, 15);
 	my $system = $server->system;
 	my @queries = (shapes($system))[ 0 .. $views - 1 ];
 	my $session = $server->database;

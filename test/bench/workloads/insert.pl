@@ -19,7 +19,7 @@ SQL
 sub insert_workload
 {
 	my ($commit) = @_;
-	my $seconds = size(2, 4);
+	my $seconds = size(1, 4);
 	my (%figures, %sessions);
 
 	local $ENV{PGOPTIONS} = "-c synchronous_commit=$commit";
