@@ -69,6 +69,19 @@ SELECT c.reloptions FROM pg_class c JOIN streamext.view_def d ON d.mat = c.oid W
 SELECT options FROM streamext.views WHERE view = 'hours'::regclass;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'hours'::regclass AND attnum > 0 ORDER BY attnum;
 
+-- how columns of the internal table are stored
+CREATE MATERIALIZED VIEW stored WITH (streamext.continuous) AS SELECT k, streamext.tumble(at, '1 hour') AS hour, count(*) AS n FROM ev GROUP BY 1, 2;
+SELECT streamext.wait_for('stored');
+SELECT mat AS mat FROM streamext.view_def WHERE view = 'stored'::regclass \gset
+ALTER TABLE :mat ALTER hour SET STATISTICS 500, ALTER k SET STORAGE EXTERNAL, ALTER k SET COMPRESSION pglz, ALTER n SET (n_distinct = 17);
+SELECT streamext.replace_view('stored', $$SELECT k, streamext.tumble(at, '1 hour') AS hour, count(*) AS n, min(v) AS least FROM ev GROUP BY 2, 1$$);
+SELECT streamext.wait_for('stored');
+SELECT mat::text <> :'mat' AS replaced FROM streamext.view_def WHERE view = 'stored'::regclass;
+SELECT attname, CASE WHEN attstattarget > 0 THEN attstattarget END AS statistics, attstorage, attcompression,
+	(SELECT string_agg(o, ' ') FROM unnest(attoptions) o WHERE o LIKE 'n\_distinct%') AS options
+	FROM pg_attribute WHERE attrelid = (SELECT mat FROM streamext.view_def WHERE view = 'stored'::regclass) AND attnum > 0 ORDER BY attname;
+DROP MATERIALIZED VIEW stored;
+
 -- other strategies, and other streams
 SELECT streamext.replace_view('total', 'SELECT v::bigint AS n, v::bigint AS s FROM ev');
 SELECT streamext.replace_view('big', 'SELECT at, k, sum(v)::int AS v FROM ev GROUP BY at, k');

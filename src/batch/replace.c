@@ -179,6 +179,7 @@ begin(const SxViewDef *def, Query *query, List *names, const SxViewOptions *opti
 	check_sinks(def, hidden);
 	/* expressions of indexes are the owner's, too */
 	sx_copy_indexes(def, hidden);
+	sx_copy_column_settings(def, hidden);
 	SetUserIdAndSecContext(save_userid, save_sec_context);
 	if (!force)
 		check_expired(def, hidden);

@@ -28,6 +28,8 @@ extern void sx_refuse_while_replaced(const SxViewDef *def);
 
 /* replaced_indexes.c: indexes that users made on one materialized table, on another one as well */
 extern void sx_copy_indexes(const SxViewDef *from, const SxViewDef *to);
+/* statistics target, storage, compression and options of columns that both have */
+extern void sx_copy_column_settings(const SxViewDef *from, const SxViewDef *to);
 typedef struct SxIndexName
 {
 	Oid			indexid;		/* the copy */

@@ -1,6 +1,6 @@
 /*
  * replaced_indexes.c
- *		Indexes that users made on a view, carried over to the table that takes its place.
+ *		Indexes that users made on a view, and how its columns are stored, carried over to the table that takes its place.
  *
  * Columns of the two tables belong together where a column of the view is made of them, or else by name.
  */
@@ -8,18 +8,23 @@
 
 #include "access/attmap.h"
 #include "access/genam.h"
+#include "access/htup_details.h"
+#include "access/reloptions.h"
 #include "access/sysattr.h"
 #include "access/table.h"
+#include "access/toast_compression.h"
 #include "access/xact.h"
 #include "catalog/index.h"
 #include "commands/comment.h"
 #include "commands/defrem.h"
+#include "commands/tablecmds.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/optimizer.h"
 #include "parser/parse_utilcmd.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
+#include "utils/syscache.h"
 
 #include "query/analyze.h"
 #include "query/view_columns.h"
@@ -32,6 +37,8 @@ typedef struct States
 	List	   *aggrefs;
 } States;
 
+static void copy_settings(List **cmds, Oid relid, AttrNumber from, Oid other, AttrNumber to);
+static void add_command(List **cmds, AlterTableType type, const char *column, Node *def);
 static AttrMap *map_columns(const SxViewDef *from, Relation source, const SxViewDef *to, Relation target);
 static int	column_behind(const SxViewDef *def, AttrNumber attno);
 static void name_columns(List *elems, Relation index, int first, AttrMap *map, Oid matid);
@@ -76,6 +83,82 @@ sx_copy_indexes(const SxViewDef *from, const SxViewDef *to)
 		SxDefineIndex(to->matid, lfirst_node(IndexStmt, lc));
 		CommandCounterIncrement();
 	}
+}
+
+void
+sx_copy_column_settings(const SxViewDef *from, const SxViewDef *to)
+{
+	Relation	source = table_open(from->matid, AccessShareLock);
+	Relation	target = table_open(to->matid, AccessShareLock);
+	AttrMap    *map = map_columns(from, source, to, target);
+	List	   *cmds = NIL;
+
+	for (int i = 0; i < map->maplen; i++)
+		if (map->attnums[i] > 0)
+			copy_settings(&cmds, from->matid, i + 1, to->matid, map->attnums[i]);
+	free_attrmap(map);
+	table_close(target, NoLock);
+	table_close(source, NoLock);
+	if (cmds == NIL)
+		return;
+	AlterTableInternal(to->matid, cmds, false);
+	CommandCounterIncrement();
+}
+
+/* what differs: the other table is new, so it has the type's own */
+static void
+copy_settings(List **cmds, Oid relid, AttrNumber from, Oid other, AttrNumber to)
+{
+	HeapTuple	tup = SearchSysCache2(ATTNUM, ObjectIdGetDatum(relid), Int16GetDatum(from));
+	HeapTuple	now = SearchSysCache2(ATTNUM, ObjectIdGetDatum(other), Int16GetDatum(to));
+	Form_pg_attribute a;
+	Form_pg_attribute b;
+	Datum		value;
+	bool		isnull;
+
+	if (!HeapTupleIsValid(tup) || !HeapTupleIsValid(now))
+		elog(ERROR, "cache lookup failed for a column of relation %u or %u", relid, other);
+	a = (Form_pg_attribute) GETSTRUCT(tup);
+	b = (Form_pg_attribute) GETSTRUCT(now);
+	/* -1, or null, depending on the version; at most 10,000 in any */
+	value = SysCacheGetAttr(ATTNUM, tup, Anum_pg_attribute_attstattarget, &isnull);
+	if (!isnull && DatumGetInt16(value) >= 0)
+		add_command(cmds, AT_SetStatistics, NameStr(b->attname), (Node *) makeInteger(DatumGetInt16(value)));
+	if (a->attstorage != b->attstorage)
+		add_command(cmds, AT_SetStorage, NameStr(b->attname),
+					(Node *) makeString(pstrdup(a->attstorage == TYPSTORAGE_PLAIN ? "plain" :
+												a->attstorage == TYPSTORAGE_EXTERNAL ? "external" :
+												a->attstorage == TYPSTORAGE_MAIN ? "main" : "extended")));
+	if (a->attcompression != b->attcompression)
+		add_command(cmds, AT_SetCompression, NameStr(b->attname),
+					(Node *) makeString(pstrdup(CompressionMethodIsValid(a->attcompression) ?
+												GetCompressionMethodName(a->attcompression) : "default")));
+	value = SysCacheGetAttr(ATTNUM, tup, Anum_pg_attribute_attoptions, &isnull);
+	if (!isnull)
+	{
+		List	   *options = NIL;
+		ListCell   *lc;
+
+		/* what users can set; a server may keep something of its own there */
+		foreach(lc, untransformRelOptions(value))
+			if (strncmp(lfirst_node(DefElem, lc)->defname, "n_distinct", strlen("n_distinct")) == 0)
+				options = lappend(options, lfirst(lc));
+		if (options != NIL)
+			add_command(cmds, AT_SetOptions, NameStr(b->attname), (Node *) options);
+	}
+	ReleaseSysCache(now);
+	ReleaseSysCache(tup);
+}
+
+static void
+add_command(List **cmds, AlterTableType type, const char *column, Node *def)
+{
+	AlterTableCmd *cmd = makeNode(AlterTableCmd);
+
+	cmd->subtype = type;
+	cmd->name = pstrdup(column);
+	cmd->def = def;
+	*cmds = lappend(*cmds, cmd);
 }
 
 List *
