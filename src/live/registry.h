@@ -120,6 +120,7 @@ typedef struct SxView
 	bool		xmin_let_go;	/* (m) ... past protect_xmin */
 	TimestampTz complete_at;	/* what the flusher stores with the sealed generation; wall clock */
 	pid_t		builder_pid;	/* (m) */
+	bool		builder_left;	/* (m) it ended because the view is gone, or goes by another id now */
 	bool		history_begun;	/* (m) BUILDING: it has a snapshot of the stream, or is about to take it */
 	SxHistoryProgress history;	/* (m) */
 	pid_t		waits_for_pid;	/* (m) whose transaction its builder waits for; 0: nobody's */

@@ -38,6 +38,7 @@ SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
 static bool view_is_gone(void);
+static void leave(void) pg_attribute_noreturn();
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);
@@ -142,7 +143,7 @@ sx_builder_main(Datum arg)
 
 		/* dropped or replaced meanwhile, which may show as any error; the consumer learns it from the catalog */
 		if (view_is_gone())
-			proc_exit(0);
+			leave();
 		pause = sx_view_setback(sx_builder.db, sx_builder.v, 200, 30000);
 		SpinLockAcquire(&sx_builder.db->mutex);
 		/* the next attempt goes another way */
@@ -189,10 +190,10 @@ sx_builder_pause(long ms)
 	ResetLatch(MyLatch);
 	sx_worker_check();
 	if (view_is_gone())
-		proc_exit(0);
+		leave();
 }
 
-/* or it has another table than the one that we were started for */
+/* or it has another table than the one that we were started for, or the table belongs to another view now */
 static bool
 view_is_gone(void)
 {
@@ -202,10 +203,21 @@ view_is_gone(void)
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	def = sx_catalog_view(sx_builder.v->viewid);
-	gone = def == NULL || def->matid != sx_builder.v->matid;
+	gone = def == NULL || def->matid != sx_builder.v->matid ||
+		(sx_builder.def != NULL && sx_builder.def->viewid != def->viewid);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return gone;
+}
+
+/* no failure: if it has taken another view's place, that one needs a new builder */
+static void
+leave(void)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->builder_left = true;
+	SpinLockRelease(&sx_builder.db->mutex);
+	proc_exit(0);
 }
 
 static void

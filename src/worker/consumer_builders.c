@@ -120,12 +120,17 @@ reap(Consumer *c)
 		LiveView   *lv = lfirst(lc);
 		SxView	   *v = lv->shared;
 		pid_t		pid;
+		bool		left;
 
 		if (lv->builder == NULL || GetBackgroundWorkerPid(lv->builder, &pid) != BGWH_STOPPED)
 			continue;
 		pfree(lv->builder);
 		lv->builder = NULL;
-		if (v->state == SX_VIEW_BUILDING && !lv->builder_ended)
+		SpinLockAcquire(&c->db->mutex);
+		left = v->builder_left;
+		v->builder_left = false;
+		SpinLockRelease(&c->db->mutex);
+		if (v->state == SX_VIEW_BUILDING && !lv->builder_ended && !left)
 			sx_consumer_fail(c, lv, "its builder ended unexpectedly");
 		else if (v->state == SX_VIEW_BUILDING)
 		{
