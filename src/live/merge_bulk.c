@@ -14,6 +14,7 @@
 
 #include "access/genam.h"
 #include "access/heapam.h"
+#include "access/heaptoast.h"
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/tableam.h"
@@ -206,9 +207,18 @@ static void
 bulk_add(Bulk *bulk, MinimalTuple row)
 {
 	MemoryContext old = MemoryContextSwitchTo(bulk->context);
+	HeapTuple	tuple = heap_tuple_from_minimal_tuple(row);
 
+	if (bulk->indexes != NULL && (tuple->t_len > TOAST_TUPLE_THRESHOLD || HeapTupleHasExternal(tuple)))
+	{
+		/* of many such rows at a time, copies would be stored, and it would not be noted in these where */
+		CatalogTupleInsertWithInfo(bulk->rel, tuple, bulk->indexes);
+		heap_freetuple(tuple);
+		MemoryContextSwitchTo(old);
+		return;
+	}
 	/* of a heap: where it was stored is noted in the tuple itself, for the indexes */
-	ExecStoreHeapTuple(heap_tuple_from_minimal_tuple(row), bulk->slots[bulk->n++], false);
+	ExecStoreHeapTuple(tuple, bulk->slots[bulk->n++], false);
 	MemoryContextSwitchTo(old);
 	if (bulk->n == ROWS_AT_ONCE)
 		bulk_write(bulk);
