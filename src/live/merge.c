@@ -144,7 +144,7 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 		sx_merge_sessions(info, rows, written);
 		return;
 	}
-	if (sx_merge_bulk(info, rows))
+	if (info->nkeys == 0 && sx_merge_bulk(info, rows))
 		return;
 	if (info->nkeys == 0 || count == 1)
 	{
@@ -193,6 +193,13 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 	ExecDropSingleTupleTableSlot(chunk.sum);
 	MemoryContextDelete(chunk.context);
 	MemoryContextDelete(chunk.scratch);
+}
+
+void
+sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows)
+{
+	if (info->session_key >= 0 || !sx_merge_bulk(info, rows))
+		sx_merge_into_table(info, rows, NULL);
 }
 
 static SxMerge *

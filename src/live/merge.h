@@ -28,6 +28,8 @@ typedef struct SxWritten
  * several times: they are combined first.  written may be NULL.
  */
 extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
+/* the same for a table that may have no rows yet: then they are stored in bulk if that is possible (live/merge_bulk.c) */
+extern void sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows);
 /* for live/merge_sessions.c: no key twice; and rows that the table must have, by their ctids */
 extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);

@@ -8,7 +8,8 @@
  * unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.  If a key was there
  * after all, the index would raise an error.
  *
- * "Empty" is a file without blocks: whoever calls has locked out all others who write the table.
+ * "Empty" is a file without blocks: whoever calls has locked out all others who write the table.  Only a builder asks
+ * for that, when it writes history.
  */
 #include "postgres.h"
 

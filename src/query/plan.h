@@ -43,7 +43,7 @@ extern void sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg)
 extern void sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, void *arg);
 /* what the planner thinks that this costs; likewise as the owner */
 extern double sx_plan_history_cost(SxPlan *plan);
-/* what it thinks that a part of history, of so many rows, comes to; likewise */
+/* to how many groups it thinks that a part of history comes, of so many rows; 0: keys are computed; likewise */
 extern double sx_plan_range_groups(SxPlan *plan, double rows, double blocks);
 /* runs over a part of history, that has about so many rows */
 extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg);

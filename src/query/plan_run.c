@@ -462,12 +462,21 @@ double
 sx_plan_range_groups(SxPlan *plan, double rows, double blocks)
 {
 	SxBuiltPlan built = {0};
+	Agg		   *agg;
 	double		groups;
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
 	sx_plan_build(plan, SX_PLAN_RANGES, rows, blocks, &built);
-	groups = built.stmt->planTree->plan_rows;
+	agg = (Agg *) built.stmt->planTree;
+	groups = agg->plan.plan_rows;
+	for (int i = 0; IsA(agg, Agg) && i < agg->numCols; i++)
+	{
+		TargetEntry *key = list_nth_node(TargetEntry, outerPlan(agg)->targetlist, agg->grpColIdx[i] - 1);
+
+		if (!IsA(key->expr, Var))
+			groups = 0;
+	}
 	sx_plan_forget(&built);
 	return groups;
 }

@@ -42,6 +42,7 @@ typedef struct SxBuilder
 	XLogRecPtr	written_lsn;	/* start LSN of the stored position */
 	bool		redefined;		/* what we know of the view is out of date */
 	bool		in_history;		/* what is written belongs to history */
+	bool		is_sample;		/* and is the first of many chunks, written as they will be */
 } SxBuilder;
 
 extern SxBuilder sx_builder;
@@ -65,6 +66,7 @@ extern void sx_builder_history_begins(void);
 extern bool sx_builder_has_condition(void);
 /* takes up a result row of history */
 extern void sx_builder_store_row(void *arg, TupleTableSlot *row);
+extern void sx_builder_take_memory(void);
 extern void sx_builder_recover_from_row(MemoryContext caller);
 /* the stream with its partitions, in a transaction; with lock they cannot be replaced until its end */
 extern List *sx_builder_members(bool lock);

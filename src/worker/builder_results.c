@@ -303,7 +303,10 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 		SPI_finish();
 		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
-	sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !replace && !sx_builder.in_history ? &written : NULL);
+	if (replace || (sx_builder.in_history && !sx_builder.is_sample))
+		sx_merge_into_new_table(sx_builder.info, sx_builder.rows);
+	else
+		sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !sx_builder.in_history ? &written : NULL);
 	sx_panes_merge_late(sx_builder.info, sx_builder.rows, closed_until, pos->removed_until, &written);
 	sx_run_as_end(&as);
 	SX_STOP_POINT_OF(results_merged, sx_builder.def->viewid);

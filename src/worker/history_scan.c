@@ -26,9 +26,10 @@
  * this row becomes a dead letter.  Chunks of a stream with a condition are done so at once.
  *
  * Size of chunks: groups that come again in each chunk are written in each.  So a chunk is as large as it takes for
- * writing to be a small part of the time by the planner's estimate of groups, but for windows of event time: rows mostly lie in
- * the order of their time, so windows hardly come again, and the planner takes each time for another window.  While writing
- * turns out to take a notable part, chunks double.
+ * writing to be a small part of the time by the planner's estimate of groups.  Where keys are computed, and in windows of
+ * event time, that is no good: the planner takes each time for another window, and rows mostly lie in the order of their time,
+ * so that windows hardly come again.  Such views begin with a small chunk, which shows what writing takes.  While it turns
+ * out to take a notable part, chunks double.
  *
  * Locks: AccessShareLock on the leaves of a chunk while it is computed; a command that waits for it ends
  * the builder (consumer_builders.c).  Commands that would remove rows or replace a file wait until the view is
@@ -56,8 +57,9 @@
 #include "utils/syscache.h"
 #include "testing/stop_points.h"
 
-/* size of a chunk at first: 256 MB */
+/* size of a chunk: 256 MB; of the first one, from which the time that is left is told */
 #define CHUNK_BLOCKS	32768
+#define FIRST_BLOCKS	8192
 /* and of one that is gone through by rows, so that its addresses fit memory */
 #define ROWS_BLOCKS		2048
 #define CHUNK_FILES		64
@@ -92,7 +94,7 @@ typedef struct Chunk
 } Chunk;
 
 static uint64 most_blocks(void);
-static uint64 first_size(SxStoredScan *scan);
+static uint64 size_by_groups(SxStoredScan *scan);
 static List *newest_first(Oid relid, List *leaves);
 static void list_files(SxStoredPosition *pos, SxStoredScan *scan);
 static void run_empty(void);
@@ -123,31 +125,32 @@ most_blocks(void)
 	return CHUNK_BLOCKS;
 }
 
-/* of a chunk, in blocks */
+/* of a chunk, in blocks, as the planner's estimate of groups wants it; 0: it says nothing */
 static uint64
-first_size(SxStoredScan *scan)
+size_by_groups(SxStoredScan *scan)
 {
 	SxViewInfo *info = sx_builder.info;
-	double		size = most_blocks();
 	double		rows;
+	double		size = 0;
 	SxRunAs		as;
 
-	if (sx_builder.def->strategy != SX_MERGE || info->nkeys == 0 || info->window_key >= 0 || size < CHUNK_BLOCKS ||
+	if (sx_builder.def->strategy != SX_MERGE || info->nkeys == 0 || info->window_key >= 0 || most_blocks() < CHUNK_BLOCKS ||
 		scan->file >= scan->nfiles)
-		return size;
+		return 0;
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	LockRelationOid(scan->rels[scan->file], AccessShareLock);
 	rows = SearchSysCacheExists1(RELOID, ObjectIdGetDatum(scan->rels[scan->file])) ?
-		size * rows_per_block(scan, scan->rels[scan->file]) : 0;
+		CHUNK_BLOCKS * rows_per_block(scan, scan->rels[scan->file]) : 0;
 	if (rows > 0)
 	{
 		double		share;
 
 		sx_run_as_begin(&as, sx_builder.def);
-		share = sx_plan_range_groups(sx_builder.plan, rows, size) * GROUP_COST / rows;
+		share = sx_plan_range_groups(sx_builder.plan, rows, CHUNK_BLOCKS) * GROUP_COST / rows;
 		sx_run_as_end(&as);
-		size *= Min(Max(share * WRITE_SHARE, 1), MOST_CHUNKS);
+		if (share * WRITE_SHARE > 1)
+			size = CHUNK_BLOCKS * Min(share * WRITE_SHARE, MOST_CHUNKS);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
@@ -313,17 +316,20 @@ sx_history_run(SxStoredPosition *stored)
 {
 	SxStoredScan *scan = stored->scan;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
-	uint64		size = first_size(scan);
+	uint64		size = size_by_groups(scan);
+	bool		first = size == 0 && scan->rows == 0;
 	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
 	SxHistoryResult result = SX_HISTORY_DONE;
 
+	if (size == 0)
+		size = most_blocks();
 	begin_progress(scan);
 	sx_builder.in_history = true;
 	sx_builder.watermark = SX_TIME_NONE;
 	while (stored->scan != NULL)
 	{
 		Chunk	   *chunk;
-		uint64		blocks = size;
+		uint64		blocks = first ? Min(size, FIRST_BLOCKS) : size;
 		int64		before = scan->rows;
 		int64		rows;
 		TimestampTz started = sx_now();
@@ -382,21 +388,23 @@ sx_history_run(SxStoredPosition *stored)
 		scan->block = chunk->next_block;
 		if (scan->file >= scan->nfiles)
 			finish(stored);
+		sx_builder.is_sample = first && stored->scan != NULL;
 		sx_builder_commit(stored);
 		SX_STOP_POINT_OF(history_chunk_committed, sx_builder.def->viewid);
 		sx_builder_protect(stored->position->xmin, stored->start_lsn);
 		sx_builder.turn_us = 0;
 
-		if (!singly && sx_builder.def->strategy == SX_MERGE &&
+		if (!first && !singly && sx_builder.def->strategy == SX_MERGE &&
 			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MOST_CHUNKS * most_blocks())
 			size *= 2;
+		first = false;
 		note_chunk(scan, chunk, rows, computed - started, sx_now() - computed + Max(rest_us(started, rows), 0));
 		if (stored->scan != NULL)
 			rest(started, rows);
 		else
 			SX_STOP_POINT_OF(history_committed, sx_builder.def->viewid);
 	}
-	sx_builder.in_history = false;
+	sx_builder.in_history = sx_builder.is_sample = false;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);
 	return result;
@@ -547,6 +555,7 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			sx_builder_begin_results();
 			sx_builder_begin_work(0);
 			sx_run_as_begin(&as, sx_builder.def);
+			sx_builder_take_memory();
 			sx_plan_run_ranges(sx_builder.plan, &chunk->part, rows, sx_builder_store_row, NULL);
 			sx_ranges_find_latest(&chunk->part);
 			sx_run_as_end(&as);
@@ -720,9 +729,9 @@ note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows, int64 read_
 	v->history.done = done;
 	v->history.rows = scan->rows;
 	v->history.spent_rows += rows;
-	/* of late: other work on the server changes it */
+	/* of late: other work on the server changes it; writing changes with what is there */
 	v->history.read_us = first ? read_us / blocks : (v->history.read_us + read_us / blocks) / 2;
-	v->history.write_us = first ? write_us / blocks : (v->history.write_us + write_us / blocks) / 2;
+	v->history.write_us = write_us / blocks;
 	v->history.chunk = 0;
 	v->history.chunk_done -= Min(v->history.chunk_done, chunk->blocks);
 	v->history.chunk_rows -= Min(v->history.chunk_rows, rows);
