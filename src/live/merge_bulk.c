@@ -214,8 +214,10 @@ bulk_add(Bulk *bulk, MinimalTuple row)
 	{
 		/* of many such rows at a time, copies would be stored, and it would not be noted in these where */
 		CatalogTupleInsertWithInfo(bulk->rel, tuple, bulk->indexes);
-		heap_freetuple(tuple);
 		MemoryContextSwitchTo(old);
+		CHECK_FOR_INTERRUPTS();
+		if (bulk->n == 0)
+			MemoryContextReset(bulk->context);
 		return;
 	}
 	/* of a heap: where it was stored is noted in the tuple itself, for the indexes */
