@@ -38,6 +38,7 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -54,6 +55,7 @@
 
 /* the statement's name for the tuplestore */
 #define ROWS_NAME "streamext_rows"
+#define HASH_SALT	0x5f356495
 
 /* Columns of streamext.dead_letter (src/sql/10_catalog.sql) */
 enum
@@ -427,7 +429,8 @@ chunk_fill(Chunk *chunk, Tuplestorestate *store)
 		slot_getsomeattrs(row, info->nkeys);
 		for (int i = 0; i < info->nkeys; i++)
 			chunk->keyhashes[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
-		chunk_add(chunk, sx_row_hash(chunk->keyhashes, info->nkeys));
+		/* live groups come in the order of this hash: without another mix their entries would crowd in one place */
+		chunk_add(chunk, murmurhash32(sx_row_hash(chunk->keyhashes, info->nkeys) ^ HASH_SALT));
 	}
 	MemoryContextSwitchTo(old);
 	ExecClearTuple(row);

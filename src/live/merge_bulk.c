@@ -160,9 +160,8 @@ insert_sorted(Bulk *bulk, Tuplestorestate *store)
 			MinimalTuple combined;
 
 			sx_combine_rows(info, before, row, sum);
-			combined = sx_flatten_row(info, sum);
 			MemoryContextSwitchTo(old);
-			combined = heap_copy_minimal_tuple(combined);
+			combined = sx_flatten_row(info, sum);
 			ExecClearTuple(sum);
 			ExecStoreMinimalTuple(combined, before, true);
 		}

@@ -38,7 +38,7 @@ SxBuilder	sx_builder;
 
 static void builder_exit(int code, Datum arg);
 static bool view_is_gone(void);
-static void leave(void) pg_attribute_noreturn();
+pg_noreturn static void leave(void);
 static void load_view(void);
 static void protect_from_slot(void);
 static bool wal_is_there(const SxStoredPosition *stored);

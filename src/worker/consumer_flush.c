@@ -17,9 +17,13 @@
 #include "utils/memutils.h"
 #include "testing/stop_points.h"
 
-/* an empty flush moves a view's position after this much WAL, or this many transactions */
+/*
+ * An empty flush moves a view's position after this much WAL, or this many transactions: until then the slot keeps dead
+ * rows of all tables, and those that are updated over and over grow.  But of so many transactions at most one is such a flush.
+ */
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
-#define IDLE_FLUSH_XIDS		100000
+#define IDLE_FLUSH_XIDS		1000
+#define IDLE_XIDS_PER_VIEW	50
 /* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
@@ -205,7 +209,8 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 	start_lsn = sx_consumer_start_lsn(c);
 	return lv->closed_unsealed ||
 		start_lsn > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2) ||
-		c->position->xmin > v->protect_xmin + Min(IDLE_FLUSH_XIDS, sx_max_held_xids / 2);
+		c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * list_length(c->views)),
+												  sx_max_held_xids / 2);
 }
 
 static bool
