@@ -9,6 +9,7 @@ use lib $FindBin::RealBin;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StreamextFaults;
 use StreamextTest;
 use Test::More;
 use Time::HiRes qw(sleep);
@@ -225,6 +226,36 @@ $node->stop('immediate');
 $node->start;
 ok(wait_ready($node), 'up again');
 oracle($node, 'app', 'tens', 'after a crash');
+
+# ---- a builder of the hidden view that is at work when the view takes its place has not failed ----
+test_functions($node, 'app');
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE src (k int NOT NULL);
+INSERT INTO src SELECT i % 5 FROM generate_series(1, 100) i;
+CREATE MATERIALIZED VIEW counted WITH (streamext.continuous) AS SELECT k, count(*) AS n FROM src GROUP BY k;
+SELECT streamext.wait_for('counted');
+SELECT testing.stop('swap_done', 'wait', view => 'counted'::regclass);
+SELECT streamext.replace_view('counted', 'SELECT k, count(k) AS n FROM src GROUP BY k');
+SQL
+ok(query_until($node, 'app', "SELECT waiting FROM testing.points() WHERE point = 'swap_done'", '1'), 'the swap is done, but for its commit');
+my $log_at = -s $node->logfile;
+my ($writer, $locker) = map { background($node, 'app') } 1 .. 2;
+# rows that are committed while the stream is locked: both views leave the others, and builders bring them up
+statement($writer, 'BEGIN; INSERT INTO src SELECT i % 5 FROM generate_series(1, 10) i');
+statement($locker, 'BEGIN; LOCK TABLE src', 1);
+ok(query_until($node, 'app', "SELECT count(*) FROM pg_locks WHERE relation = 'src'::regclass AND NOT granted", '1'), 'the lock is waited for');
+statement($writer, 'COMMIT');
+statement($locker);
+ok(query_until($node, 'app', "SELECT count(*) FROM streamext.view_states() WHERE state = 'live' AND view IN (SELECT view FROM streamext.view_def WHERE stream = 'src'::regclass)", '0'),
+	'the views have left');
+statement($locker, 'COMMIT');
+ok(query_until($node, 'app', "SELECT count(*) FROM streamext.view_states() WHERE phase = 'waits for its table''s lock' AND view IN (SELECT view FROM streamext.view_def WHERE replaces = 'counted'::regclass)", '1'),
+	'the builder of the hidden one waits for the swap');
+$node->safe_psql('app', "SELECT testing.release('swap_done')");
+is($node->safe_psql('app', "SELECT streamext.wait_for('counted', '60s')"), 't', 'replaced');
+oracle($node, 'app', 'counted', 'replaced while it was brought up');
+unlike(slurp_file($node->logfile, $log_at), qr/ended unexpectedly|could not bring up/, 'nothing is said to have failed');
+$_->{run}->kill_kill(grace => 5) for $writer, $locker;
 
 $node->stop;
 done_testing();
