@@ -98,6 +98,8 @@ my @conditions = ('id % 3 <> 0', 'v < 700');
 # and views that may get another stream: all have the same columns
 my %movable = map { $_ => 1 } qw(few many total every big texts numbers ev_hop ev_recent dyn_a dyn_b dyn_e);
 my @streams = qw(ev td pe up);
+# with windows, those that have an event time and merge late rows
+my @merging = qw(ev pe);
 
 sub views { return \%views }
 sub dynamic_views { return \%dynamic }
@@ -140,7 +142,7 @@ sub replacement_query
 	my ($name, $variant, $random) = @_;
 	my ($stream) = @{ $views{$name} // $dynamic{$name} };
 	my ($query) = variant($name, $variant);
-	$stream = $random->one_of(@streams) if $movable{$name} && $random->chance(30);
+	$stream = $random->one_of($name =~ /^ev_/ ? @merging : @streams) if $movable{$name} && $random->chance(30);
 	return ($stream, query_on($query, $stream));
 }
 
