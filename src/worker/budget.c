@@ -111,6 +111,9 @@ sx_budget_start(int64 limit)
 		timer = RegisterTimeout(USER_TIMEOUT, time_is_over);
 		registered = true;
 	}
+	/* a cancel of the limit before that nobody has looked at would hit whatever comes after this run */
+	if (armed)
+		(void) sx_budget_stop();
 	exceeded = false;
 	asked = 0;
 	limit_us = limit;
