@@ -184,6 +184,7 @@ typedef struct SxDb
 	LWLock		publish;
 	slock_t		mutex;
 	bool		wanted;			/* (m) somebody asked the launcher to serve this database */
+	uint32		left;			/* (m) how often the consumer has gone because nothing was left to do */
 	int			closing;		/* (m) commands under way that want its workers gone (DROP EXTENSION, DROP DATABASE …) */
 	bool		slot_ready;		/* (m) the slot exists and protects */
 	char		problem[256];	/* (m) why the consumer cannot start or go on; empty: fine */

@@ -293,6 +293,7 @@ leave(Consumer *c)
 		return;
 	}
 	db->wanted = false;
+	db->left++;
 	db->slot_ready = false;
 	SpinLockRelease(&db->mutex);
 	sx_wake_flusher(db);

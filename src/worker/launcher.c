@@ -48,6 +48,7 @@ typedef struct Served
 	TimestampTz alerter_started;
 	TimestampTz consumer_started;
 	TimestampTz flusher_started;
+	uint32		left;			/* SxDb.left, when they were started */
 } Served;
 
 /* databases that a scout has been in; later ones are copies, or ask for themselves */
@@ -272,6 +273,7 @@ serve(SxDb *db, Served *s)
 	bool		has_consumer;
 	bool		has_flusher;
 	bool		wants_alerter;
+	uint32		left;
 
 	if (!OidIsValid(db->dboid))
 		return;
@@ -281,7 +283,13 @@ serve(SxDb *db, Served *s)
 	has_consumer = db->consumer_pid != 0;
 	has_flusher = db->flusher_pid != 0;
 	wants_alerter = wanted && db->alerts_wanted && db->alerter_pid == 0;
+	left = db->left;
 	SpinLockRelease(&db->mutex);
+
+	/* who creates a view just after the last one was dropped need not wait */
+	if (left != s->left)
+		s->consumer_started = s->flusher_started = 0;
+	s->left = left;
 
 	/* on a standby DROP DATABASE ends ours without a word: look before starting it again */
 	if (s->consumer != NULL && !is_running(&s->consumer) && RecoveryInProgress())
