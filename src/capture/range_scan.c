@@ -17,6 +17,8 @@
  * and under an aggregate they are not projected either: what is left is what a sequential scan costs.  Otherwise values
  * are moved to the stream's row type, by name.
  *
+ * In parallel (range_share.c) each process reads pieces of the ranges, and what they find is put together.
+ *
  * Locking: the caller's AccessShareLock on the leaves.  A range that ends beyond the file is cut off: VACUUM
  * has removed pages that were empty for the snapshot, too.
  */
@@ -24,6 +26,7 @@
 
 #include "access/attmap.h"
 #include "access/heapam.h"
+#include "access/parallel.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "executor/executor.h"
@@ -34,10 +37,14 @@
 #include "optimizer/plancat.h"
 #include "optimizer/restrictinfo.h"
 #include "optimizer/tlist.h"
+#include "parser/parsetree.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
 #include "capture/delta_scan.h"
 #include "capture/range_scan.h"
+#include "capture/range_share.h"
+#include "query/session.h"
 
 /* blocks between two reports */
 #define REPORT_BLOCKS	64
@@ -53,7 +60,9 @@ typedef struct RangeReader
 	MemoryContext context;
 	TupleTableSlot *direct;		/* all leaves have the stream's layout: read into this one */
 	int			next;			/* range to open */
-	/* the range that is open */
+	SxRangeShare *share;		/* NULL: all are ours */
+	/* the blocks that are open */
+	SxRange		piece;
 	Relation	rel;			/* NULL: none */
 	TableScanDesc scan;
 	TupleTableSlot *slot;		/* of the leaf's type, or direct */
@@ -63,6 +72,9 @@ typedef struct RangeReader
 	/* not reported yet */
 	BlockNumber blocks;
 	int64		rows;
+	/* of what is shared, what was reported to the caller */
+	uint64		told_blocks;
+	int64		told_rows;
 } RangeReader;
 
 typedef struct RangeScanState
@@ -78,19 +90,26 @@ static void begin_range_scan(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_range_scan(CustomScanState *node);
 static void end_range_scan(CustomScanState *node);
 static void rescan_range_scan(CustomScanState *node);
+static Size estimate_share(CustomScanState *node, ParallelContext *pcxt);
+static void init_share(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+static void restart_share(CustomScanState *node, ParallelContext *pcxt, void *coordinate);
+static void attach_share(CustomScanState *node, shm_toc *toc, void *coordinate);
+static void shutdown_range_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
 static List *whole_rows(PlannerInfo *root, RelOptInfo *rel, List *tlist);
-static bool same_layout(SxRanges *ranges, Relation stream);
+static bool same_layout(SxRanges *ranges);
 static void read_directly(CustomScanState *node, EState *estate, Relation rel);
 static RangeReader *reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot);
 static bool reader_next(RangeReader *r, TupleTableSlot *slot);
 static void move_values(RangeReader *r, TupleTableSlot *in, TupleTableSlot *slot);
 static void reader_end(RangeReader *r);
-static void enter_range(RangeReader *r);
-static void leave_range(RangeReader *r);
+static bool next_piece(RangeReader *r);
+static void open_leaf(RangeReader *r);
+static void close_leaf(RangeReader *r);
 static void pass_blocks(RangeReader *r, BlockNumber upto);
 static void report(RangeReader *r);
+static bool tell_sum(RangeReader *r);
 static void note_time(RangeReader *r, TupleTableSlot *slot);
 
 static const CustomPathMethods path_methods = {
@@ -109,6 +128,11 @@ static const CustomExecMethods exec_methods = {
 	.ExecCustomScan = exec_range_scan,
 	.EndCustomScan = end_range_scan,
 	.ReScanCustomScan = rescan_range_scan,
+	.EstimateDSMCustomScan = estimate_share,
+	.InitializeDSMCustomScan = init_share,
+	.ReInitializeDSMCustomScan = restart_share,
+	.InitializeWorkerCustomScan = attach_share,
+	.ShutdownCustomScan = shutdown_range_scan,
 };
 
 void
@@ -121,30 +145,32 @@ sx_range_scan_init(void)
 
 /*
  * rel's sizes are those of the part: see set_relation_info() in query/plan.c.  whole: more columns than are
- * needed do no harm above.
+ * needed do no harm above.  workers: 0, or how many read it together with the process that asks.
  */
 Path *
-sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole)
+sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole, int workers)
 {
 	CustomPath *path = makeNode(CustomPath);
+	/* the leader has the others' rows to receive, too: as for a parallel sequential scan */
+	double		readers = workers + (parallel_leader_participation ? Max(0, 1 - 0.3 * workers) : 0);
 
-	rel->consider_parallel = false;
+	if (workers == 0)
+		readers = 1;
 	path->path.pathtype = T_CustomScan;
 	path->path.parent = rel;
 	path->path.pathtarget = rel->reltarget;
 	path->path.param_info = NULL;
-	path->path.rows = rel->rows;
+	path->path.parallel_aware = path->path.parallel_safe = workers > 0;
+	path->path.parallel_workers = workers;
+	path->path.rows = clamp_row_est(rel->rows / readers);
 	path->path.startup_cost = rel->reltarget->cost.startup + rel->baserestrictcost.startup;
 	path->path.total_cost = path->path.startup_cost + seq_page_cost * rel->pages +
-		(cpu_tuple_cost + rel->baserestrictcost.per_tuple) * rel->tuples +
-		rel->reltarget->cost.per_tuple * rel->rows;
+		((cpu_tuple_cost + rel->baserestrictcost.per_tuple) * rel->tuples +
+		 rel->reltarget->cost.per_tuple * rel->rows) / readers;
 	path->path.pathkeys = NIL;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	path->custom_private = list_make1_int(whole);
 	path->methods = &path_methods;
-
-	rel->pathlist = list_make1(path);
-	rel->partial_pathlist = NIL;
 	return &path->path;
 }
 
@@ -165,7 +191,9 @@ plan_range_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 	scan->scan.plan.qual = quals;
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = path->flags;
-	scan->custom_private = list_make1_int(sx_columns_needed(rel, tlist, quals));
+	/* every process must read into a slot of the same kind, and workers have no ranges when they begin */
+	scan->custom_private = list_make2_int(sx_columns_needed(rel, tlist, quals),
+										  sx_ranges != NULL && same_layout(sx_ranges));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
@@ -213,18 +241,21 @@ begin_range_scan(CustomScanState *node, EState *estate, int eflags)
 
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
+	if (lsecond_int(scan->custom_private) && node->ss.ps.subPlan == NIL)
+		read_directly(node, estate, rel);
+	if (IsParallelWorker())
+		return;					/* attach_share() goes on */
 	if (sx_ranges == NULL || sx_ranges->stream != RelationGetRelid(rel))
 		elog(ERROR, "a plan of history of \"%s\" was run without its ranges", RelationGetRelationName(rel));
-	if (same_layout(sx_ranges, rel) && node->ss.ps.subPlan == NIL)
-		read_directly(node, estate, rel);
 	state->reader = reader_begin(sx_ranges, RelationGetDescr(rel), linitial_int(scan->custom_private),
 								 node->ss.ss_ScanTupleSlot);
 }
 
 /* a leaf that knows the value of a column that old rows have not counts as another layout */
 static bool
-same_layout(SxRanges *ranges, Relation stream)
+same_layout(SxRanges *ranges)
 {
+	Relation	stream = table_open(ranges->stream, NoLock);
 	Oid			last = InvalidOid;
 	bool		same = true;
 
@@ -243,6 +274,7 @@ same_layout(SxRanges *ranges, Relation stream)
 			free_attrmap(map);
 		table_close(rel, NoLock);
 	}
+	table_close(stream, NoLock);
 	return same;
 }
 
@@ -281,10 +313,63 @@ rescan_range_scan(CustomScanState *node)
 	if (r != NULL)
 	{
 		if (r->rel != NULL)
-			leave_range(r);
+			close_leaf(r);
 		r->next = 0;
 	}
 	ExecScanReScan(&node->ss);
+}
+
+/* ---- in parallel ---- */
+
+static Size
+estimate_share(CustomScanState *node, ParallelContext *pcxt)
+{
+	return sx_range_share_size(sx_ranges);
+}
+
+static void
+init_share(CustomScanState *node, ParallelContext *pcxt, void *coordinate)
+{
+	RangeReader *r = ((RangeScanState *) node)->reader;
+
+	sx_range_share_init(coordinate, r->ranges);
+	r->share = coordinate;
+}
+
+static void
+restart_share(CustomScanState *node, ParallelContext *pcxt, void *coordinate)
+{
+	RangeReader *r = ((RangeScanState *) node)->reader;
+
+	sx_range_share_restart(coordinate);
+	r->told_blocks = 0;
+	r->told_rows = 0;
+}
+
+/* a worker runs nothing but this plan */
+static void
+attach_share(CustomScanState *node, shm_toc *toc, void *coordinate)
+{
+	RangeScanState *state = (RangeScanState *) node;
+	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
+
+	sx_session_allowed = true;
+	state->reader = reader_begin(sx_range_share_attach(coordinate), RelationGetDescr(node->ss.ss_currentRelation),
+								 linitial_int(scan->custom_private), node->ss.ss_ScanTupleSlot);
+	state->reader->share = coordinate;
+}
+
+/* the last moment at which what is shared is there; in the leader all workers have ended, if the plan has run to its end */
+static void
+shutdown_range_scan(CustomScanState *node)
+{
+	RangeReader *r = ((RangeScanState *) node)->reader;
+
+	if (r == NULL || r->share == NULL || IsParallelWorker())
+		return;
+	if (!r->ranges->complete)
+		r->ranges->complete = tell_sum(r);
+	r->share = NULL;
 }
 
 static TupleTableSlot *
@@ -335,21 +420,19 @@ reader_next(RangeReader *r, TupleTableSlot *slot)
 	TupleTableSlot *in;
 	BlockNumber block;
 
-	for (;;)
+	while (r->scan == NULL || !table_scan_getnextslot(r->scan, ForwardScanDirection, r->slot))
 	{
-		if (r->rel == NULL)
+		if (r->rel != NULL)
+			pass_blocks(r, r->piece.from + r->piece.nblocks);
+		if (!next_piece(r))
 		{
-			if (r->next >= r->ranges->n)
-			{
-				report(r);
+			if (r->rel != NULL)
+				close_leaf(r);
+			report(r);
+			if (r->share == NULL)
 				r->ranges->complete = true;
-				return false;
-			}
-			enter_range(r);
+			return false;
 		}
-		if (r->scan != NULL && table_scan_getnextslot(r->scan, ForwardScanDirection, r->slot))
-			break;
-		leave_range(r);
 	}
 
 	in = r->slot;
@@ -395,24 +478,67 @@ static void
 reader_end(RangeReader *r)
 {
 	if (r->rel != NULL)
-		leave_range(r);
+		close_leaf(r);
+	if (IsParallelWorker())
+		UnregisterSnapshot(r->ranges->snapshot);
 	pfree(r);
 }
 
-static void
-enter_range(RangeReader *r)
+/* the blocks to be read next; false: there are none */
+static bool
+next_piece(RangeReader *r)
 {
-	SxRange    *range = &r->ranges->ranges[r->next++];
-	MemoryContext old = MemoryContextSwitchTo(r->context);
+	Oid			leaf = r->rel != NULL ? r->piece.leaf : InvalidOid;
 	BlockNumber size;
 
-	r->rel = table_open(range->leaf, AccessShareLock);
+	if (r->share != NULL)
+	{
+		if (!sx_range_share_next(r->share, &r->piece))
+			return false;
+	}
+	else if (r->next < r->ranges->n)
+		r->piece = r->ranges->ranges[r->next++];
+	else
+		return false;
+	if (leaf != r->piece.leaf)
+	{
+		if (leaf != InvalidOid)
+			close_leaf(r);
+		open_leaf(r);
+	}
+	r->block = r->piece.from;
 	size = RelationGetNumberOfBlocks(r->rel);
-	r->block = range->from;
+	if (r->piece.from >= size || r->piece.nblocks == 0)
+	{
+		if (r->scan != NULL)
+			table_endscan(r->scan);
+		r->scan = NULL;
+		return true;
+	}
+	/* one scan for all pieces of a leaf, so that they use the same few buffers */
+	if (r->scan != NULL)
+		table_rescan(r->scan, NULL);
+	else
+	{
+		MemoryContext old = MemoryContextSwitchTo(r->context);
+
+		r->scan = table_beginscan_strat(r->rel, r->ranges->snapshot, 0, NULL, true, false);
+		MemoryContextSwitchTo(old);
+	}
+	heap_setscanlimits(r->scan, r->piece.from, Min(r->piece.nblocks, size - r->piece.from));
+	return true;
+}
+
+static void
+open_leaf(RangeReader *r)
+{
+	MemoryContext old = MemoryContextSwitchTo(r->context);
+
+	r->rel = table_open(r->piece.leaf, AccessShareLock);
 	r->slot = r->direct ? r->direct : table_slot_create(r->rel, NULL);
 	r->leaf_natts = r->natts;
 	r->map = NULL;
-	if (r->direct == NULL && range->leaf != r->ranges->stream)
+	if (r->direct == NULL && r->piece.leaf != r->ranges->stream)
 		r->map = SxBuildAttrMapIfReq(RelationGetDescr(r->rel), r->desc);
 	if (r->map != NULL)
 	{
@@ -421,22 +547,15 @@ enter_range(RangeReader *r)
 			r->leaf_natts = Max(r->leaf_natts, r->map->attnums[i]);
 	}
 	r->scan = NULL;
-	if (range->from < size && range->nblocks > 0)
-	{
-		r->scan = table_beginscan_strat(r->rel, r->ranges->snapshot, 0, NULL, true, false);
-		heap_setscanlimits(r->scan, range->from, Min(range->nblocks, size - range->from));
-	}
 	MemoryContextSwitchTo(old);
 }
 
 static void
-leave_range(RangeReader *r)
+close_leaf(RangeReader *r)
 {
-	SxRange    *range = &r->ranges->ranges[r->next - 1];
-
-	pass_blocks(r, range->from + range->nblocks);
 	if (r->scan != NULL)
 		table_endscan(r->scan);
+	r->scan = NULL;
 	if (r->slot != r->direct)
 		ExecDropSingleTupleTableSlot(r->slot);
 	if (r->map != NULL)
@@ -458,7 +577,13 @@ pass_blocks(RangeReader *r, BlockNumber upto)
 static void
 report(RangeReader *r)
 {
-	if (!r->ranges->complete)
+	if (r->share != NULL)
+	{
+		sx_range_share_add(r->share, r->blocks, r->rows, r->ranges->latest);
+		if (!IsParallelWorker())
+			(void) tell_sum(r);
+	}
+	else if (!r->ranges->complete)
 	{
 		r->ranges->rows += r->rows;
 		if (r->ranges->progress)
@@ -466,6 +591,25 @@ report(RangeReader *r)
 	}
 	r->rows = 0;
 	r->blocks = 0;
+}
+
+/* the leader: what all have read; true: everything */
+static bool
+tell_sum(RangeReader *r)
+{
+	uint64		blocks;
+	int64		rows;
+	bool		complete = sx_range_share_sum(r->share, &blocks, &rows, &r->ranges->latest);
+
+	if (!r->ranges->complete)
+	{
+		r->ranges->rows = rows;
+		if (r->ranges->progress)
+			r->ranges->progress(blocks - r->told_blocks, rows - r->told_rows);
+	}
+	r->told_blocks = blocks;
+	r->told_rows = rows;
+	return complete;
 }
 
 static void

@@ -43,8 +43,8 @@ typedef struct SxRanges
 extern SxRanges *sx_ranges;
 
 extern void sx_range_scan_init(void);	/* registers the custom scan, at load */
-/* for the planner hook: the path that replaces all others of the stream's rel */
-extern Path *sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole);
+/* for the planner hook: a path that replaces all others of the stream's rel; workers: 0, or a partial one */
+extern Path *sx_range_scan_path(PlannerInfo *root, RelOptInfo *rel, bool whole, int workers);
 extern bool sx_is_range_scan(Plan *plan);
 /* reads what the plan has not, for the latest event time */
 extern void sx_ranges_find_latest(SxRanges *ranges);

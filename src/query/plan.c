@@ -12,7 +12,9 @@
  *	 set_rel_pathlist	the stream's paths give way to the delta scan, or for a part of
  *						history to the range scan
  *	 create_upper_paths	the grouping's paths give way to one Agg with
- *						AGGSPLIT_INITIAL_SERIAL
+ *						AGGSPLIT_INITIAL_SERIAL; for history, where it is cheaper, to
+ *						one in each of several processes, whose groups are combined
+ *						by whoever writes them, as those of several chunks are
  *
  * In delta plans the stream is planned as one plain table (no inheritance, relkind of
  * a table), because a partitioned table's paths are made from its partitions after the
@@ -63,6 +65,8 @@
 /* rows that the two kept variants are planned for */
 #define FEW_ROWS	10
 #define MANY_ROWS	50000
+/* to combine a group that a parallel worker has put out with the others' costs as much as so many rows */
+#define COMBINE_ROWS	100
 
 /* The build that is going on in this process, or NULL */
 typedef struct Build
@@ -72,6 +76,7 @@ typedef struct Build
 	bool		ranges;			/* by a range scan */
 	double		rows;
 	double		blocks;
+	double		groups;			/* as seen before; 0: not known */
 	SxPlan	   *bounds;			/* add its bounds of the event time; or NULL */
 	bool		group;			/* replace the grouping's paths */
 	List	   *groupClause;	/* as given */
@@ -102,6 +107,11 @@ static void set_relation_info(PlannerInfo *root, Oid relid, bool inhparent, RelO
 static void set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte);
 static void set_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel,
 							RelOptInfo *output_rel, void *extra);
+static Path *group_path(PlannerInfo *root, RelOptInfo *input_rel, Path *input, RelOptInfo *output_rel,
+						PathTarget *target, double groups);
+static Path *parallel_group_path(PlannerInfo *root, RelOptInfo *input_rel, RelOptInfo *output_rel,
+								 PathTarget *target, double groups);
+static bool has_computed_keys(List *keys);
 static Path *label_group_columns(PlannerInfo *root, RelOptInfo *input_rel, Path *path);
 static PathTarget *partial_target(PathTarget *target);
 static PlannedStmt *plan_other(Query *parse, const char *query_string, int cursorOptions,
@@ -167,7 +177,7 @@ sx_plan_query(SxPlan *plan, SxPlanVariant variant)
 }
 
 void
-sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, SxBuiltPlan *result)
+sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBuiltPlan *result)
 {
 	SxViewDef  *def = plan->info->def;
 	MemoryContext caller = CurrentMemoryContext;
@@ -186,8 +196,17 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, S
 	build.stream = def->streamid;
 	build.delta = variant != SX_PLAN_HISTORY;
 	build.ranges = variant == SX_PLAN_RANGES;
-	build.rows = variant == SX_PLAN_FEW ? FEW_ROWS : variant == SX_PLAN_MANY ? MANY_ROWS : rows;
-	build.blocks = build.ranges ? blocks : build.rows / 100;
+	if (build.ranges)
+	{
+		build.rows = part->rows;
+		build.blocks = part->blocks;
+		build.groups = part->groups;
+	}
+	else
+	{
+		build.rows = variant == SX_PLAN_FEW ? FEW_ROWS : MANY_ROWS;
+		build.blocks = build.rows / 100;
+	}
 	build.group = def->strategy == SX_MERGE;
 	build.bounds = variant == SX_PLAN_HISTORY && (plan->from != NULL || plan->to != NULL) ? plan : NULL;
 
@@ -207,7 +226,7 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, S
 		current_build = &build;
 		sx_session_allowed = true;
 		/* not through planner_hook: others would not know what to make of it */
-		stmt = standard_planner(query, "streamext delta query", 0, NULL);
+		stmt = standard_planner(query, "streamext delta query", build.ranges ? CURSOR_OPT_PARALLEL_OK : 0, NULL);
 	}
 	PG_FINALLY();
 	{
@@ -360,6 +379,8 @@ static void
 set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 {
 	Path	   *path;
+	bool		whole;
+	int			workers = 0;
 
 	if (prev_set_rel_pathlist)
 		prev_set_rel_pathlist(root, rel, rti, rte);
@@ -369,24 +390,28 @@ set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 		return;
 
 	/* what groups by hash takes what it needs out of the rows */
-	path = current_build->ranges ?
-		sx_range_scan_path(root, rel, current_build->group && root->query_level == 1 &&
-						   bms_membership(root->all_baserels) == BMS_SINGLETON) :
-		sx_delta_scan_path(root, rel, rel->rows);
+	whole = current_build->group && root->query_level == 1 && bms_membership(root->all_baserels) == BMS_SINGLETON;
+	path = current_build->ranges ? sx_range_scan_path(root, rel, whole, 0) : sx_delta_scan_path(root, rel, rel->rows);
 	if (!bms_is_empty(rel->lateral_relids))
 		path->param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
 	rel->pathlist = list_make1(path);
 	rel->partial_pathlist = NIL;
-	rel->consider_parallel = false;
+	if (current_build->ranges && rel->consider_parallel && bms_is_empty(rel->lateral_relids))
+		workers = compute_parallel_worker(rel, rel->pages, -1, max_parallel_workers_per_gather);
+	if (workers > 0)
+		add_partial_path(rel, sx_range_scan_path(root, rel, whole, workers));
+	else
+		rel->consider_parallel = false;
 }
 
 static void
 set_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_rel,
 				RelOptInfo *output_rel, void *extra)
 {
-	AggClauseCosts costs;
-	Path	   *input;
-	double		groups;
+	PathTarget *target;
+	Path	   *path;
+	Path	   *parallel;
+	double		groups = current_build ? current_build->groups : 0;
 
 	if (prev_create_upper_paths)
 		prev_create_upper_paths(root, stage, input_rel, output_rel, extra);
@@ -394,21 +419,59 @@ set_upper_paths(PlannerInfo *root, UpperRelationKind stage, RelOptInfo *input_re
 		root->query_level != 1 || root->parent_root != NULL)
 		return;
 
+	target = partial_target(output_rel->reltarget);
+	path = group_path(root, input_rel, input_rel->cheapest_total_path, output_rel, target, groups);
+	parallel = parallel_group_path(root, input_rel, output_rel, target, groups);
+	output_rel->pathlist = list_make1(parallel != NULL && parallel->total_cost < path->total_cost ? parallel : path);
+	output_rel->partial_pathlist = NIL;
+}
+
+static Path *
+group_path(PlannerInfo *root, RelOptInfo *input_rel, Path *input, RelOptInfo *output_rel, PathTarget *target, double groups)
+{
+	List	   *clause = current_build->groupClause;
+	AggClauseCosts costs;
+
 	MemSet(&costs, 0, sizeof(costs));
 	get_agg_clause_costs(root, AGGSPLIT_INITIAL_SERIAL, &costs);
-	input = input_rel->cheapest_total_path;
-	groups = current_build->groupClause == NIL ? 1 :
-		estimate_num_groups(root, get_sortgrouplist_exprs(current_build->groupClause, root->processed_tlist),
-							input->rows, NULL, NULL);
-	input = label_group_columns(root, input_rel, input);
+	if (clause == NIL)
+		groups = 1;
+	else if (groups == 0)
+		groups = estimate_num_groups(root, get_sortgrouplist_exprs(clause, root->processed_tlist), input->rows, NULL, NULL);
+	return (Path *) create_agg_path(root, output_rel, label_group_columns(root, input_rel, input), target,
+									clause == NIL ? AGG_PLAIN : AGG_HASHED, AGGSPLIT_INITIAL_SERIAL, clause, NIL,
+									&costs, Min(groups, clamp_row_est(input->rows)));
+}
 
-	output_rel->pathlist = list_make1(create_agg_path(root, output_rel, input,
-													  partial_target(output_rel->reltarget),
-													  current_build->groupClause == NIL ? AGG_PLAIN : AGG_HASHED,
-													  AGGSPLIT_INITIAL_SERIAL,
-													  current_build->groupClause, NIL,
-													  &costs, groups));
-	output_rel->partial_pathlist = NIL;
+/*
+ * NULL: not possible, or not known to be any good.  The planner takes a window of each time for another one, which would make
+ * receiving the groups dearer than anything.
+ */
+static Path *
+parallel_group_path(PlannerInfo *root, RelOptInfo *input_rel, RelOptInfo *output_rel, PathTarget *target, double groups)
+{
+	Path	   *path;
+	double		rows;
+
+	if (!output_rel->consider_parallel || input_rel->partial_pathlist == NIL ||
+		(groups == 0 && has_computed_keys(get_sortgrouplist_exprs(current_build->groupClause, root->processed_tlist))))
+		return NULL;
+	path = group_path(root, input_rel, linitial(input_rel->partial_pathlist), output_rel, target, groups);
+	rows = path->rows * path->parallel_workers;
+	path = (Path *) create_gather_path(root, output_rel, path, target, NULL, &rows);
+	path->total_cost += rows * COMBINE_ROWS * cpu_tuple_cost;
+	return path;
+}
+
+static bool
+has_computed_keys(List *keys)
+{
+	ListCell   *lc;
+
+	foreach(lc, keys)
+		if (!IsA(lfirst(lc), Var))
+			return true;
+	return false;
 }
 
 /*
@@ -485,6 +548,8 @@ check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, List **indexes)
 	{
 		Agg		   *agg = (Agg *) stmt->planTree;
 
+		if (IsA(agg, Gather))
+			agg = (Agg *) outerPlan(agg);
 		if (!IsA(agg, Agg) || agg->aggsplit != AGGSPLIT_INITIAL_SERIAL ||
 			agg->numCols != list_length(build->groupClause) || agg->plan.qual != NIL)
 			elog(ERROR, "delta plan of continuous view \"%s\" is not a partial aggregate",

@@ -43,10 +43,17 @@ extern void sx_plan_run(SxPlan *plan, SxBatch *batch, SxRowSink sink, void *arg)
 extern void sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, void *arg);
 /* what the planner thinks that this costs; likewise as the owner */
 extern double sx_plan_history_cost(SxPlan *plan);
-/* to how many groups it thinks that a part of history comes, of so many rows; 0: keys are computed; likewise */
-extern double sx_plan_range_groups(SxPlan *plan, double rows, double blocks);
-/* runs over a part of history, that has about so many rows */
-extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg);
+/* What is thought of a part of history before it is read */
+typedef struct SxPartSize
+{
+	double		blocks;
+	double		rows;
+	double		groups;			/* 0: as the planner thinks */
+} SxPartSize;
+/* to how many groups it thinks that a part of history comes; 0: keys are computed; likewise */
+extern double sx_plan_range_groups(SxPlan *plan, const SxPartSize *part);
+/* runs over a part of history; a group may come several times if it is read in parallel */
+extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, const SxPartSize *part, SxRowSink sink, void *arg);
 /* the same over rows with from <= event time < to, of the event time's type; NULL: no bound */
 extern void sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink sink, void *arg);
 /* for EXPLAIN-like output: the delta plan as text */

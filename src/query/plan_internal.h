@@ -40,8 +40,8 @@ struct SxPlan
 };
 
 /* plan.c */
-/* rows, blocks: of SX_PLAN_RANGES */
-extern void sx_plan_build(SxPlan *plan, SxPlanVariant variant, double rows, double blocks, SxBuiltPlan *result);
+/* part: of SX_PLAN_RANGES */
+extern void sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBuiltPlan *result);
 /* the stored query as it is planned, before rewriting */
 extern Query *sx_plan_query(SxPlan *plan, SxPlanVariant variant);
 

@@ -427,7 +427,7 @@ build_all(SxPlan *plan)
 		for (int i = SX_PLAN_KEPT - 1; i >= 0; i--)
 		{
 			sx_plan_forget(&plan->plans[i]);
-			sx_plan_build(plan, i, 0, 0, &plan->plans[i]);
+			sx_plan_build(plan, i, NULL, &plan->plans[i]);
 		}
 	}
 }
@@ -439,7 +439,7 @@ sx_plan_run_history(SxPlan *plan, void (*started) (void *arg), SxRowSink sink, v
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
-	sx_plan_build(plan, SX_PLAN_HISTORY, 0, 0, &built);
+	sx_plan_build(plan, SX_PLAN_HISTORY, NULL, &built);
 	run(plan, built.stmt, started, sink, arg);
 	sx_plan_forget(&built);
 }
@@ -452,14 +452,14 @@ sx_plan_history_cost(SxPlan *plan)
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
-	sx_plan_build(plan, SX_PLAN_HISTORY, 0, 0, &built);
+	sx_plan_build(plan, SX_PLAN_HISTORY, NULL, &built);
 	cost = built.stmt->planTree->total_cost;
 	sx_plan_forget(&built);
 	return cost;
 }
 
 double
-sx_plan_range_groups(SxPlan *plan, double rows, double blocks)
+sx_plan_range_groups(SxPlan *plan, const SxPartSize *part)
 {
 	SxBuiltPlan built = {0};
 	Agg		   *agg;
@@ -467,7 +467,7 @@ sx_plan_range_groups(SxPlan *plan, double rows, double blocks)
 
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
-	sx_plan_build(plan, SX_PLAN_RANGES, rows, blocks, &built);
+	sx_plan_build(plan, SX_PLAN_RANGES, part, &built);
 	agg = (Agg *) built.stmt->planTree;
 	groups = agg->plan.plan_rows;
 	for (int i = 0; IsA(agg, Agg) && i < agg->numCols; i++)
@@ -491,20 +491,17 @@ sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink 
 }
 
 void
-sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, double rows, SxRowSink sink, void *arg)
+sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, const SxPartSize *part, SxRowSink sink, void *arg)
 {
 	SxBuiltPlan built = {0};
 	SxRanges   *outer = sx_ranges;
-	double		blocks = 0;
 
-	for (int i = 0; i < ranges->n; i++)
-		blocks += ranges->ranges[i].nblocks;
 	LockRelationOid(plan->info->def->streamid, AccessShareLock);
 	(void) sx_plan_lock(plan, true, NULL);
-	sx_plan_build(plan, SX_PLAN_RANGES, rows, blocks, &built);
 	PG_TRY();
 	{
 		sx_ranges = ranges;
+		sx_plan_build(plan, SX_PLAN_RANGES, part, &built);
 		run(plan, built.stmt, NULL, sink, arg);
 	}
 	PG_FINALLY();

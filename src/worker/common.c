@@ -8,6 +8,7 @@
 
 #include "access/xact.h"
 #include "miscadmin.h"
+#include "optimizer/cost.h"
 #include "pgstat.h"
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
@@ -23,6 +24,9 @@
 #include "utils/syscache.h"
 
 bool		sx_is_worker = false;
+
+/* what the configuration says, before we said 0 */
+static int	configured_parallel_workers = 0;
 
 static void view_context_callback(void *arg);
 
@@ -71,6 +75,7 @@ sx_worker_start(void)
 		BackgroundWorkerInitializeConnection(NULL, NULL, 0);
 
 	/* a worker's own statements are not the users': plain settings, nothing parallel */
+	configured_parallel_workers = max_parallel_workers_per_gather;
 	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
@@ -84,6 +89,16 @@ sx_worker_start(void)
 	SetConfigOption("synchronous_commit", "local", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("search_path", "pg_catalog, pg_temp", PGC_SUSET, PGC_S_OVERRIDE);
 	return arg;
+}
+
+void
+sx_worker_allow_parallel(void)
+{
+	char		value[32];
+
+	snprintf(value, sizeof(value), "%d", configured_parallel_workers);
+	(void) set_config_option("max_parallel_workers_per_gather", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
+							 true, 0, false);
 }
 
 void

@@ -83,6 +83,7 @@ typedef struct Chunk
 	SxRange		ranges[CHUNK_FILES];
 	int			files[CHUNK_FILES]; /* of the stored scan */
 	BlockNumber blocks;
+	double		groups_per_row; /* as far as was seen; 0: not known */
 	/* where the next one begins */
 	int			next_file;
 	BlockNumber next_block;
@@ -144,10 +145,11 @@ size_by_groups(SxStoredScan *scan)
 		CHUNK_BLOCKS * rows_per_block(scan, scan->rels[scan->file]) : 0;
 	if (rows > 0)
 	{
+		SxPartSize	part = {.blocks = CHUNK_BLOCKS,.rows = rows};
 		double		share;
 
 		sx_run_as_begin(&as, sx_builder.def);
-		share = sx_plan_range_groups(sx_builder.plan, rows, CHUNK_BLOCKS) * GROUP_COST / rows;
+		share = sx_plan_range_groups(sx_builder.plan, &part) * GROUP_COST / rows;
 		sx_run_as_end(&as);
 		if (share * WRITE_SHARE > 1)
 			size = CHUNK_BLOCKS * Min(share * WRITE_SHARE, MOST_CHUNKS);
@@ -301,11 +303,12 @@ run_empty(void)
 {
 	SxRunAs		as;
 	SxRanges	none = {0};
+	SxPartSize	part = {.rows = 1};
 
 	none.stream = sx_builder.def->streamid;
 	sx_builder_begin_work(0);
 	sx_run_as_begin(&as, sx_builder.def);
-	sx_plan_run_ranges(sx_builder.plan, &none, 1, sx_builder_store_row, NULL);
+	sx_plan_run_ranges(sx_builder.plan, &none, &part, sx_builder_store_row, NULL);
 	sx_run_as_end(&as);
 	(void) sx_builder_end_work();
 }
@@ -319,6 +322,7 @@ sx_history_run(SxStoredPosition *stored)
 	uint64		size = size_by_groups(scan);
 	bool		first = size == 0 && scan->rows == 0;
 	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
+	double		groups_per_row = 0;
 	SxHistoryResult result = SX_HISTORY_DONE;
 
 	if (size == 0)
@@ -362,6 +366,7 @@ sx_history_run(SxStoredPosition *stored)
 			blocks = Min(blocks, ROWS_BLOCKS);
 		choose(scan, blocks, chunk);
 		begin_chunk(chunk);
+		chunk->groups_per_row = groups_per_row;
 		if (!singly && !compute(scan, chunk, &replaced) && !replaced)
 		{
 			by_rows = chunk->blocks;
@@ -384,6 +389,13 @@ sx_history_run(SxStoredPosition *stored)
 		SX_STOP_POINT_OF(history_chunk_computed, sx_builder.def->viewid);
 
 		rows = scan->rows - before;
+		/* groups that several processes had come several times: the least is nearest to the truth */
+		if (!singly && rows > 0)
+		{
+			double		seen = (double) tuplestore_tuple_count(sx_builder.rows) / rows;
+
+			groups_per_row = groups_per_row == 0 ? seen : Min(groups_per_row, seen);
+		}
 		scan->file = chunk->next_file;
 		scan->block = chunk->next_block;
 		if (scan->file >= scan->nfiles)
@@ -539,11 +551,13 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 		}
 		else
 		{
-			double		rows;
+			SxPartSize	part = {.blocks = chunk->blocks,.rows = 1};
 
 			/* of lookups and catalogs; the stream is read under S */
 			PushActiveSnapshot(GetTransactionSnapshot());
-			rows = chunk->part.n > 0 ? chunk->blocks * rows_per_block(scan, chunk->ranges[0].leaf) : 1;
+			if (chunk->part.n > 0)
+				part.rows = chunk->blocks * rows_per_block(scan, chunk->ranges[0].leaf);
+			part.groups = part.rows * chunk->groups_per_row;
 			chunk->part.snapshot = RegisterSnapshot(sx_position_to_snapshot(scan->upto));
 			chunk->part.time_attno = sx_builder.time.attno;
 			chunk->part.time_type = sx_builder.time.type;
@@ -556,7 +570,9 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			sx_builder_begin_work(0);
 			sx_run_as_begin(&as, sx_builder.def);
 			sx_builder_take_memory();
-			sx_plan_run_ranges(sx_builder.plan, &chunk->part, rows, sx_builder_store_row, NULL);
+			if (sx_backfill_rate == 0)
+				sx_worker_allow_parallel();
+			sx_plan_run_ranges(sx_builder.plan, &chunk->part, &part, sx_builder_store_row, NULL);
 			sx_ranges_find_latest(&chunk->part);
 			sx_run_as_end(&as);
 			UnregisterSnapshot(chunk->part.snapshot);

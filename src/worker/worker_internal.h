@@ -29,6 +29,8 @@ extern void sx_worker_fill(BackgroundWorker *w, const char *type, const char *fu
 						   Oid dboid, Oid viewid);
 /* SIGHUP and interrupts, once per turn of a worker's loop */
 extern void sx_worker_check(void);
+/* until the end of sx_run_as_begin()'s settings: as many parallel workers as a query would get */
+extern void sx_worker_allow_parallel(void);
 /*
  * In a worker's PG_CATCH at top level: logs nothing, aborts the transaction and returns a copy of
  * the error in mcxt.

@@ -2,7 +2,8 @@
 #
 # all_ev has every row as it was inserted, or as it was when the views' snapshot was taken: rows of ev are updated,
 # deleted and vacuumed while chunks are being built, which must change nothing.  Builders are stopped
-# between two chunks, killed with or without the server, paused; they go on where they were.
+# between two chunks, killed with or without the server, paused; they go on where they were.  Down to the rows that fail
+# chunks are read in parallel, which small ones are only where nothing is said to cost anything.
 use strict;
 use warnings;
 
@@ -21,11 +22,14 @@ my $node = new_node('backfill', settings => <<'CONF');
 fsync = off
 streamext.flush_interval = '50ms'
 streamext.testing_chunk_blocks = 8
+log_line_prefix = '%m [%p] %b '
 CONF
 new_database($node, 'app');
 test_functions($node, 'app');
 
 sub sql { return $node->safe_psql('app', $_[0]); }
+
+sql("ALTER DATABASE app SET $_ = 0") for qw(min_parallel_table_scan_size parallel_setup_cost parallel_tuple_cost cpu_tuple_cost);
 
 sql(<<'SQL');
 CREATE TABLE ev (id bigserial, ts timestamptz NOT NULL, k int NOT NULL, v int, note text);
@@ -266,6 +270,14 @@ sub exact_ev
 	return oracle($node, 'app', $view, 'failing rows', $query);
 }
 drop('inverse', 'total');
+
+# ---- it was parallel ----
+sql("CREATE FUNCTION seen(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS 'BEGIN RAISE LOG \$\$row seen\$\$; RETURN v; END'");
+sql('CREATE MATERIALIZED VIEW seen WITH (streamext.continuous) AS SELECT seen(k % 3) AS k, count(*) AS n FROM ev GROUP BY 1');
+exact_ev('seen', 'SELECT k % 3 AS k, count(*) AS n FROM ev GROUP BY 1');
+cmp_ok(scalar(() = slurp_file($node->logfile) =~ /parallel worker.*row seen/g), '>', 0, 'parallel workers have read rows');
+drop('seen');
+sql('ALTER DATABASE app RESET ALL');
 
 # ---- dropped in the middle: at once, and nothing stays ----
 create_stopped('by_key', 2);

@@ -1,0 +1,137 @@
+/*
+ * range_share.c
+ *		What the processes of a parallel range scan share: who reads which blocks, and what they have found.
+ *
+ * Ranges are handed out in pieces, in their order, to whoever asks next.  The snapshot of history is no process's active one,
+ * so it comes with them.
+ */
+#include "postgres.h"
+
+#include "port/atomics.h"
+#include "storage/spin.h"
+#include "utils/snapmgr.h"
+
+#include "capture/range_share.h"
+
+/* in blocks */
+#define PIECE	64
+
+struct SxRangeShare
+{
+	Oid			stream;
+	AttrNumber	time_attno;
+	Oid			time_type;
+	int64		time_limit;
+	uint64		all;			/* blocks of all ranges */
+	pg_atomic_uint64 next;		/* piece to hand out */
+	slock_t		mutex;
+	/* found so far */
+	uint64		blocks;
+	int64		rows;
+	int64		latest;
+	int			n;
+	SxRange		ranges[FLEXIBLE_ARRAY_MEMBER];
+	/* the snapshot follows */
+};
+
+static Size
+size_without_snapshot(int n)
+{
+	return MAXALIGN(offsetof(SxRangeShare, ranges) + sizeof(SxRange) * n);
+}
+
+Size
+sx_range_share_size(const SxRanges *ranges)
+{
+	return size_without_snapshot(ranges->n) + EstimateSnapshotSpace(ranges->snapshot);
+}
+
+void
+sx_range_share_init(SxRangeShare *share, const SxRanges *ranges)
+{
+	share->stream = ranges->stream;
+	share->time_attno = ranges->time_attno;
+	share->time_type = ranges->time_type;
+	share->time_limit = ranges->time_limit;
+	share->n = ranges->n;
+	share->all = 0;
+	for (int i = 0; i < ranges->n; i++)
+	{
+		share->ranges[i] = ranges->ranges[i];
+		share->all += ranges->ranges[i].nblocks;
+	}
+	pg_atomic_init_u64(&share->next, 0);
+	SpinLockInit(&share->mutex);
+	share->blocks = 0;
+	share->rows = 0;
+	share->latest = ranges->latest;
+	SerializeSnapshot(ranges->snapshot, (char *) share + size_without_snapshot(share->n));
+}
+
+/* no worker runs */
+void
+sx_range_share_restart(SxRangeShare *share)
+{
+	pg_atomic_write_u64(&share->next, 0);
+	share->blocks = 0;
+	share->rows = 0;
+}
+
+SxRanges *
+sx_range_share_attach(SxRangeShare *share)
+{
+	SxRanges   *ranges = palloc0(sizeof(SxRanges));
+
+	ranges->stream = share->stream;
+	ranges->n = share->n;
+	ranges->ranges = share->ranges;
+	ranges->time_attno = share->time_attno;
+	ranges->time_type = share->time_type;
+	ranges->time_limit = share->time_limit;
+	ranges->latest = SX_TIME_NONE;
+	ranges->snapshot = RegisterSnapshot(RestoreSnapshot((char *) share + size_without_snapshot(share->n)));
+	return ranges;
+}
+
+bool
+sx_range_share_next(SxRangeShare *share, SxRange *piece)
+{
+	uint64		number = pg_atomic_fetch_add_u64(&share->next, 1);
+
+	for (int i = 0; i < share->n; i++)
+	{
+		const SxRange *range = &share->ranges[i];
+		uint64		pieces = ((uint64) range->nblocks + PIECE - 1) / PIECE;
+
+		if (number < pieces)
+		{
+			piece->leaf = range->leaf;
+			piece->from = range->from + number * PIECE;
+			piece->nblocks = Min(PIECE, range->nblocks - number * PIECE);
+			return true;
+		}
+		number -= pieces;
+	}
+	return false;
+}
+
+void
+sx_range_share_add(SxRangeShare *share, BlockNumber blocks, int64 rows, int64 latest)
+{
+	SpinLockAcquire(&share->mutex);
+	share->blocks += blocks;
+	share->rows += rows;
+	share->latest = Max(share->latest, latest);
+	SpinLockRelease(&share->mutex);
+}
+
+bool
+sx_range_share_sum(SxRangeShare *share, uint64 *blocks, int64 *rows, int64 *latest)
+{
+	SpinLockAcquire(&share->mutex);
+	*blocks = share->blocks;
+	*rows = share->rows;
+	*latest = share->latest;
+	SpinLockRelease(&share->mutex);
+	return *blocks == share->all;
+}
