@@ -308,7 +308,6 @@ static void
 note_limit(Expire *x, List *streams)
 {
 	ListCell   *lc;
-
 	ListCell   *lc2;
 
 	foreach(lc, streams)

@@ -26,7 +26,7 @@ extern void sx_drop_hidden(const SxViewDef *hidden);
 /* ERROR if another view is to take this one's place: its definition must not change meanwhile */
 extern void sx_refuse_while_replaced(const SxViewDef *def);
 
-/* replaced_indexes.c: indexes that users made on one materialized table, on another one as well */
+/* replaced_table.c: indexes that users made on one materialized table, on another one as well */
 extern void sx_copy_indexes(const SxViewDef *from, const SxViewDef *to);
 /* statistics target, storage, compression and options of columns that both have */
 extern void sx_copy_column_settings(const SxViewDef *from, const SxViewDef *to);

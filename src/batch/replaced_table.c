@@ -1,6 +1,7 @@
 /*
- * replaced_indexes.c
- *		Indexes that users made on a view, and how its columns are stored, carried over to the table that takes its place.
+ * replaced_table.c
+ *		What users have done to a view's table, carried over to the one that takes its place: indexes, and how columns are
+ *		stored.
  *
  * Columns of the two tables belong together where a column of the view is made of them, or else by name.
  */
@@ -29,6 +30,14 @@
 #include "query/analyze.h"
 #include "query/view_columns.h"
 
+/* The two tables */
+typedef struct Pair
+{
+	Relation	source;
+	Relation	target;
+	AttrMap    *map;			/* source's column -> target's; 0: it has none, or another type */
+} Pair;
+
 /* Where the other table has its states, and of which aggregates */
 typedef struct States
 {
@@ -37,6 +46,8 @@ typedef struct States
 	List	   *aggrefs;
 } States;
 
+static Pair open_pair(const SxViewDef *from, const SxViewDef *to, LOCKMODE lock);
+static void close_pair(Pair *pair);
 static void copy_settings(List **cmds, Oid relid, AttrNumber from, Oid other, AttrNumber to);
 static void add_command(List **cmds, AlterTableType type, const char *column, Node *def);
 static AttrMap *map_columns(const SxViewDef *from, Relation source, const SxViewDef *to, Relation target);
@@ -44,40 +55,57 @@ static int	column_behind(const SxViewDef *def, AttrNumber attno);
 static void name_columns(List *elems, Relation index, int first, AttrMap *map, Oid matid);
 static void check_index(Relation index, AttrMap *map, const SxViewDef *def);
 static bool finalizes_other(Node *node, States *states);
-static Oid	find_copy(Relation index, Relation to, AttrMap *map);
+static Oid	find_copy(Relation index, Pair *pair);
+
+/* lock: of the table that takes the place; both are kept */
+static Pair
+open_pair(const SxViewDef *from, const SxViewDef *to, LOCKMODE lock)
+{
+	Pair		pair;
+
+	pair.source = table_open(from->matid, AccessShareLock);
+	pair.target = table_open(to->matid, lock);
+	pair.map = map_columns(from, pair.source, to, pair.target);
+	return pair;
+}
+
+static void
+close_pair(Pair *pair)
+{
+	free_attrmap(pair->map);
+	table_close(pair->target, NoLock);
+	table_close(pair->source, NoLock);
+}
 
 void
 sx_copy_indexes(const SxViewDef *from, const SxViewDef *to)
 {
-	Relation	source = table_open(from->matid, AccessShareLock);
-	Relation	target = table_open(to->matid, ShareLock);
-	AttrMap    *map = map_columns(from, source, to, target);
+	Pair		pair = open_pair(from, to, ShareLock);
 	List	   *stmts = NIL;
 	ListCell   *lc;
 
-	foreach(lc, RelationGetIndexList(source))
+	foreach(lc, RelationGetIndexList(pair.source))
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
 
 		/* the unique one is ours, and what is there need not be made */
-		if (!index->rd_index->indisunique && !OidIsValid(find_copy(index, target, map)))
+		if (!index->rd_index->indisunique && !OidIsValid(find_copy(index, &pair)))
 		{
 			IndexStmt  *stmt;
 			Oid			constraint;
 
-			check_index(index, map, to);
-			stmt = generateClonedIndexStmt(NULL, index, map, &constraint);
-			stmt->relation = makeRangeVar(SX_SCHEMA, pstrdup(RelationGetRelationName(target)), -1);
-			name_columns(stmt->indexParams, index, 0, map, to->matid);
-			name_columns(stmt->indexIncludingParams, index, list_length(stmt->indexParams), map, to->matid);
+			check_index(index, pair.map, to);
+			stmt = generateClonedIndexStmt(NULL, index, pair.map, &constraint);
+			stmt->relation = makeRangeVar(SX_SCHEMA, pstrdup(RelationGetRelationName(pair.target)), -1);
+			name_columns(stmt->indexParams, index, 0, pair.map, to->matid);
+			name_columns(stmt->indexIncludingParams, index, list_length(stmt->indexParams), pair.map, to->matid);
 			stmt->idxname = NULL;
 			stmt->idxcomment = NULL;
 			stmts = lappend(stmts, stmt);
 		}
 		index_close(index, NoLock);
 	}
-	table_close(target, NoLock);
-	table_close(source, NoLock);
+	close_pair(&pair);
 	foreach(lc, stmts)
 	{
 		SxDefineIndex(to->matid, lfirst_node(IndexStmt, lc));
@@ -88,17 +116,13 @@ sx_copy_indexes(const SxViewDef *from, const SxViewDef *to)
 void
 sx_copy_column_settings(const SxViewDef *from, const SxViewDef *to)
 {
-	Relation	source = table_open(from->matid, AccessShareLock);
-	Relation	target = table_open(to->matid, AccessShareLock);
-	AttrMap    *map = map_columns(from, source, to, target);
+	Pair		pair = open_pair(from, to, AccessShareLock);
 	List	   *cmds = NIL;
 
-	for (int i = 0; i < map->maplen; i++)
-		if (map->attnums[i] > 0)
-			copy_settings(&cmds, from->matid, i + 1, to->matid, map->attnums[i]);
-	free_attrmap(map);
-	table_close(target, NoLock);
-	table_close(source, NoLock);
+	for (int i = 0; i < pair.map->maplen; i++)
+		if (pair.map->attnums[i] > 0)
+			copy_settings(&cmds, from->matid, i + 1, to->matid, pair.map->attnums[i]);
+	close_pair(&pair);
 	if (cmds == NIL)
 		return;
 	AlterTableInternal(to->matid, cmds, false);
@@ -164,16 +188,14 @@ add_command(List **cmds, AlterTableType type, const char *column, Node *def)
 List *
 sx_copied_indexes(const SxViewDef *from, const SxViewDef *to)
 {
-	Relation	source = table_open(from->matid, AccessShareLock);
-	Relation	target = table_open(to->matid, AccessShareLock);
-	AttrMap    *map = map_columns(from, source, to, target);
+	Pair		pair = open_pair(from, to, AccessShareLock);
 	List	   *names = NIL;
 	ListCell   *lc;
 
-	foreach(lc, RelationGetIndexList(source))
+	foreach(lc, RelationGetIndexList(pair.source))
 	{
 		Relation	index = index_open(lfirst_oid(lc), AccessShareLock);
-		Oid			copy = index->rd_index->indisunique ? InvalidOid : find_copy(index, target, map);
+		Oid			copy = index->rd_index->indisunique ? InvalidOid : find_copy(index, &pair);
 
 		if (OidIsValid(copy))
 		{
@@ -186,8 +208,7 @@ sx_copied_indexes(const SxViewDef *from, const SxViewDef *to)
 		}
 		index_close(index, NoLock);
 	}
-	table_close(target, NoLock);
-	table_close(source, NoLock);
+	close_pair(&pair);
 	return names;
 }
 
@@ -309,19 +330,19 @@ finalizes_other(Node *node, States *states)
 
 /* the index that is the same on the other table */
 static Oid
-find_copy(Relation index, Relation to, AttrMap *map)
+find_copy(Relation index, Pair *pair)
 {
 	IndexInfo  *info = BuildIndexInfo(index);
 	Oid			result = InvalidOid;
 	ListCell   *lc;
 
-	foreach(lc, RelationGetIndexList(to))
+	foreach(lc, RelationGetIndexList(pair->target))
 	{
 		Relation	other = index_open(lfirst_oid(lc), AccessShareLock);
 
 		if (!OidIsValid(result) && !other->rd_index->indisunique &&
 			CompareIndexInfo(BuildIndexInfo(other), info, other->rd_indcollation, index->rd_indcollation,
-							 other->rd_opfamily, index->rd_opfamily, map))
+							 other->rd_opfamily, index->rd_opfamily, pair->map))
 			result = RelationGetRelid(other);
 		index_close(other, NoLock);
 	}
