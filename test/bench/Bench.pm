@@ -10,7 +10,7 @@ use Measure;
 use Report;
 use Server;
 
-our @EXPORT = qw(workload systems baseline events_file events_table shapes check);
+our @EXPORT = qw(workload systems baseline events_file events_table shapes viewed_events check);
 
 our @workloads;
 my (@systems, %servers, %files);
@@ -111,6 +111,18 @@ sub dimension
 	$session->ask('CREATE UNIQUE INDEX ON dim (s)');
 	$session->ask('ANALYZE dim');
 	return;
+}
+
+# viewed_events(SESSION, N): the events' table with views of so many shapes, view_0 and so on; returns their queries
+sub viewed_events
+{
+	my ($session, $views) = @_;
+	my $system = $session->system;
+	my @queries = (shapes($system))[ 0 .. $views - 1 ];
+	events_table($session);
+	dimension($session);
+	$system->create_view($session, "view_$_", $queries[$_]) for 0 .. $#queries;
+	return @queries;
 }
 
 # check(SESSION, VIEW, QUERY): notes it if they differ

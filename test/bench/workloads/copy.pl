@@ -17,14 +17,11 @@ sub copy
 {
 	my ($figures, $server, $rows, $views, $compare) = @_;
 	my $system = $server->system;
-	my @queries = (shapes($system))[ 0 .. $views - 1 ];
 	my $file = events_file($rows);
 	my $session = $server->database;
+	my @queries = viewed_events($session, $views);
 	my ($loaded, $complete);
 
-	events_table($session);
-	Bench::dimension($session);
-	$system->create_view($session, "view_$_", $queries[$_]) for 0 .. $#queries;
 	$session->ask('CHECKPOINT');
 	my $used = measured($server, sub {
 		my $started = time;

@@ -19,14 +19,10 @@ sub freshness
 {
 	my ($server, $views, $rate) = @_;
 	my $seconds = size(2, 15);
-	my $system = $server->system;
-	my @queries = (shapes($system))[ 0 .. $views - 1 ];
 	my $session = $server->database;
+	my @queries = viewed_events($session, $views);
 	my ($load, $run);
 
-	events_table($session);
-	Bench::dimension($session);
-	$system->create_view($session, "view_$_", $queries[$_]) for 0 .. $#queries;
 	$session->ask('CHECKPOINT');
 	$load = $server->load($script, "-M prepared -c 4 -j 1 -R " . $rate / 20 . " -T " . ($seconds + 1)) if $rate > 1;
 	my $used = measured($server, sub {

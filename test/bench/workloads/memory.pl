@@ -23,14 +23,10 @@ SQL
 sub memory
 {
 	my ($server, $seconds) = @_;
-	my $system = $server->system;
-	my @queries = shapes($system);
 	my $session = $server->database;
+	my @queries = viewed_events($session, 10);
 	my (@samples, %largest);
 
-	events_table($session);
-	Bench::dimension($session);
-	$system->create_view($session, "view_$_", $queries[$_]) for 0 .. $#queries;
 	my $load = $server->load($script, "-M prepared -c 4 -j 1 -R 500 -T $seconds");
 	my $ends = time + $seconds;
 	while (time < $ends)
