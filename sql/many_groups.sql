@@ -56,6 +56,10 @@ CREATE TABLE notes (k int NOT NULL, note text NOT NULL);
 INSERT INTO notes SELECT i, (SELECT string_agg(md5((i * 1000 + j)::text), '') FROM generate_series(1, CASE i % 3 WHEN 0 THEN 100 ELSE 1 END) j) FROM generate_series(1, 300) i;
 CREATE MATERIALIZED VIEW last_notes WITH (streamext.continuous) AS SELECT k, max(note) AS last, count(*) AS n FROM notes GROUP BY k;
 SELECT streamext.flush('last_notes');
+-- rows without a key are stored page by page at any time
+CREATE MATERIALIZED VIEW all_notes WITH (streamext.continuous) AS SELECT k, note FROM notes;
+CREATE INDEX ON all_notes (k);
+SELECT streamext.wait_for('all_notes');
 INSERT INTO notes SELECT * FROM notes;
-SELECT streamext.flush('last_notes');
-SELECT * FROM check_views('{last_notes}');
+SELECT streamext.flush(v) FROM unnest('{last_notes,all_notes}'::regclass[]) v;
+SELECT * FROM check_views('{last_notes,all_notes}');
