@@ -28,6 +28,7 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -97,6 +98,7 @@ static TupleTableSlot *exec_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck(ScanState *node, TupleTableSlot *slot);
 static void start(ReadState *st);
+static Bitmapset *used_columns(ReadState *st);
 static void start_scan(ReadState *st);
 static bool runtime_hashes(ReadState *st, bool *filtered, uint32 *hash);
 static void add_candidate(ReadState *st, int number);
@@ -290,8 +292,23 @@ start(ReadState *st)
 
 	st->started = true;
 	if (r && r->nrows > 0)
+	{
 		st->groups = sx_read_groups_create(estate, sx_read_registered_view(st->statement, st->number),
 										   r, mat, estate->es_query_cxt);
+		sx_read_groups_limit(st->groups, used_columns(st));
+	}
+}
+
+/* the target list is not final when the node is planned, so this is found out here, where something is live */
+static Bitmapset *
+used_columns(ReadState *st)
+{
+	CustomScan *scan = (CustomScan *) st->css.ss.ps.plan;
+	Bitmapset  *columns = NULL;
+
+	pull_varattnos((Node *) scan->scan.plan.targetlist, scan->scan.scanrelid, &columns);
+	pull_varattnos((Node *) scan->custom_exprs, scan->scan.scanrelid, &columns);
+	return columns;
 }
 
 /* ---- execution ---- */
@@ -539,13 +556,16 @@ next_streamed(ReadState *st)
 	while (st->next < st->ncandidates)
 	{
 		SxReadGroup *group = &st->groups->groups[st->candidates[st->next++].group];
+		MemoryContext old;
 
 		if (group->matched == st->scan_no)
 			continue;
 		ResetExprContext(st->live_econtext);
 		if (!pass(st, st->quals, group->live))
 			continue;
-		ExecStoreMinimalTuple(group->live, st->out, false);
+		old = MemoryContextSwitchTo(st->live_econtext->ecxt_per_tuple_memory);
+		ExecStoreMinimalTuple(sx_read_groups_alone(st->groups, group), st->out, false);
+		MemoryContextSwitchTo(old);
 		return st->out;
 	}
 	return NULL;

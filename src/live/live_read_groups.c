@@ -5,11 +5,13 @@
  * The rows of one key, one per generation, are combined into one group when the node
  * starts.  A hash table by key tells which rows of the table have a group.  The table's row of
  * a group is fetched by the unique index on the keys, with the statement's snapshot, and
- * combined with it at most once, however often the node is rescanned.
+ * combined with it at most once, however often the node is rescanned.  Live rows have no results (view_info.h):
+ * those that the node's rows need are computed when a row is complete.
  */
 #include "live/live_read_internal.h"
 
 #include "access/nbtree.h"
+#include "access/sysattr.h"
 #include "access/table.h"
 #include "access/tableam.h"
 #include "catalog/pg_index.h"
@@ -50,6 +52,11 @@ sx_read_groups_create(EState *estate, SxReadView *view, SxLiveRequest *request, 
 	g->combined = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsVirtual);
 	g->table = table_slot_create(mat, &estate->es_tupleTable);
 	MemoryContextSwitchTo(context);
+	if (g->info->nresults > 0)
+	{
+		g->results = palloc(sizeof(bool) * g->info->nresults);
+		memset(g->results, true, sizeof(bool) * g->info->nresults);
+	}
 
 	build(g, request);
 	MemoryContextSwitchTo(old);
@@ -160,6 +167,24 @@ build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
 }
 
 void
+sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns)
+{
+	int			first = g->info->nkeys + g->info->naggs + 1;
+	bool		any = false;
+
+	/* the row as a whole */
+	if (bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, columns))
+		return;
+	for (int i = 0; i < g->info->nresults; i++)
+	{
+		g->results[i] = bms_is_member(first + i - FirstLowInvalidHeapAttributeNumber, columns);
+		any |= g->results[i];
+	}
+	if (!any)
+		g->results = NULL;
+}
+
+void
 sx_read_groups_combined(SxReadGroups *g)
 {
 	if (++g->combines < COMBINES_PER_RESET)
@@ -217,6 +242,8 @@ sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group)
 {
 	ExecStoreMinimalTuple(group->live, g->live, false);
 	sx_combine_rows(g->info, row, g->live, g->combined);
+	if (g->results)
+		sx_compute_results(g->info, g->combined, g->results);
 	sx_read_groups_combined(g);
 	return g->combined;
 }
@@ -239,8 +266,34 @@ sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group)
 		ExecClearTuple(g->table);
 	}
 	else
-		group->full = group->live;
+		group->full = sx_read_groups_alone(g, group);
 	return group->full;
+}
+
+MinimalTuple
+sx_read_groups_alone(SxReadGroups *g, SxReadGroup *group)
+{
+	if (group->full == NULL)
+		group->full = g->results ? sx_read_groups_keep(g, group->live) : group->live;
+	return group->full;
+}
+
+MinimalTuple
+sx_read_groups_keep(SxReadGroups *g, MinimalTuple row)
+{
+	MinimalTuple result;
+	MemoryContext old;
+
+	ExecStoreMinimalTuple(row, g->live, false);
+	ExecCopySlot(g->combined, g->live);
+	if (g->results)
+		sx_compute_results(g->info, g->combined, g->results);
+	old = MemoryContextSwitchTo(g->context);
+	result = ExecCopySlotMinimalTuple(g->combined);
+	MemoryContextSwitchTo(old);
+	ExecClearTuple(g->combined);
+	sx_read_groups_combined(g);
+	return result;
 }
 
 MinimalTuple

@@ -107,7 +107,7 @@ enum
 typedef struct SxReadGroup
 {
 	MinimalTuple live;			/* of all generations */
-	MinimalTuple full;			/* together with its row in the table; NULL: not fetched yet */
+	MinimalTuple full;			/* together with its row in the table, and with results; NULL: not fetched yet */
 	uint32		hash;
 	int			next;			/* in the bucket; -1: last */
 	const uint32 *keyhash;
@@ -137,6 +137,7 @@ typedef struct SxReadGroups
 	uint8	  **bits;			/* [nkeys] */
 	uint32		bitmask;
 	int			combines;
+	bool	   *results;		/* [nresults] which ones rows need; NULL: none */
 	/* slots of the table's row type */
 	TupleTableSlot *live;		/* a group's tuple */
 	TupleTableSlot *probe;
@@ -149,17 +150,23 @@ typedef struct SxReadGroups
 extern SxReadGroups *sx_read_groups_create(EState *estate, SxReadView *view, SxLiveRequest *request,
 										   Relation mat, MemoryContext parent);
 extern void sx_read_groups_end(SxReadGroups *g);
+/* rows need no results but those in these columns, as of pull_varattnos(); before any row is asked for */
+extern void sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns);
 /* the group of a row of the table, or NULL; of sessions any that overlaps it; allocates in the current context */
 extern SxReadGroup *sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row);
 /* fetches and combines the group's row of the table unless done; may mark others as absorbed; leaves scraps in the current context */
 extern MinimalTuple sx_read_groups_complete(SxReadGroups *g, SxReadGroup *group);
+/* the group of which the table has no row */
+extern MinimalTuple sx_read_groups_alone(SxReadGroups *g, SxReadGroup *group);
 /* the row of this key, complete: of a group, or of the table alone; NULL: there is none */
 extern MinimalTuple sx_read_groups_now(SxReadGroups *g, TupleTableSlot *keys, uint32 hash);
-/* row of the table + group, in a slot that is valid as long as both and the current context */
+/* row of the table + group, with results, in a slot that is valid as long as both and the current context */
 extern TupleTableSlot *sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *row, SxReadGroup *group);
 
 /* after each combination: aggregates' scratch memory */
 extern void sx_read_groups_combined(SxReadGroups *g);
+/* a copy that lives as long as the groups, with results; scraps in the current context */
+extern MinimalTuple sx_read_groups_keep(SxReadGroups *g, MinimalTuple row);
 
 /* ---- live_read_sessions.c ---- */
 

@@ -254,15 +254,8 @@ sx_read_sessions_complete(SxReadGroups *g, SxReadGroup *group)
 		}
 	}
 	if (c.stored)
-		live = combine(g, c.stored, live, g->context);
-	else if (live != group->live)
-	{
-		MinimalTuple copy = MemoryContextAlloc(g->context, live->t_len);
-
-		memcpy(copy, live, live->t_len);
-		live = copy;
-	}
-	group->full = live;
+		live = combine(g, c.stored, live, scratch);
+	group->full = live != group->live || g->results ? sx_read_groups_keep(g, live) : live;
 }
 
 /* stored sessions of the group that overlap [from, to), or the one without a time */

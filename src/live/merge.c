@@ -7,6 +7,7 @@
  *	 INSERT INTO streamext.mat_<n> SELECT ... FROM <rows> ON CONFLICT (keys)
  *	 DO UPDATE SET state = streamext.combine(aggregate, table's, row's), ...
  *
+ * where a result that is stored beside its state (view_info.h) is set by streamext.finalize, from the new state.
  * in which the tuplestore is an ephemeral named relation, so that triggers, constraints and
  * indexes of the table are the server's business.  The statement is prepared once per
  * SxViewInfo and freed with it.
@@ -106,7 +107,12 @@ static SxMerge *get_merge(SxViewInfo *info);
 static void free_plans(void *arg);
 static char *table_name(SxViewInfo *info);
 static char *build_statement(SxViewInfo *info);
+static void append_insert(StringInfo sql, SxViewInfo *info, const char *table);
+static void append_update(StringInfo sql, SxViewInfo *info);
+static const char *column_name(SxViewInfo *info, int column);
 static void append_combine(StringInfo sql, SxAgg *agg, const char *column);
+static void append_finalize(StringInfo sql, SxAgg *agg, const char *state);
+static void append_argument_types(StringInfo sql, SxAgg *agg);
 static bool chunk_fill(Chunk *chunk, Tuplestorestate *store);
 static void chunk_add(Chunk *chunk, uint32 hash);
 static bool chunk_same_key(Chunk *chunk, int a, int b);
@@ -323,32 +329,110 @@ static char *
 build_statement(SxViewInfo *info)
 {
 	StringInfoData sql;
-	StringInfoData columns;
-	char	   *table = table_name(info);
 
 	initStringInfo(&sql);
-	initStringInfo(&columns);
-	for (int i = 0; i < info->desc->natts; i++)
-		appendStringInfo(&columns, "%s%s", i > 0 ? ", " : "",
-						 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)));
-	appendStringInfo(&sql, "INSERT INTO %s AS t (%s) SELECT %s FROM " ROWS_NAME, table, columns.data, columns.data);
-
+	append_insert(&sql, info, table_name(info));
 	if (info->nkeys > 0)
 	{
 		appendStringInfoString(&sql, " ON CONFLICT (");
 		for (int i = 0; i < info->nkeys; i++)
-			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "",
-							 quote_identifier(NameStr(TupleDescAttr(info->desc, i)->attname)));
+			appendStringInfo(&sql, "%s%s", i > 0 ? ", " : "", column_name(info, i));
 		appendStringInfoString(&sql, info->naggs > 0 ? ") DO UPDATE SET " : ") DO NOTHING");
-		for (int i = 0; i < info->naggs; i++)
-		{
-			const char *column = quote_identifier(NameStr(TupleDescAttr(info->desc, info->nkeys + i)->attname));
-
-			appendStringInfo(&sql, "%s%s = ", i > 0 ? ", " : "", column);
-			append_combine(&sql, info->aggs[i], column);
-		}
+		append_update(&sql, info);
 	}
 	return sql.data;
+}
+
+static void
+append_insert(StringInfo sql, SxViewInfo *info, const char *table)
+{
+	int			nstored = info->desc->natts - info->nresults;
+	StringInfoData values;
+
+	initStringInfo(&values);
+	appendStringInfo(sql, "INSERT INTO %s AS t (", table);
+	for (int i = 0; i < info->desc->natts; i++)
+	{
+		const char *comma = i > 0 ? ", " : "";
+
+		appendStringInfo(sql, "%s%s", comma, column_name(info, i));
+		appendStringInfoString(&values, comma);
+		if (i < nstored)
+			appendStringInfoString(&values, column_name(info, i));
+		else
+		{
+			int			n = info->results[i - nstored];
+
+			append_finalize(&values, info->aggs[n], column_name(info, info->nkeys + n));
+		}
+	}
+	appendStringInfo(sql, ") SELECT %s FROM " ROWS_NAME, values.data);
+}
+
+/*
+ * A state that has a result is computed in a sub-select, once for both.  (OFFSET keeps the planner from putting the
+ * call in the place of each reference to it.)
+ */
+static void
+append_update(StringInfo sql, SxViewInfo *info)
+{
+	StringInfoData columns;
+	StringInfoData values;
+	StringInfoData states;
+	int			next = 0;
+	bool		any = false;
+
+	initStringInfo(&columns);
+	initStringInfo(&values);
+	initStringInfo(&states);
+	for (int i = 0; i < info->naggs; i++)
+	{
+		const char *column = column_name(info, info->nkeys + i);
+
+		if (next < info->nresults && info->results[next] == i)
+		{
+			const char *comma = next > 0 ? ", " : "";
+
+			appendStringInfo(&columns, "%s%s, %s", comma, column, column_name(info, info->nkeys + info->naggs + next));
+			appendStringInfo(&values, "%ss.s%d, ", comma, i);
+			append_finalize(&values, info->aggs[i], psprintf("s.s%d", i));
+			appendStringInfoString(&states, comma);
+			append_combine(&states, info->aggs[i], column);
+			appendStringInfo(&states, " AS s%d", i);
+			next++;
+			continue;
+		}
+		appendStringInfo(sql, "%s%s = ", any ? ", " : "", column);
+		append_combine(sql, info->aggs[i], column);
+		any = true;
+	}
+	if (next > 0)
+		appendStringInfo(sql, "%s(%s) = (SELECT %s FROM (SELECT %s OFFSET 0) AS s)", any ? ", " : "",
+						 columns.data, values.data, states.data);
+}
+
+static const char *
+column_name(SxViewInfo *info, int column)
+{
+	return quote_identifier(NameStr(TupleDescAttr(info->desc, column)->attname));
+}
+
+static void
+append_combine(StringInfo sql, SxAgg *agg, const char *column)
+{
+	appendStringInfo(sql, SX_SCHEMA ".combine('%u'::pg_catalog.regprocedure, t.%s, excluded.%s",
+					 sx_agg_function(agg), column, column);
+	append_argument_types(sql, agg);
+	appendStringInfoChar(sql, ')');
+}
+
+static void
+append_finalize(StringInfo sql, SxAgg *agg, const char *state)
+{
+	appendStringInfo(sql, SX_SCHEMA ".finalize('%u'::pg_catalog.regprocedure, %s, NULL::%s", sx_agg_function(agg), state,
+					 format_type_extended(sx_agg_result_type(agg), -1, FORMAT_TYPE_TYPEMOD_GIVEN | FORMAT_TYPE_FORCE_QUALIFY));
+	append_argument_types(sql, agg);
+	appendStringInfoChar(sql, ')');
 }
 
 /*
@@ -356,7 +440,7 @@ build_statement(SxViewInfo *info)
  * them makes it the aggregate's, which the state column need not have.
  */
 static void
-append_combine(StringInfo sql, SxAgg *agg, const char *column)
+append_argument_types(StringInfo sql, SxAgg *agg)
 {
 	Aggref	   *aggref = sx_agg_aggref(agg);
 	char	   *collation = NULL;
@@ -381,8 +465,6 @@ append_combine(StringInfo sql, SxAgg *agg, const char *column)
 		}
 	}
 
-	appendStringInfo(sql, SX_SCHEMA ".combine('%u'::pg_catalog.regprocedure, t.%s, excluded.%s",
-					 sx_agg_function(agg), column, column);
 	foreach(lc, aggref->aggargtypes)
 	{
 		Oid			type = lfirst_oid(lc);
@@ -393,7 +475,6 @@ append_combine(StringInfo sql, SxAgg *agg, const char *column)
 		if (collation != NULL && type_is_collatable(type))
 			appendStringInfo(sql, " COLLATE %s", collation);
 	}
-	appendStringInfoChar(sql, ')');
 }
 
 /* ---- combining rows of one key ---- */

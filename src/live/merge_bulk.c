@@ -2,7 +2,7 @@
  * merge_bulk.c
  *		Storing many rows into the materialized table page by page, as COPY does.
  *
- * That is possible where nothing has to be done for a row but to store it: no trigger, constraint or rule, and of the
+ * That is possible where nothing has to be done for a row but to store it, with its results: no trigger, constraint or rule, and of the
  * indexes only plain ones.  Rows of a view without keys are never combined with others.  Those with keys are not
  * while the table is empty: then they are sorted by key, those of one key are combined, and what goes into the
  * unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.  If a key was there
@@ -45,6 +45,8 @@ typedef struct Bulk
 	CatalogIndexState indexes;	/* NULL: none */
 	BulkInsertState state;
 	MemoryContext context;		/* of the rows */
+	TupleTableSlot *row;		/* minimal: as it came */
+	TupleTableSlot *full;		/* virtual: with results */
 	TupleTableSlot *slots[ROWS_AT_ONCE];
 	int			n;
 } Bulk;
@@ -53,6 +55,7 @@ static bool takes_rows_as_they_are(SxViewInfo *info, Relation rel);
 static bool has_plain_indexes_only(Relation rel);
 static void bulk_begin(Bulk *bulk, SxViewInfo *info, Relation rel);
 static void bulk_add(Bulk *bulk, MinimalTuple row);
+static HeapTuple form_row(Bulk *bulk, MinimalTuple row);
 static void bulk_write(Bulk *bulk);
 static void bulk_end(Bulk *bulk);
 static void append_rows(Bulk *bulk, Tuplestorestate *store);
@@ -198,6 +201,8 @@ bulk_begin(Bulk *bulk, SxViewInfo *info, Relation rel)
 		bulk->indexes = CatalogOpenIndexes(rel);
 	else
 		bulk->state = GetBulkInsertState();
+	bulk->row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	bulk->full = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
 	for (int i = 0; i < ROWS_AT_ONCE; i++)
 		bulk->slots[i] = MakeSingleTupleTableSlot(info->desc, &TTSOpsHeapTuple);
 }
@@ -207,7 +212,7 @@ static void
 bulk_add(Bulk *bulk, MinimalTuple row)
 {
 	MemoryContext old = MemoryContextSwitchTo(bulk->context);
-	HeapTuple	tuple = heap_tuple_from_minimal_tuple(row);
+	HeapTuple	tuple = form_row(bulk, row);
 
 	if (bulk->indexes != NULL && (tuple->t_len > TOAST_TUPLE_THRESHOLD || HeapTupleHasExternal(tuple)))
 	{
@@ -224,6 +229,22 @@ bulk_add(Bulk *bulk, MinimalTuple row)
 	MemoryContextSwitchTo(old);
 	if (bulk->n == ROWS_AT_ONCE)
 		bulk_write(bulk);
+}
+
+static HeapTuple
+form_row(Bulk *bulk, MinimalTuple row)
+{
+	HeapTuple	tuple;
+
+	if (bulk->info->nresults == 0)
+		return heap_tuple_from_minimal_tuple(row);
+	ExecStoreMinimalTuple(row, bulk->row, false);
+	ExecCopySlot(bulk->full, bulk->row);
+	sx_compute_results(bulk->info, bulk->full, NULL);
+	tuple = ExecCopySlotHeapTuple(bulk->full);
+	ExecClearTuple(bulk->full);
+	ExecClearTuple(bulk->row);
+	return tuple;
 }
 
 static void
@@ -250,6 +271,8 @@ bulk_end(Bulk *bulk)
 		bulk_write(bulk);
 	for (int i = 0; i < ROWS_AT_ONCE; i++)
 		ExecDropSingleTupleTableSlot(bulk->slots[i]);
+	ExecDropSingleTupleTableSlot(bulk->row);
+	ExecDropSingleTupleTableSlot(bulk->full);
 	if (bulk->indexes != NULL)
 		CatalogCloseIndexes(bulk->indexes);
 	else

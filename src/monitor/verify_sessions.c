@@ -38,6 +38,7 @@
 
 static void keep_row(void *arg, TupleTableSlot *row);
 static Tuplestorestate *unite(SxViewInfo *info, Tuplestorestate *rows);
+static void put_session(Tuplestorestate *sessions, SxViewInfo *info, TupleTableSlot *session, TupleTableSlot *full);
 static Query *view_query(SxViewInfo *info, double nrows);
 
 Tuplestorestate *
@@ -118,20 +119,30 @@ unite(SxViewInfo *info, Tuplestorestate *rows)
 		{
 			MemoryContextSwitchTo(old);
 			if (!TTS_EMPTY(session))
-				tuplestore_puttupleslot(result, session);
+				put_session(result, info, session, sum);
 			ExecCopySlot(session, row);
 			span = next;
 		}
 		MemoryContextReset(scratch);
 	}
 	if (!TTS_EMPTY(session))
-		tuplestore_puttupleslot(result, session);
+		put_session(result, info, session, sum);
 	tuplesort_end(sort);
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(session);
 	ExecDropSingleTupleTableSlot(sum);
 	MemoryContextDelete(scratch);
 	return result;
+}
+
+/* as the table would have it; what it leaves in the current context is small */
+static void
+put_session(Tuplestorestate *sessions, SxViewInfo *info, TupleTableSlot *session, TupleTableSlot *full)
+{
+	ExecCopySlot(full, session);
+	sx_compute_results(info, full, NULL);
+	tuplestore_puttupleslot(sessions, full);
+	ExecClearTuple(full);
 }
 
 /* the query of the view, with the rows in place of the table */

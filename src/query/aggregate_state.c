@@ -83,6 +83,7 @@ struct SxAgg
 	bool		resultbyval;
 	int16		resultlen;
 	bool		hasfinal;
+	bool		storesresult;
 	bool		finalcopies;	/* the final function may modify the state */
 	bool		finalnull;		/* strict and has extra arguments: always NULL */
 	uint32		signature;
@@ -200,6 +201,12 @@ sx_agg_plain(SxAgg *agg)
 }
 
 bool
+sx_agg_stores_result(SxAgg *agg)
+{
+	return agg->storesresult;
+}
+
+bool
 sx_agg_is_polymorphic(Oid aggfnoid)
 {
 	Oid		   *argtypes;
@@ -288,6 +295,9 @@ build_agg(Aggref *aggref, MemoryContext mcxt)
 	agg->finalcopies = (form.aggfinalmodify != AGGMODIFY_READ_ONLY);
 	get_typlenbyval(agg->transtype, &agg->translen, &agg->transbyval);
 	get_typlenbyval(agg->resulttype, &agg->resultlen, &agg->resultbyval);
+	agg->storesresult = agg->hasfinal && aggfnoid < FirstNormalObjectId &&
+		func_volatile(form.aggfinalfn) == PROVOLATILE_IMMUTABLE &&
+		(agg->resultlen > 0 || agg->resulttype == NUMERICOID) && !type_is_collatable(agg->resulttype);
 	if (agg->internal)
 		agg->signature = agg_signature(aggfnoid, agg->transtype, form.aggdeserialfn, argtypes, nargs);
 

@@ -574,6 +574,7 @@ static void
 check_columns(SxPlan *plan, List *targetlist)
 {
 	TupleDesc	desc = plan->info->desc;
+	int			natts = desc->natts - plan->info->nresults;
 	int			attno = plan->own_key == 0 ? 1 : 0;
 	ListCell   *lc;
 
@@ -585,7 +586,7 @@ check_columns(SxPlan *plan, List *targetlist)
 
 		if (tle->resjunk)
 			continue;
-		if (attno >= desc->natts)
+		if (attno >= natts)
 			elog(ERROR, "delta plan of continuous view \"%s\" has too many columns",
 				 get_rel_name(plan->info->def->viewid));
 		wanted = TupleDescAttr(desc, attno)->atttypid;
@@ -599,7 +600,7 @@ check_columns(SxPlan *plan, List *targetlist)
 		if (attno == plan->own_key)
 			attno++;
 	}
-	if (attno != desc->natts)
+	if (attno != natts)
 		elog(ERROR, "delta plan of continuous view \"%s\" has too few columns",
 			 get_rel_name(plan->info->def->viewid));
 }

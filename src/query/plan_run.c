@@ -584,6 +584,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	SxViewInfo *info = r->plan->info;
 	TupleTableSlot *row = r->row;
 	int			own_key = r->plan->own_key;
+	int			natts = info->desc->natts - info->nresults;
 	int			from = 0;
 	MemoryContext old;
 
@@ -591,7 +592,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	slot_getallattrs(slot);
 	ExecClearTuple(row);
 	old = MemoryContextSwitchTo(r->scratch);
-	for (int i = 0; i < info->desc->natts; i++)
+	for (int i = 0; i < natts; i++)
 	{
 		Datum		value;
 		bool		isnull;
@@ -609,6 +610,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		row->tts_values[i] = value;
 		row->tts_isnull[i] = isnull;
 	}
+	memset(row->tts_isnull + natts, true, sizeof(bool) * info->nresults);
 	ExecStoreVirtualTuple(row);
 	MemoryContextSwitchTo(r->caller);
 	r->sink(r->arg, row);

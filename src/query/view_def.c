@@ -4,14 +4,14 @@
  *
  *	 streamext.query_<n>	a view: the user's SELECT as given, so that PostgreSQL itself
  *							follows renames and keeps dependencies
- *	 streamext.mat_<n>		a table: keys and partial states, or rows
- *	 the user's view		SELECT keys, finalize(states) FROM mat_<n>, (SELECT) live
+ *	 streamext.mat_<n>		a table: keys, partial states and results of some aggregates (view_info.h), or rows
+ *	 the user's view		SELECT keys, results or finalize(states) FROM mat_<n>, (SELECT) live
  *							WHERE having ORDER BY as given; where the table keeps panes, from
  *							the windows made of them (panes.h)
  *
  * The user's view is built as a Query tree: the user's target list, in which whatever
- * equals a group key becomes a column of the table and each aggregate becomes a call
- * of streamext.finalize on its state.  The join with an empty select keeps the view
+ * equals a group key becomes a column of the table and each aggregate becomes the column of its
+ * result, or a call of streamext.finalize on its state.  The join with an empty select keeps the view
  * from being updatable and is removed by the planner.
  *
  * Names in schema streamext: the user needs no CREATE privilege there, so the two
@@ -95,11 +95,13 @@ typedef struct ReadContext
 	List	   *columns;		/* of Column * */
 	int			firstkey;		/* column number of the first key */
 	int			firststate;
+	List	   *results;		/* for each aggregate the column number of its result; 0: it has none */
 	int			level;
 } ReadContext;
 
 static List *output_names(IntoClause *into, Query *query);
 static List *materialized_columns(SxAnalysis *a, List *names, bool panes);
+static bool stores_result(Aggref *aggref, bool panes);
 static void add_column(List **columns, const char *wanted, const char *kind,
 					   Oid type, int32 typmod, Oid collation, List *reserved);
 static char *output_name_of(SxAnalysis *a, List *names, Node *expr, TargetEntry *key);
@@ -349,7 +351,22 @@ materialized_columns(SxAnalysis *a, List *names, bool panes)
 				   sx_agg_plain(agg) ? output_name_of(a, names, (Node *) aggref, NULL) : NULL,
 				   "state", type, -1, collation, names);
 	}
+	foreach(lc, a->aggrefs)
+	{
+		Aggref	   *aggref = lfirst_node(Aggref, lc);
+
+		if (stores_result(aggref, panes))
+			add_column(&columns, output_name_of(a, names, (Node *) aggref, NULL), "result",
+					   aggref->aggtype, -1, InvalidOid, names);
+	}
 	return columns;
+}
+
+/* windows are put together from panes by their states */
+static bool
+stores_result(Aggref *aggref, bool panes)
+{
+	return !panes && sx_agg_stores_result(sx_agg_from_aggref(aggref, CurrentMemoryContext));
 }
 
 /* the name of the output column that is exactly this aggregate or key, or NULL */
@@ -663,6 +680,7 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool pane
 	ListCell   *name = list_head(names);
 	ListCell   *lc;
 	int			column = 0;
+	int			result;
 
 	context.pstate = make_parsestate(NULL);
 	if (panes)
@@ -675,6 +693,9 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool pane
 	context.columns = columns;
 	context.firstkey = 1;
 	context.firststate = Max(list_length(a->keys), 1) + (panes ? 2 : 1);
+	result = context.firststate + list_length(a->aggrefs);
+	foreach(lc, a->aggrefs)
+		context.results = lappend_int(context.results, stores_result(lfirst_node(Aggref, lc), panes) ? result++ : 0);
 
 	empty->commandType = CMD_SELECT;
 	empty->querySource = QSRC_ORIGINAL;
@@ -928,8 +949,9 @@ reading_expression(Node *node, ReadContext *context)
 		foreach(lc, context->aggrefs)
 		{
 			if (equal(lfirst(lc), here))
-				return finalize_call((Aggref *) lfirst(lc),
-									 table_column(context, context->firststate + i));
+				return list_nth_int(context->results, i) > 0 ?
+					(Node *) table_column(context, list_nth_int(context->results, i)) :
+					finalize_call((Aggref *) lfirst(lc), table_column(context, context->firststate + i));
 			i++;
 		}
 	}

@@ -7,7 +7,7 @@
  * view's owner.  Dependencies: the user's view and the materialized table each depend
  * INTERNALly on the internal query view, so that DROP ... CASCADE of a used table takes
  * everything, and DROP of the view is turned into a DROP of the query view (ddl/).
- * The user's view reads   SELECT keys, finalize(states) FROM mat, (SELECT) live WHERE having.
+ * The user's view reads   SELECT keys, results or finalize(states) FROM mat, (SELECT) live WHERE having.
  */
 #ifndef SX_VIEW_DEF_H
 #define SX_VIEW_DEF_H

@@ -48,6 +48,7 @@ static SxViewDef *copy_view_def(const SxViewDef *def);
 static void read_descriptor(SxViewInfo *info);
 static void look_up_query(SxViewInfo *info);
 static void look_up_aggregates(SxViewInfo *info, List *aggrefs);
+static void check_type(SxViewInfo *info, int column, Oid type);
 static void look_up_keys(SxViewInfo *info);
 static void look_up_window(SxViewInfo *info, SxAnalysis *analysis);
 static void check_output(SxViewInfo *info, List *targetlist);
@@ -145,7 +146,7 @@ look_up_query(SxViewInfo *info)
 	MemoryContextDelete(scratch);
 }
 
-/* the state columns follow the keys, in the order of the analysed query's aggregates */
+/* the state columns follow the keys, in the order of the analysed query's aggregates, and the results follow the states */
 static void
 look_up_aggregates(SxViewInfo *info, List *aggrefs)
 {
@@ -154,21 +155,34 @@ look_up_aggregates(SxViewInfo *info, List *aggrefs)
 
 	info->nkeys = info->def->nkeys;
 	info->naggs = list_length(aggrefs);
-	if (info->nkeys < 1 || info->nkeys + info->naggs != info->desc->natts)
+	if (info->nkeys < 1 || info->nkeys + info->naggs > info->desc->natts)
 		report_altered(info, "It has another number of columns.");
 
 	info->aggs = MemoryContextAllocZero(info->context, (info->naggs + 1) * sizeof(SxAgg *));
+	info->results = MemoryContextAllocZero(info->context, (info->naggs + 1) * sizeof(int));
 	foreach(lc, aggrefs)
 	{
 		SxAgg	   *agg = sx_agg_from_aggref(lfirst_node(Aggref, lc), info->context);
-		Form_pg_attribute att = TupleDescAttr(info->desc, info->nkeys + n);
 
-		if (att->atttypid != sx_agg_storage_type(agg))
-			report_altered(info, psprintf("Column \"%s\" has type %s, not %s.", NameStr(att->attname),
-										  format_type_be(att->atttypid),
-										  format_type_be(sx_agg_storage_type(agg))));
+		check_type(info, info->nkeys + n, sx_agg_storage_type(agg));
+		if (sx_agg_stores_result(agg) && !info->def->panes)
+			info->results[info->nresults++] = n;
 		info->aggs[n++] = agg;
 	}
+	if (info->nkeys + info->naggs + info->nresults != info->desc->natts)
+		report_altered(info, "It has another number of columns.");
+	for (int i = 0; i < info->nresults; i++)
+		check_type(info, info->nkeys + info->naggs + i, sx_agg_result_type(info->aggs[info->results[i]]));
+}
+
+static void
+check_type(SxViewInfo *info, int column, Oid type)
+{
+	Form_pg_attribute att = TupleDescAttr(info->desc, column);
+
+	if (att->atttypid != type)
+		report_altered(info, psprintf("Column \"%s\" has type %s, not %s.", NameStr(att->attname),
+									  format_type_be(att->atttypid), format_type_be(type)));
 }
 
 /* an append view's table has the query's output columns */
@@ -403,10 +417,10 @@ sx_row_span(SxViewInfo *info, TupleTableSlot *row)
 void
 sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into)
 {
-	int			natts = info->desc->natts;
+	int			nstates = info->nkeys + info->naggs;
 
-	slot_getallattrs(a);
-	slot_getallattrs(b);
+	slot_getsomeattrs(a, nstates);
+	slot_getsomeattrs(b, nstates);
 	ExecClearTuple(into);
 	for (int i = 0; i < info->nkeys; i++)
 	{
@@ -421,12 +435,30 @@ sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTab
 		of_a = sx_span_union(&of_a, &of_b);
 		into->tts_values[info->session_key] = sx_span_range(info->session_type, &of_a);
 	}
-	for (int i = info->nkeys; i < natts; i++)
+	for (int i = info->nkeys; i < nstates; i++)
 		into->tts_values[i] = sx_agg_combine(info->aggs[i - info->nkeys],
 											 a->tts_values[i], a->tts_isnull[i],
 											 b->tts_values[i], b->tts_isnull[i],
 											 &into->tts_isnull[i]);
+	memset(into->tts_isnull + nstates, true, sizeof(bool) * info->nresults);
 	ExecStoreVirtualTuple(into);
+}
+
+void
+sx_compute_results(SxViewInfo *info, TupleTableSlot *row, const bool *wanted)
+{
+	Datum	   *states = row->tts_values + info->nkeys;
+	bool	   *statenull = row->tts_isnull + info->nkeys;
+
+	for (int i = 0; i < info->nresults; i++)
+	{
+		int			n = info->results[i];
+		int			column = info->naggs + i;
+
+		statenull[column] = true;
+		if (wanted == NULL || wanted[i])
+			states[column] = sx_agg_finalize(info->aggs[n], states[n], statenull[n], &statenull[column]);
+	}
 }
 
 MinimalTuple

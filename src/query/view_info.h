@@ -6,6 +6,11 @@
  * A "row" everywhere below is a row of the materialized table: nkeys key columns, then
  * one state column per aggregate (merge), or the output columns (append, nkeys = 0 and
  * naggs = 0).  A view without GROUP BY has one key column of ours, boolean, always true.
+ *
+ * After the states come results: of each aggregate for which sx_agg_stores_result(), what its final function
+ * makes of the state.  A row in the table has them, so that it can be read as it is.  Everywhere else they are
+ * NULL: whoever combines rows leaves them so, whoever stores rows or hands them to a reader computes them, by
+ * sx_compute_results() or in SQL (merge.c).  Panes have none, as windows are put together from their states.
  */
 #ifndef SX_VIEW_INFO_H
 #define SX_VIEW_INFO_H
@@ -30,6 +35,8 @@ typedef struct SxViewInfo
 	int			closed_key;		/* the last key: windows that have closed, or panes, see panes.h; -1: none */
 	int			naggs;
 	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
+	int			nresults;
+	int		   *results;		/* [nresults] of which aggregate, for the columns after those */
 	FmgrInfo   *hashfns;		/* [nkeys] */
 	FmgrInfo   *eqfns;			/* [nkeys] default btree equality */
 	Oid		   *collations;		/* [nkeys] */
@@ -65,9 +72,14 @@ extern int	sx_keys_compare(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *
 extern SxSpan sx_row_span(SxViewInfo *info, TupleTableSlot *row);
 /*
  * Combines the states of two rows with equal keys into `into` (a virtual slot: keys from a,
- * of sessions the union; values in CurrentMemoryContext).
+ * of sessions the union; no results; values in CurrentMemoryContext).
  */
 extern void sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into);
+/*
+ * Fills in the results of the row in a virtual slot that is ours, in CurrentMemoryContext; wanted: [nresults], those
+ * that are not are left NULL; NULL: all.
+ */
+extern void sx_compute_results(SxViewInfo *info, TupleTableSlot *row, const bool *wanted);
 /* a self-contained copy: nothing toasted out of line, nothing expanded */
 extern MinimalTuple sx_flatten_row(SxViewInfo *info, TupleTableSlot *slot);
 /* would the key fit the unique index of the materialized table? */
