@@ -7,10 +7,12 @@
  *	 INSERT INTO streamext.mat_<n> SELECT ... FROM <rows> ON CONFLICT (keys)
  *	 DO UPDATE SET state = streamext.combine(aggregate, table's, row's), ...
  *
- * where a result that is stored beside its state (view_info.h) is set by streamext.finalize, from the new state.
  * in which the tuplestore is an ephemeral named relation, so that triggers, constraints and
- * indexes of the table are the server's business.  The statement is prepared once per
- * SxViewInfo and freed with it.
+ * indexes of the table are the server's business.  A result that is stored beside its state (view_info.h) is set by
+ * streamext.finalize from the new state.  The statement is prepared once per SxViewInfo and freed with it.
+ *
+ * Where nothing has to be done for a row but to store it, which is usual, the same goes without a statement: see
+ * merge_bulk.c.
  *
  * ON CONFLICT must not meet the same key twice in one statement, so rows of one key are
  * combined first.  That is done in chunks of work_mem: a chunk is hashed by key, its rows
@@ -20,9 +22,6 @@
  * and have no key twice, the usual case, are written from the caller's tuplestore.
  *
  * Sessions overlap instead of being equal: see merge_sessions.c.
- *
- * Many rows that cannot meet others, and for which nothing else has to be done, are stored page by page instead:
- * see merge_bulk.c.
  *
  * Everything is part of the caller's transaction.
  */
@@ -245,10 +244,15 @@ free_plans(void *arg)
 void
 sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 {
-	SxMerge    *merge = get_merge(info);
+	SxMerge    *merge;
 	EphemeralNamedRelationData enr;
 	int			result;
 
+	if (info->nkeys > 0 && sx_merge_upsert(info, store))
+	{
+		SX_STOP_POINT_OF(merge_written, info->def->viewid);
+		return;
+	}
 	memset(&enr, 0, sizeof(enr));
 	enr.md.name = ROWS_NAME;
 	enr.md.reliddesc = InvalidOid;
@@ -262,6 +266,7 @@ sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 	if ((result = SPI_register_relation(&enr)) != SPI_OK_REL_REGISTER)
 		elog(ERROR, "could not register rows: %s", SPI_result_code_string(result));
 
+	merge = get_merge(info);
 	if (merge->plan == NULL)
 	{
 		SPIPlanPtr	plan = SPI_prepare(build_statement(info), 0, NULL);

@@ -34,6 +34,7 @@ extern void sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);
 extern bool sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows);
+extern bool sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows);
 extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
 /* the rows by their keys, this one last (sessions, panes), in so many kB; slot: minimal, of the table's row type */
 extern Tuplesortstate *sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, int memory,

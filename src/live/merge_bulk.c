@@ -1,15 +1,20 @@
 /*
  * merge_bulk.c
- *		Storing many rows into the materialized table page by page, as COPY does.
+ *		Storing rows into the materialized table without a statement: many page by page, as COPY does.
  *
- * That is possible where nothing has to be done for a row but to store it, with its results: no trigger, constraint or rule, and of the
- * indexes only plain ones.  Rows of a view without keys are never combined with others.  Those with keys are not
- * while the table is empty: then they are sorted by key, those of one key are combined, and what goes into the
- * unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.  If a key was there
- * after all, the index would raise an error.
+ * That is possible where nothing has to be done for a row but to store it, with its results: no trigger, constraint or
+ * rule, and of the indexes only plain ones.  Then
  *
- * "Empty" is a file without blocks: whoever calls has locked out all others who write the table.  Only a builder asks
- * for that, when it writes history.
+ *	 - rows of a view without keys are appended, as they are never combined with others;
+ *	 - those of a new view, while its table is empty, are sorted by key, those of one key are combined, and what goes into
+ *	   the unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.
+ *	   "Empty" is a file without blocks; only a builder asks for that, when it writes history;
+ *	 - others are looked up by the unique index, one by one.  What is there is combined and updated in place, the
+ *	   rest is inserted.  That is what the statement of merge.c does, but it combines only once for state and
+ *	   result, and has no need to guard against others that insert the same key.
+ *
+ * Whoever calls has locked out all others who write the table.  If somebody did all the same (superusers may), the
+ * unique index or the update would raise an error, and the rows are written again later.
  */
 #include "postgres.h"
 
@@ -24,12 +29,15 @@
 #include "catalog/indexing.h"
 #include "catalog/pg_am.h"
 #include "catalog/pg_class.h"
+#include "executor/executor.h"
 #include "miscadmin.h"
 #include "storage/bufmgr.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/rel.h"
+#include "utils/snapmgr.h"
 
+#include "live/key_scan.h"
 #include "live/merge.h"
 #include "testing/stop_points.h"
 
@@ -46,7 +54,7 @@ typedef struct Bulk
 	BulkInsertState state;
 	MemoryContext context;		/* of the rows */
 	TupleTableSlot *row;		/* minimal: as it came */
-	TupleTableSlot *full;		/* virtual: with results */
+	TupleTableSlot *full;		/* virtual: combined, and with results */
 	TupleTableSlot *slots[ROWS_AT_ONCE];
 	int			n;
 } Bulk;
@@ -60,6 +68,7 @@ static void bulk_write(Bulk *bulk);
 static void bulk_end(Bulk *bulk);
 static void append_rows(Bulk *bulk, Tuplestorestate *store);
 static void insert_sorted(Bulk *bulk, Tuplestorestate *store);
+static void update_or_insert(Bulk *bulk, Tuplestorestate *store);
 
 /* false: they have to go the ordinary way */
 bool
@@ -82,6 +91,25 @@ sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
 			insert_sorted(&bulk, rows);
 		bulk_end(&bulk);
 		SX_STOP_POINT_OF(merge_written, info->def->viewid);
+	}
+	table_close(rel, NoLock);
+	return possible;
+}
+
+/* rows with keys, none of them twice; false: by the statement */
+bool
+sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows)
+{
+	Relation	rel = table_open(info->def->matid, RowExclusiveLock);
+	bool		possible = takes_rows_as_they_are(info, rel);
+	Bulk		bulk;
+
+	if (possible)
+	{
+		CheckCmdReplicaIdentity(rel, CMD_UPDATE);
+		bulk_begin(&bulk, info, rel);
+		update_or_insert(&bulk, rows);
+		bulk_end(&bulk);
 	}
 	table_close(rel, NoLock);
 	return possible;
@@ -185,6 +213,52 @@ insert_sorted(Bulk *bulk, Tuplestorestate *store)
 	ExecDropSingleTupleTableSlot(row);
 	ExecDropSingleTupleTableSlot(before);
 	ExecDropSingleTupleTableSlot(sum);
+	MemoryContextDelete(scratch);
+}
+
+static void
+update_or_insert(Bulk *bulk, Tuplestorestate *store)
+{
+	SxViewInfo *info = bulk->info;
+	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	TupleTableSlot *stored = table_slot_create(bulk->rel, NULL);
+	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
+	Snapshot	snapshot;
+	SxKeyScan  *scan;
+
+	/* what was written and deleted before in this transaction */
+	CommandCounterIncrement();
+	snapshot = RegisterSnapshot(GetLatestSnapshot());
+	scan = sx_key_scan_begin(info, bulk->rel, snapshot, stored);
+	tuplestore_rescan(store);
+	while (tuplestore_gettupleslot(store, true, false, row))
+	{
+		MemoryContext old;
+		HeapTuple	tuple;
+
+		CHECK_FOR_INTERRUPTS();
+		/* the scan remembers dead entries in the current context */
+		if (!sx_key_scan_find(scan, row))
+		{
+			bulk_add(bulk, ExecFetchSlotMinimalTuple(row, NULL));
+			continue;
+		}
+		old = MemoryContextSwitchTo(scratch);
+		sx_combine_rows(info, stored, row, bulk->full);
+		sx_compute_results(info, bulk->full, NULL);
+		tuple = ExecCopySlotHeapTuple(bulk->full);
+		CatalogTupleUpdateWithInfo(bulk->rel, &stored->tts_tid, tuple, bulk->indexes);
+		ExecClearTuple(bulk->full);
+		MemoryContextSwitchTo(old);
+		MemoryContextReset(scratch);
+	}
+	ExecClearTuple(stored);
+	sx_key_scan_end(scan);
+	UnregisterSnapshot(snapshot);
+	for (int i = 0; i < info->naggs; i++)
+		sx_agg_reset(info->aggs[i]);
+	ExecDropSingleTupleTableSlot(row);
+	ExecDropSingleTupleTableSlot(stored);
 	MemoryContextDelete(scratch);
 }
 
