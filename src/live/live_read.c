@@ -401,8 +401,9 @@ make_plan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path, List *tlist, Lis
 	scan->custom_plans = children;
 	scan->custom_exprs = list_make2(quals, sort);
 	scan->custom_private = list_make5(list_make1_oid(matid),
-									  list_make4_int(stream && sort == NIL && view->session_key < 0, keys_sort,
-													 view->def->nkeys, view->session_key),
+									  list_make5_int(stream && sort == NIL && view->session_key < 0, keys_sort,
+													 view->def->nkeys, view->session_key,
+													 contain_subplans((Node *) scan->custom_exprs)),
 									  prefilter, filters, functions);
 	scan->custom_private = lappend(scan->custom_private, operators);
 	scan->custom_private = lappend(scan->custom_private, collations);

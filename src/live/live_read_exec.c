@@ -66,6 +66,7 @@ typedef struct ReadState
 	int16	   *sortlen;
 	bool	   *sortbyval;
 	/* this execution */
+	bool		prepared;		/* expressions and memory for live rows are there */
 	SxReadStatement *statement;
 	int			number;
 	bool		started;
@@ -90,6 +91,7 @@ typedef struct ReadState
 
 static Node *create_state(CustomScan *scan);
 static void begin_scan(CustomScanState *node, EState *estate, int eflags);
+static void prepare(ReadState *st);
 static void init_quals(ReadState *st, List *quals, List *private);
 static void init_filters(ReadState *st, List *quals, List *private);
 static void init_sort(ReadState *st, List *sort, List *private);
@@ -147,12 +149,11 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	CustomScan *scan = (CustomScan *) node->ss.ps.plan;
 	List	   *private = scan->custom_private;
 	List	   *flags = list_nth(private, SX_PRIVATE_FLAGS);
-	TupleDesc	desc = RelationGetDescr(node->ss.ss_currentRelation);
 
-	st->stream = linitial_int(flags) != 0;
-	st->keys_sort = lsecond_int(flags) != 0;
-	st->nkeys = lthird_int(flags);
-	st->session_key = lfourth_int(flags);
+	st->stream = list_nth_int(flags, SX_FLAG_STREAM) != 0;
+	st->keys_sort = list_nth_int(flags, SX_FLAG_KEYS_SORT) != 0;
+	st->nkeys = list_nth_int(flags, SX_FLAG_NKEYS);
+	st->session_key = list_nth_int(flags, SX_FLAG_SESSION_KEY);
 
 	st->child = ExecInitNode(linitial(scan->custom_plans), estate,
 							 eflags & ~(EXEC_FLAG_BACKWARD | EXEC_FLAG_MARK));
@@ -164,18 +165,33 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	node->ss.ps.scanops = NULL;
 	ExecAssignScanProjectionInfo(&node->ss);
 
-	st->live_econtext = CreateExprContext(estate);
-	st->child_econtext = CreateExprContext(estate);
-	st->out = ExecAllocTableSlot(&estate->es_tupleTable, desc, &TTSOpsMinimalTuple);
-	init_quals(st, linitial(scan->custom_exprs), private);
-	init_filters(st, linitial(scan->custom_exprs), private);
-	init_sort(st, lsecond(scan->custom_exprs), private);
-
+	/* plans of sub-selects have to be known from the start */
+	if (list_nth_int(flags, SX_FLAG_SUBPLANS))
+		prepare(st);
 	if (eflags & EXEC_FLAG_EXPLAIN_ONLY)
 		return;
+	init_filters(st, linitial(scan->custom_exprs), private);
+	register_node(st, estate, linitial_oid(list_nth(private, SX_PRIVATE_MAT)));
+}
+
+/* what only live rows need: most reads of a few groups do without */
+static void
+prepare(ReadState *st)
+{
+	CustomScan *scan = (CustomScan *) st->css.ss.ps.plan;
+	EState	   *estate = st->css.ss.ps.state;
+	MemoryContext old = MemoryContextSwitchTo(estate->es_query_cxt);
+
+	st->prepared = true;
+	st->live_econtext = CreateExprContext(estate);
+	st->child_econtext = CreateExprContext(estate);
+	st->out = ExecAllocTableSlot(&estate->es_tupleTable, RelationGetDescr(st->css.ss.ss_currentRelation),
+								 &TTSOpsMinimalTuple);
 	st->scan_context = AllocSetContextCreate(estate->es_query_cxt, "streamext read scan",
 											 ALLOCSET_DEFAULT_SIZES);
-	register_node(st, estate, linitial_oid(list_nth(private, SX_PRIVATE_MAT)));
+	init_quals(st, linitial(scan->custom_exprs), scan->custom_private);
+	init_sort(st, lsecond(scan->custom_exprs), scan->custom_private);
+	MemoryContextSwitchTo(old);
 }
 
 static void
@@ -254,7 +270,7 @@ register_node(ReadState *st, EState *estate, Oid matid)
 	bool	   *filtered = palloc0(sizeof(bool) * (st->nkeys + 1));
 	uint32	   *hash = palloc0(sizeof(uint32) * (st->nkeys + 1));
 	bool		any = false;
-	ExprContext *econtext = st->live_econtext;
+	ExprContext *econtext = st->css.ss.ps.ps_ExprContext;
 	MemoryContext old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 
 	for (int i = 0; i < st->nfilters; i++)
@@ -293,6 +309,8 @@ start(ReadState *st)
 	st->started = true;
 	if (r && r->nrows > 0)
 	{
+		if (!st->prepared)
+			prepare(st);
 		st->groups = sx_read_groups_create(estate, sx_read_registered_view(st->statement, st->number),
 										   r, mat, estate->es_query_cxt);
 		sx_read_groups_limit(st->groups, used_columns(st));
@@ -681,7 +699,8 @@ rescan(CustomScanState *node)
 		ExecReScan(st->child);
 	st->scanning = false;
 	st->child_row = NULL;
-	ExecClearTuple(st->out);
+	if (st->prepared)
+		ExecClearTuple(st->out);
 }
 
 static void

@@ -91,7 +91,7 @@ typedef struct SxKeyFilter
 enum
 {
 	SX_PRIVATE_MAT,				/* list of Oid */
-	SX_PRIVATE_FLAGS,			/* list of int: stream, keys_sort, nkeys, session_key */
+	SX_PRIVATE_FLAGS,			/* list of int, see below */
 	SX_PRIVATE_PREFILTER,		/* list of int, per qual */
 	SX_PRIVATE_FILTERS,			/* list of int: qual, argument, key, runtime */
 	SX_PRIVATE_FILTER_FUNCTIONS,	/* list of Oid */
@@ -100,6 +100,15 @@ enum
 	SX_PRIVATE_SORT_NULLS_FIRST
 };
 #define SX_FILTER_FIELDS	4
+
+enum
+{
+	SX_FLAG_STREAM,
+	SX_FLAG_KEYS_SORT,
+	SX_FLAG_NKEYS,
+	SX_FLAG_SESSION_KEY,
+	SX_FLAG_SUBPLANS			/* do quals or sort expressions have sub-selects? */
+};
 
 /* ---- live_read_groups.c ---- */
 
