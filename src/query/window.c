@@ -391,9 +391,19 @@ check_origin(Timestamp origin, Interval *size)
 static int64
 floor_to(int64 point, int64 size, int64 origin, const char *type)
 {
+	/* rows mostly come in the order of their time: into the window of the one before */
+	static int64 last_size = 0;
+	static int64 last_origin;
+	static int64 last_result;
+	static const char *last_type;
 	int64		distance;
 	int64		rest;
 	int64		result;
+	int64		given = origin;
+
+	if (size == last_size && origin == last_origin && type == last_type &&
+		(uint64) point - (uint64) last_result < (uint64) size)
+		return last_result;
 
 	/* only the origin's place in the grid matters, so the distance cannot be far */
 	origin %= size;
@@ -406,6 +416,10 @@ floor_to(int64 point, int64 size, int64 origin, const char *type)
 		out_of_range(type);
 	if (strcmp(type, "bigint") != 0 && !IS_VALID_TIMESTAMP(result))
 		out_of_range(type);
+	last_size = size;
+	last_origin = given;
+	last_type = type;
+	last_result = result;
 	return result;
 }
 
