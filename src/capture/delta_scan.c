@@ -2,18 +2,8 @@
  * delta_scan.c
  *		Batches of row addresses, and the custom scan that reads them.
  *
- * The scan stands in a delta plan where the stream's own scan would.  It goes through the
- * runs of a batch in commit order.  A run lies on one page: the page is pinned, all
- * its rows are checked under a share lock, then the lock is let go and the rows are
- * returned while the pin stays.  The pin is what keeps their bytes in place, as in any
- * heap scan.  Runs that follow each other on a page share the pin.
- *
- * A row counts when its raw xmin is the recorded id, whatever its xmax: no snapshot is
- * asked.  The slot's horizon keeps VACUUM and pruning from removing it; if it is gone all
- * the same, that is an error, never a row less.
- *
- * Values are taken from the leaf's tuple slot only up to the last column that the plan
- * needs, and moved to the stream's row type by name where a partition differs.
+ * The scan stands in a delta plan where the stream's own scan would, and gives the rows in commit order (row_reader.c).
+ * Under an aggregate they are not projected where columns are all that it needs.
  *
  * Locking: sx_batch_lock takes AccessShareLock, without waiting, on the stream and the
  * leaves; they last until the caller's transaction ends, and only then is it certain that
@@ -21,10 +11,8 @@
  */
 #include "postgres.h"
 
-#include "access/attmap.h"
 #include "access/heapam.h"
 #include "access/relation.h"
-#include "access/sysattr.h"
 #include "access/table.h"
 #include "catalog/pg_type.h"
 #include "executor/executor.h"
@@ -45,42 +33,11 @@
 
 #include "attempt.h"
 #include "capture/delta_scan.h"
+#include "capture/row_reader.h"
+#include "capture/scan_columns.h"
 #include "query/plan.h"
 
 SxBatch    *sx_delta_batch = NULL;
-
-/* An opened leaf */
-typedef struct Leaf
-{
-	Relation	rel;
-	BlockNumber nblocks;		/* when last looked at */
-	TupleTableSlot *slot;
-	AttrMap    *map;			/* stream's column -> leaf's, or NULL: alike */
-	int			natts;			/* leaf's columns to deform */
-} Leaf;
-
-/* Goes through the rows of a batch */
-typedef struct RowReader
-{
-	SxBatch    *batch;
-	TupleDesc	desc;			/* of the stream */
-	int			natts;			/* stream's columns needed, from the first */
-	MemoryContext context;		/* of the leaves */
-	uint32		nleaves;
-	Leaf	  **leaves;			/* by file number, opened when met */
-	Buffer		buffer;
-	uint32		run;			/* current one */
-	uint16		row;			/* next one in it */
-	uint16		end;			/* the checked ones end here; 0: run not begun */
-	uint64		left;			/* rows of the slice to come */
-	Leaf	   *leaf;			/* of the current run */
-	HeapTupleData tuple;
-	bool		again;			/* the rows have been read before */
-	bool		given;			/* the row of a batch without addresses was read */
-	SxBatchTimes times;			/* of this reader, if the batch's are wanted */
-	bool		wants_times;
-	AttrNumber	time_attno;		/* 0: nobody asks */
-} RowReader;
 
 typedef struct RowAsJson
 {
@@ -91,7 +48,7 @@ typedef struct RowAsJson
 typedef struct DeltaScanState
 {
 	CustomScanState css;
-	RowReader  *reader;			/* NULL: EXPLAIN only */
+	SxRowReader *reader;		/* NULL: EXPLAIN only */
 } DeltaScanState;
 
 static Plan *plan_delta_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
@@ -101,22 +58,8 @@ static void begin_delta_scan(CustomScanState *node, EState *estate, int eflags);
 static TupleTableSlot *exec_delta_scan(CustomScanState *node);
 static void end_delta_scan(CustomScanState *node);
 static void rescan_delta_scan(CustomScanState *node);
-static TupleTableSlot *next_row(ScanState *node);
-static bool recheck_row(ScanState *node, TupleTableSlot *slot);
-static bool is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot);
-static void ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time);
-static void note_time(RowReader *r, TupleTableSlot *slot);
-static void note_end(RowReader *r);
-
-static RowReader *reader_begin(SxBatch *batch, TupleDesc desc, int natts, TupleTableSlot *slot);
-static void reader_rewind(RowReader *r);
-static bool reader_next(RowReader *r, TupleTableSlot *slot);
-static SxRun current_row(RowReader *r);
-static void reader_end(RowReader *r);
-static bool begin_run(RowReader *r, const SxRun *run);
-static bool row_is_there(Page page, OffsetNumber off, TransactionId xid);
-static Leaf *open_leaf(RowReader *r, SxFileEntry *entry);
-pg_noreturn static void missing_row(RowReader *r, const SxRun *run, OffsetNumber off);
+static bool is_left_out(ScanState *node, SxRowReader *r, TupleTableSlot *slot);
+static void ask_for_row(SxRowReader *r, SxBatchLate *late, int64 event_time);
 static void write_as_json(void *arg);
 
 static const CustomPathMethods path_methods = {
@@ -278,7 +221,7 @@ sx_batch_row_json(SxBatch *batch)
  * relation does not have.
  */
 Path *
-sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows)
+sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows, bool whole)
 {
 	CustomPath *path = makeNode(CustomPath);
 	ListCell   *lc;
@@ -308,6 +251,7 @@ sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows)
 	path->path.total_cost = cpu_tuple_cost * rel->rows;
 	path->path.pathkeys = NIL;
 	path->flags = CUSTOMPATH_SUPPORT_PROJECTION;
+	path->custom_private = list_make1_int(whole);
 	path->methods = &path_methods;
 
 	rel->pathlist = list_make1(path);
@@ -328,37 +272,23 @@ plan_delta_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 	CustomScan *scan = makeNode(CustomScan);
 	List	   *quals = extract_actual_clauses(clauses, false);
 
-	scan->scan.plan.targetlist = tlist;
+	scan->scan.plan.targetlist = linitial_int(path->custom_private) ? sx_whole_rows(root, rel, tlist) : tlist;
 	scan->scan.plan.qual = quals;
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = path->flags;
-	scan->custom_private = list_make1_int(sx_columns_needed(rel, tlist, quals));
+	scan->custom_private = sx_columns_needed(rel, tlist, quals);
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
 }
 
-/* columns are deformed from the first to the last one that is used */
-int
-sx_columns_needed(RelOptInfo *rel, List *tlist, List *quals)
+Bitmapset *
+sx_delta_scan_columns(Plan *plan, Bitmapset *columns)
 {
-	Bitmapset  *attrs = NULL;
-	int			attr = -1;
-	int			natts = 0;
+	ListCell   *lc;
 
-	pull_varattnos((Node *) tlist, rel->relid, &attrs);
-	/* tlist is empty when the node above will replace it by its own */
-	pull_varattnos((Node *) rel->reltarget->exprs, rel->relid, &attrs);
-	pull_varattnos((Node *) quals, rel->relid, &attrs);
-	while ((attr = bms_next_member(attrs, attr)) >= 0)
-	{
-		int			attno = attr + FirstLowInvalidHeapAttributeNumber;
-
-		if (attno == InvalidAttrNumber)
-			natts = MaxAttrNumber;	/* the whole row */
-		else
-			natts = Max(natts, attno);
-	}
-	return natts;
+	foreach(lc, ((CustomScan *) plan)->custom_private)
+		columns = bms_add_member(columns, lfirst_int(lc));
+	return columns;
 }
 
 static Node *
@@ -385,14 +315,38 @@ begin_delta_scan(CustomScanState *node, EState *estate, int eflags)
 		elog(ERROR, "a delta plan of \"%s\" was run with a batch of relation %u",
 			 RelationGetRelationName(rel), sx_delta_batch->stream);
 
-	state->reader = reader_begin(sx_delta_batch, RelationGetDescr(rel),
-								 linitial_int(scan->custom_private), node->ss.ss_ScanTupleSlot);
+	state->reader = sx_reader_begin(sx_delta_batch, RelationGetDescr(rel), sx_last_column(scan->custom_private),
+									node->ss.ss_ScanTupleSlot);
+	if (sx_delta_batch->rows != NULL)
+		sx_reader_share(state->reader, sx_delta_scan_columns(&scan->scan.plan, NULL), node->ss.ps.ps_ProjInfo != NULL);
 }
 
+/* a row is mostly there (row_reader.h), so what ExecScan() does for scans of all kinds counts */
 static TupleTableSlot *
 exec_delta_scan(CustomScanState *node)
 {
-	return ExecScan(&node->ss, (ExecScanAccessMtd) next_row, (ExecScanRecheckMtd) recheck_row);
+	SxRowReader *r = ((DeltaScanState *) node)->reader;
+	ExprContext *econtext = node->ss.ps.ps_ExprContext;
+	ExprState  *qual = node->ss.ps.qual;
+	ProjectionInfo *projection = node->ss.ps.ps_ProjInfo;
+	TupleTableSlot *slot = node->ss.ss_ScanTupleSlot;
+
+	for (;;)
+	{
+		CHECK_FOR_INTERRUPTS();
+		ResetExprContext(econtext);
+		if (!sx_reader_next(r))
+		{
+			ExecClearTuple(slot);
+			return projection ? ExecClearTuple(projection->pi_state.resultslot) : slot;
+		}
+		econtext->ecxt_scantuple = slot;
+		if (r->batch->late != NULL && is_left_out(&node->ss, r, slot))
+			continue;
+		if (ExecQual(qual, econtext))
+			return projection ? ExecProject(projection) : slot;
+		InstrCountFiltered1(node, 1);
+	}
 }
 
 static void
@@ -401,7 +355,7 @@ end_delta_scan(CustomScanState *node)
 	DeltaScanState *state = (DeltaScanState *) node;
 
 	if (state->reader != NULL)
-		reader_end(state->reader);
+		sx_reader_end(state->reader);
 	state->reader = NULL;
 }
 
@@ -411,31 +365,16 @@ rescan_delta_scan(CustomScanState *node)
 	DeltaScanState *state = (DeltaScanState *) node;
 
 	if (state->reader != NULL)
-		reader_rewind(state->reader);
+		sx_reader_rewind(state->reader);
 	ExecScanReScan(&node->ss);
 }
 
-static TupleTableSlot *
-next_row(ScanState *node)
-{
-	DeltaScanState *state = (DeltaScanState *) node;
-	TupleTableSlot *slot = node->ss_ScanTupleSlot;
-
-	do
-	{
-		if (!reader_next(state->reader, slot))
-			return ExecClearTuple(slot);
-	} while (state->reader->batch->late != NULL && is_left_out(node, state->reader, slot));
-	return slot;
-}
-
-/* A late row counts as one if the conditions on the stream let it through */
+/* A late row counts as one if the conditions on the stream let it through; it is what they look at */
 static bool
-is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
+is_left_out(ScanState *node, SxRowReader *r, TupleTableSlot *slot)
 {
 	SxBatchLate *late = r->batch->late;
 	int64		event_time = sx_event_time(slot->tts_values[r->time_attno - 1], r->batch->time_type);
-	ExprContext *econtext = node->ps.ps_ExprContext;
 	SxLate		how;
 	bool		leave_out;
 
@@ -446,11 +385,9 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 		return false;
 	if (node->ps.qual != NULL)
 	{
-		bool		passes;
+		bool		passes = ExecQual(node->ps.qual, node->ps.ps_ExprContext);
 
-		econtext->ecxt_scantuple = slot;
-		passes = ExecQual(node->ps.qual, econtext);
-		ResetExprContext(econtext);
+		ResetExprContext(node->ps.ps_ExprContext);
 		if (!passes)
 			return false;
 	}
@@ -474,14 +411,14 @@ is_left_out(ScanState *node, RowReader *r, TupleTableSlot *slot)
 					MemoryContextAllocHuge(late->context, sizeof(SxRun) * late->maxruns) :
 					repalloc_huge(late->runs, sizeof(SxRun) * late->maxruns);
 			}
-			late->runs[late->nruns++] = current_row(r);
+			late->runs[late->nruns++] = sx_reader_row(r);
 		}
 	}
 	return leave_out;
 }
 
 static void
-ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time)
+ask_for_row(SxRowReader *r, SxBatchLate *late, int64 event_time)
 {
 	SxAskedRow *asked;
 
@@ -493,283 +430,8 @@ ask_for_row(RowReader *r, SxBatchLate *late, int64 event_time)
 			repalloc_huge(late->asked, sizeof(SxAskedRow) * late->maxasked);
 	}
 	asked = &late->asked[late->nasked++];
-	asked->run = current_row(r);
+	asked->run = sx_reader_row(r);
 	asked->event_time = event_time;
-}
-
-/* Only UPDATE and row locks ask, and a delta plan has neither */
-static bool
-recheck_row(ScanState *node, TupleTableSlot *slot)
-{
-	return true;
-}
-
-/* slot: the virtual slot that reader_next will fill */
-static RowReader *
-reader_begin(SxBatch *batch, TupleDesc desc, int natts, TupleTableSlot *slot)
-{
-	RowReader  *r = palloc0(sizeof(RowReader));
-
-	r->batch = batch;
-	r->desc = desc;
-	r->natts = Min(natts, desc->natts);
-	r->context = CurrentMemoryContext;
-	r->nleaves = sx_file_map_count(batch->map);
-	r->leaves = palloc0(sizeof(Leaf *) * Max(r->nleaves, 1));
-	r->buffer = InvalidBuffer;
-	r->wants_times = batch->times != NULL && batch->times->covered < batch->nrows;
-	if (r->wants_times || batch->late != NULL)
-		r->time_attno = batch->time_attno;
-	r->natts = Max(r->natts, r->time_attno);
-	reader_rewind(r);
-
-	/* columns beyond natts are never filled, dropped ones neither */
-	memset(slot->tts_isnull, true, desc->natts * sizeof(bool));
-	memset(slot->tts_values, 0, desc->natts * sizeof(Datum));
-	return r;
-}
-
-/* Puts the reader before the first row of the slice */
-static void
-reader_rewind(RowReader *r)
-{
-	uint64		skip = r->batch->from;
-
-	r->left = r->batch->limit;
-	r->end = 0;
-	r->given = false;
-	for (r->run = 0; r->run < r->batch->nruns && skip >= r->batch->runs[r->run].count; r->run++)
-		skip -= r->batch->runs[r->run].count;
-	r->row = r->run < r->batch->nruns ? (uint16) skip : 0;
-	if (r->wants_times)
-	{
-		r->times.limit = r->batch->times->limit;
-		r->times.first = SX_TIME_END;
-		r->times.last = SX_TIME_NONE;
-		r->times.future = 0;
-	}
-}
-
-static bool
-reader_next(RowReader *r, TupleTableSlot *slot)
-{
-	const SxRun *run;
-	Leaf	   *leaf;
-	OffsetNumber off;
-	ItemId		lp;
-	Page		page;
-	TupleTableSlot *in;
-
-	if (r->batch->tuple != NULL && !r->given)
-	{
-		r->given = true;
-		ExecClearTuple(slot);
-		heap_deform_tuple(r->batch->tuple, r->desc, slot->tts_values, slot->tts_isnull);
-		ExecStoreVirtualTuple(slot);
-		return true;
-	}
-
-	/* to a run with a row left */
-	for (;;)
-	{
-		if (r->left == 0 || r->run >= r->batch->nruns)
-		{
-			if (BufferIsValid(r->buffer))
-			{
-				ReleaseBuffer(r->buffer);
-				r->buffer = InvalidBuffer;
-			}
-			note_end(r);
-			return false;
-		}
-		run = &r->batch->runs[r->run];
-		if (r->end == 0)
-		{
-			if (!begin_run(r, run))
-			{
-				/* on a dead file; its rows keep their numbers */
-				r->left -= Min(r->left, (uint64) (run->count - r->row));
-				r->run++;
-				r->row = 0;
-				continue;
-			}
-		}
-		if (r->row < r->end)
-			break;
-		r->run++;
-		r->row = 0;
-		r->end = 0;
-	}
-
-	leaf = r->leaf;
-	off = run->first + r->row;
-	r->row++;
-	r->left--;
-
-	page = BufferGetPage(r->buffer);
-	lp = PageGetItemId(page, off);
-	r->tuple.t_data = (HeapTupleHeader) PageGetItem(page, lp);
-	r->tuple.t_len = ItemIdGetLength(lp);
-	r->tuple.t_tableOid = RelationGetRelid(leaf->rel);
-	ItemPointerSet(&r->tuple.t_self, run->block, off);
-
-	in = leaf->slot;
-	ExecStoreBufferHeapTuple(&r->tuple, in, r->buffer);
-	if (leaf->natts > 0)
-		slot_getsomeattrs(in, leaf->natts);
-
-	ExecClearTuple(slot);
-	if (leaf->map == NULL)
-	{
-		memcpy(slot->tts_values, in->tts_values, sizeof(Datum) * leaf->natts);
-		memcpy(slot->tts_isnull, in->tts_isnull, sizeof(bool) * leaf->natts);
-	}
-	else
-	{
-		for (int i = 0; i < r->natts; i++)
-		{
-			AttrNumber	attno = leaf->map->attnums[i];
-
-			if (attno == 0)
-				continue;		/* dropped in the stream */
-			slot->tts_values[i] = in->tts_values[attno - 1];
-			slot->tts_isnull[i] = in->tts_isnull[attno - 1];
-		}
-	}
-	ExecStoreVirtualTuple(slot);
-	slot->tts_tableOid = RelationGetRelid(leaf->rel);
-	if (r->wants_times)
-		note_time(r, slot);
-	return true;
-}
-
-/* the address of the row that was read last */
-static SxRun
-current_row(RowReader *r)
-{
-	SxRun		run = r->batch->runs[r->run];
-
-	run.first += r->row - 1;
-	run.count = 1;
-	return run;
-}
-
-static void
-note_time(RowReader *r, TupleTableSlot *slot)
-{
-	int64		event_time;
-
-	if (slot->tts_isnull[r->time_attno - 1])
-		return;					/* an older row: the column was made NOT NULL later */
-	event_time = sx_event_time(slot->tts_values[r->time_attno - 1], r->batch->time_type);
-	r->times.first = Min(r->times.first, event_time);
-	if (event_time <= r->times.limit)
-		r->times.last = Max(r->times.last, event_time);
-	else
-		r->times.future++;
-}
-
-/* All rows of the slice were read, for the first time */
-static void
-note_end(RowReader *r)
-{
-	SxBatch    *batch = r->batch;
-
-	if (r->wants_times)
-	{
-		uint64		all = batch->nrows > batch->from ? batch->nrows - batch->from : 0;
-
-		batch->times->covered += Min(all, batch->limit);
-		batch->times->first = Min(batch->times->first, r->times.first);
-		batch->times->last = Max(batch->times->last, r->times.last);
-		batch->times->future += r->times.future;
-		r->wants_times = false;
-	}
-	r->again = true;
-}
-
-static void
-reader_end(RowReader *r)
-{
-	for (uint32 i = 0; i < r->nleaves; i++)
-	{
-		Leaf	   *leaf = r->leaves[i];
-
-		if (leaf == NULL)
-			continue;
-		ExecDropSingleTupleTableSlot(leaf->slot);
-		if (leaf->map != NULL)
-			free_attrmap(leaf->map);
-		table_close(leaf->rel, NoLock);
-		pfree(leaf);
-	}
-	if (BufferIsValid(r->buffer))
-		ReleaseBuffer(r->buffer);
-	pfree(r->leaves);
-	pfree(r);
-}
-
-/*
- * Pins the run's page and checks its rows, from the next one to the slice's end; false:
- * the file is dead.
- */
-static bool
-begin_run(RowReader *r, const SxRun *run)
-{
-	SxFileEntry *entry = sx_file_map_entry(r->batch->map, run->file);
-	uint64		end;
-	Page		page;
-	OffsetNumber max;
-	OffsetNumber missing = InvalidOffsetNumber;
-
-	if (entry->dead)
-		return false;
-
-	r->leaf = r->leaves[run->file];
-	if (r->leaf == NULL)
-		r->leaf = open_leaf(r, entry);
-
-	/* a block beyond the end must not be read; the file may have grown since we looked */
-	if (run->block >= r->leaf->nblocks)
-	{
-		r->leaf->nblocks = RelationGetNumberOfBlocks(r->leaf->rel);
-		if (run->block >= r->leaf->nblocks)
-			missing_row(r, run, run->first + r->row);
-	}
-
-	r->buffer = ReleaseAndReadBuffer(r->buffer, r->leaf->rel, run->block);
-	end = Min((uint64) run->count, r->row + Min(r->left, (uint64) run->count));
-
-	LockBuffer(r->buffer, BUFFER_LOCK_SHARE);
-	page = BufferGetPage(r->buffer);
-	max = PageIsNew(page) ? 0 : PageGetMaxOffsetNumber(page);
-	for (OffsetNumber off = run->first + r->row; off < run->first + end; off++)
-	{
-		if (off > max || !row_is_there(page, off, run->xid))
-		{
-			missing = off;
-			break;
-		}
-	}
-	LockBuffer(r->buffer, BUFFER_LOCK_UNLOCK);
-
-	if (missing != InvalidOffsetNumber)
-		missing_row(r, run, missing);
-	r->end = (uint16) end;
-	return true;
-}
-
-/* the page is locked, off at most its highest */
-static bool
-row_is_there(Page page, OffsetNumber off, TransactionId xid)
-{
-	ItemId		lp;
-
-	if (off < FirstOffsetNumber)
-		return false;
-	lp = PageGetItemId(page, off);
-	return ItemIdIsNormal(lp) &&
-		HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) == xid;
 }
 
 void
@@ -778,7 +440,7 @@ sx_batch_find_times(SxBatch *batch)
 	Relation	rel = table_open(batch->stream, AccessShareLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	SxBatch		all = *batch;
-	RowReader  *r;
+	SxRowReader *r;
 
 	all.from = 0;
 	all.limit = PG_UINT64_MAX;
@@ -787,10 +449,10 @@ sx_batch_find_times(SxBatch *batch)
 	all.times->first = SX_TIME_END;
 	all.times->last = SX_TIME_NONE;
 	all.times->future = 0;
-	r = reader_begin(&all, RelationGetDescr(rel), 0, slot);
-	while (reader_next(r, slot))
+	r = sx_reader_begin(&all, RelationGetDescr(rel), 0, slot);
+	while (sx_reader_next(r))
 		CHECK_FOR_INTERRUPTS();
-	reader_end(r);
+	sx_reader_end(r);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 }
@@ -801,21 +463,21 @@ sx_batch_each(SxBatch *batch, AttrNumber natts, SxBatchRow each, void *arg)
 	Relation	rel = table_open(batch->stream, AccessShareLock);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(RelationGetDescr(rel), &TTSOpsVirtual);
 	SxBatch		plain = *batch;
-	RowReader  *r;
+	SxRowReader *r;
 
 	plain.times = NULL;
 	plain.late = NULL;
-	r = reader_begin(&plain, RelationGetDescr(rel), natts, slot);
-	while (reader_next(r, slot))
+	r = sx_reader_begin(&plain, RelationGetDescr(rel), natts, slot);
+	while (sx_reader_next(r))
 	{
 		SxRun		row = {0};
 
 		CHECK_FOR_INTERRUPTS();
 		if (batch->tuple == NULL)
-			row = current_row(r);
+			row = sx_reader_row(r);
 		each(arg, slot, &row, batch->limit - r->left - 1);
 	}
-	reader_end(r);
+	sx_reader_end(r);
 	ExecDropSingleTupleTableSlot(slot);
 	table_close(rel, NoLock);
 }
@@ -852,7 +514,7 @@ sx_batch_drop_missing(SxBatch *batch)
 		}
 		for (OffsetNumber off = run.first; off < run.first + run.count; off++)
 		{
-			if (off > pagemax || !row_is_there(page, off, run.xid))
+			if (off > pagemax || !sx_row_is_there(page, off, run.xid))
 			{
 				missing++;
 				last = NULL;
@@ -885,47 +547,6 @@ sx_batch_drop_missing(SxBatch *batch)
 	return missing;
 }
 
-static Leaf *
-open_leaf(RowReader *r, SxFileEntry *entry)
-{
-	MemoryContext old = MemoryContextSwitchTo(r->context);
-	Leaf	   *leaf = palloc0(sizeof(Leaf));
-
-	/* sx_batch_lock has taken the lock, so this does not wait */
-	leaf->rel = table_open(entry->leaf, AccessShareLock);
-	if (!SxFileEquals(SxRelationFile(leaf->rel), entry->file))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("file of table \"%s\" has changed since its rows were found",
-						RelationGetRelationName(leaf->rel))));
-
-	leaf->nblocks = RelationGetNumberOfBlocks(leaf->rel);
-	leaf->slot = MakeSingleTupleTableSlot(RelationGetDescr(leaf->rel), &TTSOpsBufferHeapTuple);
-	leaf->natts = r->natts;
-	if (entry->leaf != r->batch->stream)
-		leaf->map = SxBuildAttrMapIfReq(RelationGetDescr(leaf->rel), r->desc);
-	if (leaf->map != NULL)
-	{
-		leaf->natts = 0;
-		for (int i = 0; i < r->natts; i++)
-			leaf->natts = Max(leaf->natts, leaf->map->attnums[i]);
-	}
-	r->leaves[entry->index] = leaf;
-	MemoryContextSwitchTo(old);
-	return leaf;
-}
-
-static void
-missing_row(RowReader *r, const SxRun *run, OffsetNumber off)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_DATA_CORRUPTED),
-			 errmsg("row (%u,%u) of stream \"%s\" was removed before it was read",
-					run->block, off, get_rel_name(r->batch->stream)),
-			 errdetail("It was inserted into table \"%s\", block %u, offset %u, by transaction %u.",
-					   RelationGetRelationName(r->leaf->rel), run->block, off, run->xid)));
-}
-
 /*
  * The first row of the batch; NULL if it has none.  Types may have casts to JSON, which run as the owner of the
  * stream, who has chosen the types: not as the view's, whom the table may be a trap for.
@@ -938,14 +559,14 @@ write_as_json(void *arg)
 	TupleDesc	desc = RelationGetDescr(rel);
 	TupleTableSlot *slot = MakeSingleTupleTableSlot(desc, &TTSOpsVirtual);
 	SxBatch		plain = *out->batch;
-	RowReader  *r;
+	SxRowReader *r;
 	SxRunAs		as;
 
 	sx_run_as_table_owner(&as, out->batch->stream);
 	plain.times = NULL;
 	plain.late = NULL;
-	r = reader_begin(&plain, desc, desc->natts, slot);
-	if (reader_next(r, slot))
+	r = sx_reader_begin(&plain, desc, desc->natts, slot);
+	if (sx_reader_next(r))
 	{
 		Datum		row = ExecFetchSlotHeapTupleDatum(slot);
 		FmgrInfo	flinfo;
@@ -963,7 +584,7 @@ write_as_json(void *arg)
 		out->json = DatumGetCString(DirectFunctionCall1(jsonb_out, json));
 	}
 
-	reader_end(r);
+	sx_reader_end(r);
 	ExecDropSingleTupleTableSlot(slot);
 	sx_run_as_end(&as);
 	table_close(rel, NoLock);

@@ -69,6 +69,8 @@ typedef struct SxBatchLate
 	MemoryContext context;		/* of these */
 } SxBatchLate;
 
+typedef struct SxBatchRows SxBatchRows;
+
 typedef struct SxBatch
 {
 	Oid			stream;			/* root of the plan's stream */
@@ -84,6 +86,7 @@ typedef struct SxBatch
 	Oid			time_type;
 	SxBatchTimes *times;		/* NULL: nobody asks */
 	SxBatchLate *late;			/* NULL: none are late */
+	SxBatchRows *rows;				/* read once for several views (batch_rows.h); NULL: one view takes it */
 	HeapTuple	tuple;			/* not NULL: this one row of the stream's type, and no addresses */
 	struct SxEntrance *entrance;	/* which rows are valid, when somebody has looked (worker/entrance.c) */
 } SxBatch;
@@ -118,11 +121,14 @@ extern char *sx_batch_row_json(SxBatch *batch);
 extern SxBatch *sx_delta_batch;
 
 extern void sx_delta_scan_init(void);	/* registers the custom scan, at load */
-/* for the planner hook: the path that replaces all others of the stream's rel */
-extern Path *sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows);
+/*
+ * For the planner hook: the path that replaces all others of the stream's rel.  whole: more columns than are needed do no
+ * harm above.
+ */
+extern Path *sx_delta_scan_path(PlannerInfo *root, RelOptInfo *rel, double rows, bool whole);
 extern bool sx_is_delta_scan(Plan *plan);
-/* how many of the rel's columns a scan must fill, from the first one on */
-extern int	sx_columns_needed(RelOptInfo *rel, List *tlist, List *quals);
+/* the stream's columns that it needs, added to the set */
+extern Bitmapset *sx_delta_scan_columns(Plan *plan, Bitmapset *columns);
 
 /*
  * The full scan of one file by rule.  Calls add() for every row version that is an

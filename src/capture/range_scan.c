@@ -34,9 +34,7 @@
 #include "nodes/extensible.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/plancat.h"
 #include "optimizer/restrictinfo.h"
-#include "optimizer/tlist.h"
 #include "parser/parsetree.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -44,6 +42,7 @@
 #include "capture/delta_scan.h"
 #include "capture/range_scan.h"
 #include "capture/range_share.h"
+#include "capture/scan_columns.h"
 #include "query/session.h"
 
 /* blocks between two reports */
@@ -97,7 +96,6 @@ static void attach_share(CustomScanState *node, shm_toc *toc, void *coordinate);
 static void shutdown_range_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
 static bool recheck_row(ScanState *node, TupleTableSlot *slot);
-static List *whole_rows(PlannerInfo *root, RelOptInfo *rel, List *tlist);
 static bool same_layout(SxRanges *ranges);
 static void read_directly(CustomScanState *node, EState *estate, Relation rel);
 static RangeReader *reader_begin(SxRanges *ranges, TupleDesc desc, int natts, TupleTableSlot *slot);
@@ -187,38 +185,15 @@ plan_range_scan(PlannerInfo *root, RelOptInfo *rel, CustomPath *path,
 	CustomScan *scan = makeNode(CustomScan);
 	List	   *quals = extract_actual_clauses(clauses, false);
 
-	scan->scan.plan.targetlist = linitial_int(path->custom_private) ? whole_rows(root, rel, tlist) : tlist;
+	scan->scan.plan.targetlist = linitial_int(path->custom_private) ? sx_whole_rows(root, rel, tlist) : tlist;
 	scan->scan.plan.qual = quals;
 	scan->scan.scanrelid = rel->relid;
 	scan->flags = path->flags;
 	/* every process must read into a slot of the same kind, and workers have no ranges when they begin */
-	scan->custom_private = list_make2_int(sx_columns_needed(rel, tlist, quals),
+	scan->custom_private = list_make2_int(sx_last_column(sx_columns_needed(rel, tlist, quals)),
 										  sx_ranges != NULL && same_layout(sx_ranges));
 	scan->methods = &scan_methods;
 	return &scan->scan.plan;
-}
-
-/*
- * All columns in their order, so that nothing has to be projected, where tlist is nothing but columns; the planner
- * does so for its own scans only.
- */
-static List *
-whole_rows(PlannerInfo *root, RelOptInfo *rel, List *tlist)
-{
-	List	   *result = build_physical_tlist(root, rel);
-	ListCell   *lc;
-
-	foreach(lc, tlist)
-	{
-		TargetEntry *tle = lfirst_node(TargetEntry, lc);
-		TargetEntry *column = tlist_member(tle->expr, result);
-
-		if (column == NULL || (tle->ressortgroupref != 0 && column->ressortgroupref != 0))
-			return tlist;
-		if (tle->ressortgroupref != 0)
-			column->ressortgroupref = tle->ressortgroupref;
-	}
-	return result;
 }
 
 /* ---- running ---- */

@@ -89,6 +89,7 @@ typedef struct PlanUse
 	List	   *family;			/* the stream, its partitions and parents */
 	bool		delta;
 	int			deltascans;
+	Bitmapset  *columns;		/* of the stream, that they need */
 	List	   *indexes;
 } PlanUse;
 
@@ -116,7 +117,7 @@ static Path *label_group_columns(PlannerInfo *root, RelOptInfo *input_rel, Path 
 static PathTarget *partial_target(PathTarget *target);
 static PlannedStmt *plan_other(Query *parse, const char *query_string, int cursorOptions,
 							   ParamListInfo boundParams);
-static void check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, List **indexes);
+static void check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, PlanUse *use);
 static void check_columns(SxPlan *plan, List *targetlist);
 static void look_at_plan(Plan *node, PlanUse *use);
 static void look_at_plans(List *nodes, PlanUse *use);
@@ -186,7 +187,7 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBui
 	Query	   *query;
 	List	   *rewritten;
 	PlannedStmt *stmt;
-	List	   *indexes = NIL;
+	PlanUse		use = {0};
 	Build		build = {0};
 	Build	   *outer = current_build;
 	bool		session_allowed = sx_session_allowed;
@@ -239,12 +240,13 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBui
 	if (variant != SX_PLAN_HISTORY && variant != SX_PLAN_RANGES)
 		stmt->jitFlags = PGJIT_NONE;
 	stmt->queryId = UINT64CONST(0);
-	check_plan(plan, stmt, &build, &indexes);
+	check_plan(plan, stmt, &build, &use);
 
 	result->context = AllocSetContextCreate(plan->info->context, "streamext plan", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(result->context);
 	result->stmt = copyObject(stmt);
-	result->relations = relations_to_lock(result->stmt, def->streamid, def->queryid, indexes);
+	result->relations = relations_to_lock(result->stmt, def->streamid, def->queryid, use.indexes);
+	result->columns = bms_copy(use.columns);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
 }
@@ -391,7 +393,8 @@ set_pathlist(PlannerInfo *root, RelOptInfo *rel, Index rti, RangeTblEntry *rte)
 
 	/* what groups by hash takes what it needs out of the rows */
 	whole = current_build->group && root->query_level == 1 && bms_membership(root->all_baserels) == BMS_SINGLETON;
-	path = current_build->ranges ? sx_range_scan_path(root, rel, whole, 0) : sx_delta_scan_path(root, rel, rel->rows);
+	path = current_build->ranges ? sx_range_scan_path(root, rel, whole, 0) :
+		sx_delta_scan_path(root, rel, rel->rows, whole);
 	if (!bms_is_empty(rel->lateral_relids))
 		path->param_info = get_baserel_parampathinfo(root, rel, rel->lateral_relids);
 	rel->pathlist = list_make1(path);
@@ -539,10 +542,9 @@ partial_target(PathTarget *target)
 }
 
 static void
-check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, List **indexes)
+check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, PlanUse *use)
 {
 	SxViewDef  *def = plan->info->def;
-	PlanUse		use = {0};
 
 	if (def->strategy == SX_MERGE)
 	{
@@ -557,17 +559,16 @@ check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, List **indexes)
 	}
 	check_columns(plan, stmt->planTree->targetlist);
 
-	use.stmt = stmt;
-	use.delta = build->delta;
-	use.family = find_all_inheritors(def->streamid, NoLock, NULL);
+	use->stmt = stmt;
+	use->delta = build->delta;
+	use->family = find_all_inheritors(def->streamid, NoLock, NULL);
 	if (get_rel_relispartition(def->streamid))
-		use.family = list_concat(use.family, get_partition_ancestors(def->streamid));
-	look_at_plan(stmt->planTree, &use);
-	look_at_plans(stmt->subplans, &use);
-	if (use.deltascans > 1)
+		use->family = list_concat(use->family, get_partition_ancestors(def->streamid));
+	look_at_plan(stmt->planTree, use);
+	look_at_plans(stmt->subplans, use);
+	if (use->deltascans > 1)
 		elog(ERROR, "delta plan of continuous view \"%s\" reads its stream more than once",
 			 get_rel_name(def->viewid));
-	*indexes = use.indexes;
 }
 
 static void
@@ -648,7 +649,11 @@ look_at_plan(Plan *node, PlanUse *use)
 			break;
 		case T_CustomScan:
 			if (sx_is_delta_scan(node) || sx_is_range_scan(node))
+			{
 				use->deltascans++;
+				if (sx_is_delta_scan(node))
+					use->columns = sx_delta_scan_columns(node, use->columns);
+			}
 			else
 				scanrelid = ((Scan *) node)->scanrelid;
 			look_at_plans(((CustomScan *) node)->custom_plans, use);

@@ -28,6 +28,8 @@ extern SxPlan *sx_plan_create(SxViewInfo *info);
 extern bool sx_plan_has_lookups(SxPlan *plan);
 /* does each row that the conditions on the stream let through come to one group?  When it has run */
 extern bool sx_plan_keeps_rows(SxPlan *plan);
+/* the stream's columns that it needs, added to the set; none as long as it has not run */
+extern Bitmapset *sx_plan_columns(SxPlan *plan, Bitmapset *columns);
 /*
  * Locks the lookups' tables without waiting; false: one is not free (*blocked_by says which).
  * The stream itself is locked by sx_batch_lock.

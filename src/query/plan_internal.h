@@ -25,6 +25,7 @@ typedef struct SxBuiltPlan
 	MemoryContext context;		/* NULL: not built */
 	PlannedStmt *stmt;
 	List	   *relations;		/* Oids to lock before a run: tables, then indexes; not the stream */
+	Bitmapset  *columns;		/* of the stream, that a delta scan needs */
 } SxBuiltPlan;
 
 struct SxPlan

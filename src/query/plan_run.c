@@ -188,6 +188,7 @@ sx_plan_forget(SxBuiltPlan *built)
 	built->context = NULL;
 	built->stmt = NULL;
 	built->relations = NIL;
+	built->columns = NULL;
 }
 
 static void
@@ -280,6 +281,14 @@ sx_plan_keeps_rows(SxPlan *plan)
 			return false;
 	}
 	return true;
+}
+
+Bitmapset *
+sx_plan_columns(SxPlan *plan, Bitmapset *columns)
+{
+	for (int i = 0; i < SX_PLAN_KEPT; i++)
+		columns = bms_add_members(columns, plan->plans[i].columns);
+	return columns;
 }
 
 static bool

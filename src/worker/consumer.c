@@ -5,8 +5,8 @@
  * One turn of the loop:
  *	 load	   views from the catalog, when it changed
  *	 cycle	   snapshot, WAL, new files (cycle.c); then run the plans of all live views over the
- *			   transactions that are ready, at most a batch, and publish all results and the
- *			   position at once
+ *			   transactions that are ready, at most a batch (consumer_compute.c), and publish all
+ *			   results and the position at once
  *	 join	   views that stand close behind the shared position (consumer_join.c)
  *	 leave	   views of a stream that is locked, or has a new file too large to be scanned here
  *			   (consumer_leave.c)
@@ -57,17 +57,7 @@ static bool has_work(Consumer *c);
 static void leave(Consumer *c);
 static void cycle(Consumer *c);
 static void consume(Consumer *c, SxPosition *snapshot);
-static void compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
-static SxProcessResult compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
-									ErrorData **error, char **blocked_by);
-static List *without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch);
-static void leave_locked(Consumer *c, Oid streamid);
-static void discard_all(Consumer *c);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken);
-static bool apply_row(void *arg, TupleTableSlot *row);
-static bool apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
-						 const char *message);
-static int64 live_end(void *arg, TupleTableSlot *row, int64 point);
 static void note_freshness(Consumer *c, List *taken);
 static void note_lag(Consumer *c, List *postponed);
 static void rest(Consumer *c, TimestampTz turn_started);
@@ -393,7 +383,7 @@ consume(Consumer *c, SxPosition *snapshot)
 	do
 	{
 		again = false;
-		compute_all(c, &taken, &postponed, relieved, &again);
+		sx_consumer_compute_all(c, &taken, &postponed, relieved, &again);
 		if (again)
 			relieved = true;
 	} while (again);
@@ -484,206 +474,10 @@ note_freshness(Consumer *c, List *taken)
 	SpinLockRelease(&c->db->mutex);
 }
 
-/*
- * Runs every live view over the transactions taken.  Transactions of a locked stream go to
- * `postponed` and the rest is run again; its views leave when that lasts.  *again if memory was made
- * free and all must be computed once more.
- */
-static void
-compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again)
+bool
+sx_consumer_is_stale(Consumer *c)
 {
-	ListCell   *lc;
-	SxReady   **ready;
-	int			nready;
-	int			before;
-	SxProcessResult result;
-	SxBatch    *batch = NULL;
-
-restart:
-	discard_all(c);
-	batch = NULL;
-	nready = 0;
-	ready = palloc(sizeof(SxReady *) * (list_length(*taken) + 1));
-	foreach(lc, *taken)
-		ready[nready++] = lfirst(lc);
-	if (nready == 0)
-		return;
-
-	foreach(lc, c->views)
-	{
-		LiveView   *lv = lfirst(lc);
-		ErrorData  *error = NULL;
-		char	   *blocked_by = NULL;
-
-		if (lv->shared->state != SX_VIEW_LIVE)
-			continue;
-		if (batch == NULL || batch->stream != lv->def->streamid)
-		{
-			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, nready, false);
-			sx_ask_times(batch, &lv->time);
-		}
-		if (batch->nrows == 0)
-			continue;
-
-		sx_consumer_begin_prepare(lv, lv->shared->watermark);
-		sx_consumer_begin_run(lv, batch->nrows);
-		result = compute_view(c, lv, batch, ready, nready, &error, &blocked_by);
-		if (!sx_consumer_end_run(lv, batch->nrows) && result == SX_PROCESS_OK)
-			result = SX_PROCESS_SLOW;
-		switch (result)
-		{
-			case SX_PROCESS_OK:
-				lv->prepared = true;
-				lv->counts.rows = batch->nrows;
-				lv->locked_since = 0;
-				break;
-
-			case SX_PROCESS_STREAM_LOCKED:
-				before = list_length(*taken);
-				*taken = without_stream(c, *taken, postponed, batch);
-				c->retry_soon = true;
-				/* for a moment its rows wait; then, or if they cannot, its views leave */
-				if (lv->locked_since == 0)
-					lv->locked_since = sx_now();
-				if (list_length(*taken) == before ||
-					TimestampDifferenceExceeds(lv->locked_since, sx_now(), SX_LOCK_GRACE_MS))
-					leave_locked(c, lv->def->streamid);
-				goto restart;
-
-			case SX_PROCESS_LOOKUP_LOCKED:
-				sx_view_set_reason(c->db, lv->shared, "waits for a lock on table \"%s\"", blocked_by);
-				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
-				lv->needs_builder = true;
-				break;
-
-			case SX_PROCESS_NO_MEMORY:
-				if (!relieved)
-				{
-					/* write and free all there is, then compute once more */
-					discard_all(c);
-					sx_consumer_relieve(c);
-					*again = true;
-					return;
-				}
-				/* this batch alone is larger than the memory: the slow exact path */
-				sx_view_set_reason(c->db, lv->shared, "a batch needs more than streamext.live_memory; it is written directly");
-				sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
-				lv->needs_builder = true;
-				break;
-
-			case SX_PROCESS_SLOW:
-				sx_consumer_slow(c, lv);
-				break;
-
-			case SX_PROCESS_FAILED:
-				/* dropped or replaced meanwhile: what we know of it is looked up before anything is said */
-				if (catalog_stale || c->reload)
-					sx_consumer_detach(c, lv, SX_VIEW_CATCHUP);
-				else
-					sx_consumer_fail(c, lv, error->message);
-				break;
-		}
-	}
-}
-
-/*
- * One view over the batch: what was computed while the transactions were open is added, the
- * rest is run.
- */
-static SxProcessResult
-compute_view(Consumer *c, LiveView *lv, SxBatch *batch, SxReady **ready, int nready,
-			 ErrorData **error, char **blocked_by)
-{
-	SxReady   **rest = palloc(sizeof(SxReady *) * nready);
-	SxReady   **early = palloc(sizeof(SxReady *) * nready);
-	int			nrest = 0;
-	int			nearly = 0;
-	SxProcessResult result;
-
-	for (int i = 0; i < nready; i++)
-	{
-		if (sx_consumer_has_early(c, lv, ready[i]))
-			early[nearly++] = ready[i];
-		else
-			rest[nrest++] = ready[i];
-	}
-	if (nearly == 0)
-		return sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
-
-	for (int i = 0; i < nearly; i++)
-	{
-		result = sx_consumer_apply_early(c, lv, early[i], error);
-		if (result != SX_PROCESS_OK)
-			return result;
-	}
-	batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, early, nearly, true);
-	sx_ask_times(batch, &lv->time);
-	result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
-	if (result == SX_PROCESS_OK && nrest > 0)
-	{
-		batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, rest, nrest, false);
-		sx_ask_times(batch, &lv->time);
-		result = sx_consumer_compute(lv, batch, c->turn, error, blocked_by);
-	}
-	return result;
-}
-
-/* moves the transactions with rows in this batch's stream from taken to postponed */
-static List *
-without_stream(Consumer *c, List *taken, List **postponed, SxBatch *batch)
-{
-	List	   *rest_of = NIL;
-	ListCell   *lc;
-
-	foreach(lc, taken)
-	{
-		SxReady    *r = lfirst(lc);
-		SxBatch    *own = sx_batch_create(c->tail->capture->map, batch->stream, &r, 1, false);
-
-		if (own->nrows == 0 || r->fxid == SX_ALWAYS_XID)
-			rest_of = lappend(rest_of, r);
-		else
-			*postponed = lappend(*postponed, r);
-	}
-	return rest_of;
-}
-
-static void
-leave_locked(Consumer *c, Oid streamid)
-{
-	ListCell   *lc;
-
-	discard_all(c);
-	foreach(lc, c->views)
-	{
-		LiveView   *lv = lfirst(lc);
-
-		if (lv->def->streamid == streamid && lv->shared->state == SX_VIEW_LIVE)
-			sx_consumer_leave(c, lv, "waits for a lock on a table of the stream");
-	}
-}
-
-static void
-discard_all(Consumer *c)
-{
-	ListCell   *lc;
-
-	foreach(lc, c->views)
-	{
-		LiveView   *lv = lfirst(lc);
-
-		if (lv->writer && sx_live_has_prepared(lv->writer))
-			sx_live_discard(lv->writer);
-		lv->prepared = false;
-	}
-}
-
-/* what is prepared continues this watermark, by which its rows are judged, too */
-void
-sx_consumer_begin_prepare(LiveView *lv, int64 watermark)
-{
-	memset(&lv->counts, 0, sizeof(lv->counts));
-	lv->watermark = watermark;
+	return catalog_stale || c->reload;
 }
 
 void
@@ -710,60 +504,6 @@ sx_consumer_end_run(LiveView *lv, uint64 rows)
 		lv->slow_rows = rows;
 	}
 	return ok;
-}
-
-SxProcessResult
-sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData **error, char **blocked_by)
-{
-	SxProcess	p;
-	SxProcessResult result;
-
-	memset(&p, 0, sizeof(p));
-	p.info = lv->info;
-	p.plan = lv->plan;
-	p.apply = apply_row;
-	p.reject = apply_reject;
-	p.live_end = live_end;
-	p.arg = lv;
-	p.context = mcxt;
-	p.late = lv->lateness;
-	if (p.late)
-		sx_lateness_begin(p.late, &lv->time, lv->shared->watermark, lv->shared->removed_until, mcxt);
-	result = sx_process_batch(&p, batch);
-	if (batch->times)
-	{
-		lv->watermark = sx_watermark_after(&lv->time, lv->watermark, batch->times->last);
-		lv->counts.future += batch->times->future;
-	}
-	if (p.late)
-		sx_lateness_count(p.late, &lv->counts);
-	*error = p.error;
-	*blocked_by = p.blocked_by;
-	return result;
-}
-
-static bool
-apply_row(void *arg, TupleTableSlot *row)
-{
-	LiveView   *lv = arg;
-
-	return sx_live_prepare(lv->writer, row);
-}
-
-static bool
-apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
-			 const char *message)
-{
-	LiveView   *lv = arg;
-
-	return sx_live_prepare_dead_letter(lv->writer, lv->def->streamid, sqlstate, reason,
-									   row_json, message);
-}
-
-static int64
-live_end(void *arg, TupleTableSlot *row, int64 point)
-{
-	return sx_live_session_end(((LiveView *) arg)->writer, row, point);
 }
 
 /* all views and the position, in one instant; nothing here can fail */

@@ -47,6 +47,7 @@ typedef struct Early
 static HTAB *earlies = NULL;
 
 static void compute_more(void *arg, TransactionId xid, SxReady *part);
+static void share_rows(SxBatch *batch, List *parts);
 static void add_times(SxBatchTimes *to, const SxBatchTimes *more);
 static Early *get_early(Consumer *c, TransactionId xid);
 static void add_part(Consumer *c, Early *e, LiveView *lv);
@@ -127,8 +128,11 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		}
 		if (batch == NULL || batch->stream != p->lv->def->streamid)
 		{
+			if (batch != NULL)
+				sx_consumer_end_share(batch);
 			batch = sx_batch_create(c->tail->capture->map, p->lv->def->streamid, &ready, 1, false);
 			sx_ask_times(batch, &p->lv->time);
+			share_rows(batch, e->parts);
 		}
 		if (batch->nrows == 0)
 		{
@@ -161,6 +165,8 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		else
 			drop_part(c, p);
 	}
+	if (batch != NULL)
+		sx_consumer_end_share(batch);
 	if (!any)
 	{
 		/* nobody profits: look again when there are more rows, perhaps for new views */
@@ -171,6 +177,24 @@ compute_more(void *arg, TransactionId xid, SxReady *part)
 		part->runs[i].file |= SX_RUN_EARLY;
 	part->early = true;
 	e->done = end;
+}
+
+/* the other views of its stream take it, too */
+static void
+share_rows(SxBatch *batch, List *parts)
+{
+	List	   *views = NIL;
+	ListCell   *lc;
+
+	foreach(lc, parts)
+	{
+		EarlyPart  *p = lfirst(lc);
+
+		if (part_is_good(p) && p->lv->def->streamid == batch->stream)
+			views = lappend(views, p->lv);
+	}
+	sx_consumer_begin_share(batch, views);
+	list_free(views);
 }
 
 static void

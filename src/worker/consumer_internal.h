@@ -1,6 +1,6 @@
 /*
  * consumer_internal.h
- *		The parts of the consumer: the cycle (consumer.c), the views it knows
+ *		The parts of the consumer: the cycle (consumer.c), computing (consumer_compute.c), the views it knows
  *		(consumer_views.c), joining (consumer_join.c), leaving (consumer_leave.c), flush and slot
  *		(consumer_flush.c), watermarks without rows (consumer_time.c).
  */
@@ -116,14 +116,23 @@ typedef struct Consumer
 
 /* consumer.c */
 extern XLogRecPtr sx_consumer_start_lsn(Consumer *c);
+/* a definition has changed since they were loaded */
+extern bool sx_consumer_is_stale(Consumer *c);
+/* around all that runs a live view's code: begin, then end; false: it took too long */
+extern void sx_consumer_begin_run(LiveView *lv, uint64 rows);
+extern bool sx_consumer_end_run(LiveView *lv, uint64 rows);
+
+/* consumer_compute.c */
+/* runs every live view over the transactions taken */
+extern void sx_consumer_compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
+/* around what several views do with a batch: its rows are read once */
+extern void sx_consumer_begin_share(SxBatch *batch, List *views);
+extern void sx_consumer_end_share(SxBatch *batch);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
 										   ErrorData **error, char **blocked_by);
 /* what is prepared continues this watermark */
 extern void sx_consumer_begin_prepare(LiveView *lv, int64 watermark);
-/* around all that runs a live view's code: begin, then end; false: it took too long */
-extern void sx_consumer_begin_run(LiveView *lv, uint64 rows);
-extern bool sx_consumer_end_run(LiveView *lv, uint64 rows);
 
 /* consumer_early.c */
 extern bool sx_consumer_early(Consumer *c);

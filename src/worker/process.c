@@ -11,6 +11,9 @@
  * many costs a few runs, and a view that fails on every row one run per row.  Any other error, or
  * one raised by combining alone, is the view's.
  *
+ * Where several views take a batch, they take its slices in turn, so that each is read only once: see
+ * capture/batch_rows.c.
+ *
  * What stands before: rows that are not valid (entrance.c) do not get here.
  *
  * Rows that are late (time/lateness.c) are found by the scan itself.  Where they are wanted as dead
@@ -101,27 +104,56 @@ static bool apply_rows(SxProcess *p, SliceRows *rows);
 SxProcessResult
 sx_process_batch(SxProcess *p, SxBatch *batch)
 {
-	SxBatch		own;
-	uint64		from = 0;
-	SxProcessResult entered = sx_entrance(p, batch, &own);
+	SxProcessResult result = SX_PROCESS_OK;
 
-	if (entered != SX_PROCESS_OK)
-		return entered;
-	own.late = p->late != NULL && own.time_attno != InvalidAttrNumber ? &p->late->rows : NULL;
-	do
+	sx_process_begin(p, batch);
+	while (result == SX_PROCESS_OK && !p->done)
+		result = sx_process_slice(p);
+	return result;
+}
+
+void
+sx_process_begin(SxProcess *p, SxBatch *batch)
+{
+	p->batch = batch;
+	p->entered = false;
+	p->done = false;
+	p->from = 0;
+}
+
+uint64
+sx_process_slice_rows(const SxProcess *p)
+{
+	return Min(SLICE_ROWS, (p->entered ? p->valid.nrows : p->batch->nrows) - p->from);
+}
+
+SxProcessResult
+sx_process_slice(SxProcess *p)
+{
+	SxBatch    *valid = &p->valid;
+	uint64		n;
+	SxProcessResult result;
+
+	if (!p->entered)
 	{
-		uint64		n = Min(SLICE_ROWS, own.nrows - from);
-		SxProcessResult result;
-
-		result = process_range(p, &own, from, n);
+		result = sx_entrance(p, p->batch, valid);
 		if (result != SX_PROCESS_OK)
 			return result;
-		from += n;
-	} while (from < own.nrows);
+		valid->late = p->late != NULL && valid->time_attno != InvalidAttrNumber ? &p->late->rows : NULL;
+		p->entered = true;
+	}
+	n = sx_process_slice_rows(p);
+	result = process_range(p, valid, p->from, n);
+	if (result != SX_PROCESS_OK)
+		return result;
+	p->from += n;
+	if (p->from < valid->nrows)
+		return SX_PROCESS_OK;
 
+	p->done = true;
 	/* a join may not have read all rows, nor has a plan that knew that none would count */
-	if (own.times != NULL && own.times->covered < own.nrows)
-		return find_times(p, &own);
+	if (valid->times != NULL && valid->times->covered < valid->nrows)
+		return find_times(p, valid);
 	return SX_PROCESS_OK;
 }
 
@@ -365,6 +397,7 @@ batch_of_run(const SxBatch *slice, SxRun *run)
 	one.nrows = 1;
 	one.from = 0;
 	one.limit = PG_UINT64_MAX;
+	one.rows = NULL;
 	return one;
 }
 
@@ -522,6 +555,7 @@ judge_together(SxProcess *p, SxBatch *slice, SliceRows *rows)
 	all.limit = PG_UINT64_MAX;
 	all.times = NULL;			/* they are known */
 	all.late = NULL;
+	all.rows = NULL;
 	sx_plan_run(p->plan, &all, collect_row, rows);
 
 	n = rows->n - first;

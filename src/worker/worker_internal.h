@@ -107,9 +107,20 @@ typedef struct SxProcess
 	MemoryContext context;		/* reset by the caller; results and errors live here */
 	ErrorData  *error;
 	char	   *blocked_by;		/* SX_PROCESS_LOOKUP_LOCKED: the table's name */
+	/* how far it is */
+	SxBatch    *batch;
+	bool		entered;
+	SxBatch		valid;			/* what of it is valid */
+	uint64		from;			/* the next slice of that */
+	bool		done;
 } SxProcess;
 
 extern SxProcessResult sx_process_batch(SxProcess *p, SxBatch *batch);
+/* or in slices, until it is done or fails */
+extern void sx_process_begin(SxProcess *p, SxBatch *batch);
+extern SxProcessResult sx_process_slice(SxProcess *p);
+/* how many rows the next one has at most */
+extern uint64 sx_process_slice_rows(const SxProcess *p);
 
 /* entrance.c: what of the batch is valid; the rest is rejected.  The batch is palloc'd, and remembers it. */
 extern SxProcessResult sx_entrance(SxProcess *p, SxBatch *batch, SxBatch *valid);
