@@ -13,8 +13,9 @@
 
 #include "capture/range_share.h"
 
-/* in blocks */
-#define PIECE	64
+/* blocks of a piece; less where there are few pieces, so that nobody reads on alone for long */
+#define PIECE		64
+#define PIECES		256
 
 struct SxRangeShare
 {
@@ -23,6 +24,7 @@ struct SxRangeShare
 	Oid			time_type;
 	int64		time_limit;
 	uint64		all;			/* blocks of all ranges */
+	uint32		piece;			/* at once */
 	pg_atomic_uint64 next;		/* piece to hand out */
 	slock_t		mutex;
 	/* found so far */
@@ -60,6 +62,7 @@ sx_range_share_init(SxRangeShare *share, const SxRanges *ranges)
 		share->ranges[i] = ranges->ranges[i];
 		share->all += ranges->ranges[i].nblocks;
 	}
+	share->piece = Max(Min(PIECE, share->all / PIECES), 1);
 	pg_atomic_init_u64(&share->next, 0);
 	SpinLockInit(&share->mutex);
 	share->blocks = 0;
@@ -101,13 +104,13 @@ sx_range_share_next(SxRangeShare *share, SxRange *piece)
 	for (int i = 0; i < share->n; i++)
 	{
 		const SxRange *range = &share->ranges[i];
-		uint64		pieces = ((uint64) range->nblocks + PIECE - 1) / PIECE;
+		uint64		pieces = ((uint64) range->nblocks + share->piece - 1) / share->piece;
 
 		if (number < pieces)
 		{
 			piece->leaf = range->leaf;
-			piece->from = range->from + number * PIECE;
-			piece->nblocks = Min(PIECE, range->nblocks - number * PIECE);
+			piece->from = range->from + number * share->piece;
+			piece->nblocks = Min(share->piece, range->nblocks - number * share->piece);
 			return true;
 		}
 		number -= pieces;

@@ -83,15 +83,22 @@ typedef struct SxHistoryProgress
 	/* since this builder began, at this moment */
 	TimestampTz since;
 	int64		spent_rows;		/* of chunks that are done */
-	/* what a block takes, as of late, microseconds; 0: not known yet */
-	double		read_us;
-	double		write_us;		/* and whatever comes after reading */
+	bool		grouped;
+	/* as of late, microseconds; 0: not known yet */
+	double		read_us;		/* a block takes to read */
+	double		rest_us;		/* is waited for it, for streamext.backfill_rate */
+	double		put_us;			/* a row of the result, once all is read, until it is put out */
+	double		write_us;		/* and to be written */
+	double		rows_per_block; /* of the result */
 	/* the chunk on its way */
 	TimestampTz chunk_since;
 	TimestampTz chunk_read;		/* when all of it was; 0: not yet */
+	TimestampTz chunk_computed; /* when its result was complete; 0: not yet */
 	uint64		chunk;
 	uint64		chunk_done;
 	int64		chunk_rows;
+	double		chunk_result;	/* rows of its result, as far as can be told */
+	int64		chunk_put;		/* put out so far */
 } SxHistoryProgress;
 
 typedef struct SxView

@@ -33,6 +33,7 @@
 #include "catalog/definitions.h"
 #include "live/registry.h"
 #include "query/valid.h"
+#include "worker/history_progress.h"
 
 #define N_BUCKETS	32			/* of SxView.freshness */
 
@@ -143,7 +144,6 @@ static Interval *interval_between(TimestampTz from, TimestampTz to);
 static XLogRecPtr end_of_wal(void);
 static void set_text(Datum *values, bool *nulls, int column, const char *text);
 static void set_watermark(Datum *values, bool *nulls, int column, int64 watermark, Oid type);
-static double time_left(const SxHistoryProgress *h, TimestampTz now);
 static void set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPosition *stored);
 static char *held_by(const ViewCopy *v, const SxStreamTime *time);
 
@@ -605,43 +605,6 @@ set_text(Datum *values, bool *nulls, int column, const char *text)
 		values[column] = CStringGetTextDatum(text);
 }
 
-/*
- * How long the rest of history takes, microseconds; -1: not known.  Blocks of chunks to come take, to read and
- * to write, what they took of late; what the chunk on its way has taken so far counts as soon as it says something.
- */
-static double
-time_left(const SxHistoryProgress *h, TimestampTz now)
-{
-	double		read_us = h->read_us;
-	double		write_us = h->write_us;
-	uint64		after = h->blocks - h->done - Min(h->chunk, h->blocks - h->done);
-	double		left;
-
-	if (h->chunk == 0)
-		return h->read_us > 0 ? (h->blocks - h->done) * (read_us + write_us) : -1;
-	if (h->chunk_read != 0)
-	{
-		double		written = (double) (now - h->chunk_read);
-
-		/* it takes longer than it did: as much again, for all that is known */
-		if (written > h->chunk * write_us)
-			write_us = written / h->chunk;
-		read_us = (double) (h->chunk_read - h->chunk_since) / h->chunk;
-		left = h->chunk * write_us - written;
-	}
-	else
-	{
-		if (h->chunk_done * 8 > h->chunk || read_us == 0)
-		{
-			if (h->chunk_done == 0)
-				return -1;
-			read_us = (double) (now - h->chunk_since) / h->chunk_done;
-		}
-		left = (h->chunk - Min(h->chunk_done, h->chunk)) * read_us + h->chunk * write_us;
-	}
-	return left + after * ((h->read_us > 0 ? (read_us + h->read_us) / 2 : read_us) + write_us);
-}
-
 /* how far history has come */
 static void
 set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPosition *stored)
@@ -664,7 +627,7 @@ set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPositi
 			values[STATE_BACKFILL_RATE] = Float8GetDatum((h->spent_rows + h->chunk_rows) * 1000000.0 / (now - h->since));
 			nulls[STATE_BACKFILL_RATE] = false;
 		}
-		left = time_left(h, now);
+		left = sx_history_time_left(h, now);
 		if (left >= 0)
 		{
 			Interval   *eta = palloc0(sizeof(Interval));

@@ -1,7 +1,7 @@
 /*
  * builder_internal.h
  *		The parts of a builder: its life and WAL (builder.c), history in one piece (builder_history.c)
- *		and in chunks (history_scan.c), the full scan (full_scan.c), slow views (builder_follow.c), and what all of them write
+ *		and in chunks (history_scan.c; what is told of them: history_progress.c), the full scan (full_scan.c), slow views (builder_follow.c), and what all of them write
  *		(builder_results.c).
  *
  * A builder is a process of its own and brings up one view, so what it works on is one struct.

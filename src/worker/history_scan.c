@@ -55,6 +55,7 @@
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
+#include "worker/history_progress.h"
 #include "testing/stop_points.h"
 
 /* size of a chunk: 256 MB; of the first one, from which the time that is left is told */
@@ -69,6 +70,8 @@
 #define GROUP_COST		10
 /* but they are at most so many times as large: 8 GB */
 #define MOST_CHUNKS		32
+/* of the result, between two notes */
+#define REPORT_ROWS		1000
 /* with streamext.backfill_rate a chunk takes about so long */
 #define RATE_MS			500
 
@@ -104,14 +107,12 @@ static bool lock_files(SxStoredScan *scan, Chunk *chunk);
 static bool is_protected(const SxStoredPosition *stored);
 static double rows_per_block(const SxStoredScan *scan, Oid leaf);
 static uint64 blocks_done(const SxStoredScan *scan);
+static double expected_result(const SxPartSize *part);
+static void store_row(void *arg, TupleTableSlot *row);
 static bool compute(SxStoredScan *scan, Chunk *chunk, bool *replaced);
 static bool compute_by_rows(SxStoredPosition *stored, Chunk *chunk, MemoryContext context);
 static void add_row(void *arg, uint64 fxid, TransactionId xid, BlockNumber block, OffsetNumber off);
 static void finish(SxStoredPosition *stored);
-static void begin_progress(const SxStoredScan *scan);
-static void begin_chunk(const Chunk *chunk);
-static void note_blocks(BlockNumber blocks, int64 rows);
-static void note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows, int64 read_us, int64 write_us);
 static int64 rest_us(TimestampTz since, int64 rows);
 static void rest(TimestampTz since, int64 rows);
 
@@ -327,7 +328,7 @@ sx_history_run(SxStoredPosition *stored)
 
 	if (size == 0)
 		size = most_blocks();
-	begin_progress(scan);
+	sx_progress_begin(scan);
 	sx_builder.in_history = true;
 	sx_builder.watermark = SX_TIME_NONE;
 	while (stored->scan != NULL)
@@ -365,7 +366,7 @@ sx_history_run(SxStoredPosition *stored)
 		if (singly)
 			blocks = Min(blocks, ROWS_BLOCKS);
 		choose(scan, blocks, chunk);
-		begin_chunk(chunk);
+		sx_progress_chunk(chunk->blocks);
 		chunk->groups_per_row = groups_per_row;
 		if (!singly && !compute(scan, chunk, &replaced) && !replaced)
 		{
@@ -383,9 +384,7 @@ sx_history_run(SxStoredPosition *stored)
 			break;
 		}
 		computed = sx_now();
-		SpinLockAcquire(&sx_builder.db->mutex);
-		sx_builder.v->history.chunk_read = computed;
-		SpinLockRelease(&sx_builder.db->mutex);
+		sx_progress_computed(computed, tuplestore_tuple_count(sx_builder.rows));
 		SX_STOP_POINT_OF(history_chunk_computed, sx_builder.def->viewid);
 
 		rows = scan->rows - before;
@@ -410,7 +409,7 @@ sx_history_run(SxStoredPosition *stored)
 			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MOST_CHUNKS * most_blocks())
 			size *= 2;
 		first = false;
-		note_chunk(scan, chunk, rows, computed - started, sx_now() - computed + Max(rest_us(started, rows), 0));
+		sx_progress_written(scan, rows, Max(rest_us(started, rows), 0));
 		if (stored->scan != NULL)
 			rest(started, rows);
 		else
@@ -532,6 +531,30 @@ blocks_done(const SxStoredScan *scan)
 	return done;
 }
 
+/* rows of the result: the planner knows which groups come again in each chunk, unless keys are computed; 0: not known */
+static double
+expected_result(const SxPartSize *part)
+{
+	SxPartSize	unseen = *part;
+	double		planned = 0;
+
+	unseen.groups = 0;
+	if (part->groups == 0 || sx_builder.def->strategy == SX_MERGE)
+		planned = sx_plan_range_groups(sx_builder.plan, &unseen);
+	return planned > 0 ? planned : part->groups;
+}
+
+static void
+store_row(void *arg, TupleTableSlot *row)
+{
+	int64		n;
+
+	sx_builder_store_row(arg, row);
+	n = tuplestore_tuple_count(sx_builder.rows);
+	if (n % REPORT_ROWS == 0)
+		sx_progress_put(n);
+}
+
 /* false: a row has failed, or a file was replaced */
 static bool
 compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
@@ -564,7 +587,7 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			if (sx_builder.time.attno != InvalidAttrNumber)
 				chunk->part.time_limit = sx_time_limit(&sx_builder.time);
 			chunk->part.latest = SX_TIME_NONE;
-			chunk->part.progress = note_blocks;
+			chunk->part.progress = sx_progress_blocks;
 
 			sx_builder_begin_results();
 			sx_builder_begin_work(0);
@@ -572,7 +595,8 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			sx_builder_take_memory();
 			if (sx_backfill_rate == 0)
 				sx_worker_allow_parallel();
-			sx_plan_run_ranges(sx_builder.plan, &chunk->part, &part, sx_builder_store_row, NULL);
+			sx_progress_expect(expected_result(&part));
+			sx_plan_run_ranges(sx_builder.plan, &chunk->part, &part, store_row, NULL);
 			sx_ranges_find_latest(&chunk->part);
 			sx_run_as_end(&as);
 			UnregisterSnapshot(chunk->part.snapshot);
@@ -687,72 +711,7 @@ finish(SxStoredPosition *stored)
 	SpinLockRelease(&sx_builder.db->mutex);
 }
 
-/* ---- progress ---- */
-
-static void
-begin_progress(const SxStoredScan *scan)
-{
-	SxView	   *v = sx_builder.v;
-	uint64		done;
-	uint64		all = sx_scan_blocks(scan, &done);
-	TimestampTz now = sx_now();
-
-	SpinLockAcquire(&sx_builder.db->mutex);
-	memset(&v->history, 0, sizeof(v->history));
-	v->history.blocks = all;
-	v->history.done = done;
-	v->history.rows = scan->rows;
-	v->history.since = now;
-	SpinLockRelease(&sx_builder.db->mutex);
-	sx_builder_phase("reading the rows that are there");
-}
-
-static void
-begin_chunk(const Chunk *chunk)
-{
-	SxView	   *v = sx_builder.v;
-	TimestampTz now = sx_now();
-
-	SpinLockAcquire(&sx_builder.db->mutex);
-	v->history.chunk_since = now;
-	v->history.chunk_read = 0;
-	v->history.chunk = chunk->blocks;
-	SpinLockRelease(&sx_builder.db->mutex);
-	if (strncmp(v->phase, "reading", 7) != 0)
-		sx_builder_phase("reading the rows that are there");
-}
-
-static void
-note_blocks(BlockNumber blocks, int64 rows)
-{
-	SxView	   *v = sx_builder.v;
-
-	SpinLockAcquire(&sx_builder.db->mutex);
-	v->history.chunk_done += blocks;
-	v->history.chunk_rows += rows;
-	SpinLockRelease(&sx_builder.db->mutex);
-}
-
-static void
-note_chunk(const SxStoredScan *scan, const Chunk *chunk, int64 rows, int64 read_us, int64 write_us)
-{
-	SxView	   *v = sx_builder.v;
-	uint64		done = blocks_done(scan);
-	double		blocks = Max(chunk->blocks, 1);
-	bool		first = v->history.read_us == 0;
-
-	SpinLockAcquire(&sx_builder.db->mutex);
-	v->history.done = done;
-	v->history.rows = scan->rows;
-	v->history.spent_rows += rows;
-	/* of late: other work on the server changes it; writing changes with what is there */
-	v->history.read_us = first ? read_us / blocks : (v->history.read_us + read_us / blocks) / 2;
-	v->history.write_us = write_us / blocks;
-	v->history.chunk = 0;
-	v->history.chunk_done -= Min(v->history.chunk_done, chunk->blocks);
-	v->history.chunk_rows -= Min(v->history.chunk_rows, rows);
-	SpinLockRelease(&sx_builder.db->mutex);
-}
+/* ---- rate ---- */
 
 /* so that no more than streamext.backfill_rate are read in a second */
 static int64

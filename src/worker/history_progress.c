@@ -1,0 +1,191 @@
+/*
+ * history_progress.c
+ *		How far a builder has come with history, for all to see, and how long the rest takes.
+ *
+ * A chunk takes its time in three parts: its blocks are read; the result is put out, which is nothing for rows that pass a
+ * condition and much for groups that did not fit memory; the result is written.  The first goes by blocks, the others by rows of
+ * the result.  Chunks to come take what was seen of late; before anything was, a row of the result is taken for so many that are
+ * read.
+ */
+#include "worker/builder_internal.h"
+
+#include "worker/history_progress.h"
+
+/* in rows read, before it is known: to put out a group, to write it, and to write a row that is none */
+#define PUT_GROUP	2
+#define WRITE_GROUP	5
+#define WRITE_ROW	3
+/* what a chunk itself shows counts from this part of it on */
+#define TELLING		8
+
+static double per_row_read(const SxHistoryProgress *h, double read_us);
+
+void
+sx_progress_begin(const SxStoredScan *scan)
+{
+	SxView	   *v = sx_builder.v;
+	uint64		done;
+	uint64		all = sx_scan_blocks(scan, &done);
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	memset(&v->history, 0, sizeof(v->history));
+	v->history.blocks = all;
+	v->history.done = done;
+	v->history.rows = scan->rows;
+	v->history.since = now;
+	v->history.grouped = sx_builder.def->strategy == SX_MERGE;
+	SpinLockRelease(&sx_builder.db->mutex);
+	sx_builder_phase("reading the rows that are there");
+}
+
+void
+sx_progress_chunk(uint64 blocks)
+{
+	SxView	   *v = sx_builder.v;
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	v->history.chunk_since = now;
+	v->history.chunk_read = v->history.chunk_computed = 0;
+	v->history.chunk = blocks;
+	v->history.chunk_result = 0;
+	v->history.chunk_put = 0;
+	SpinLockRelease(&sx_builder.db->mutex);
+	if (strncmp(v->phase, "reading", 7) != 0)
+		sx_builder_phase("reading the rows that are there");
+}
+
+void
+sx_progress_expect(double result)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history.chunk_result = result;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+void
+sx_progress_blocks(BlockNumber blocks, int64 rows)
+{
+	SxHistoryProgress *h = &sx_builder.v->history;
+	TimestampTz now = sx_now();
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	h->chunk_done += blocks;
+	h->chunk_rows += rows;
+	if (h->chunk_read == 0 && h->chunk_done >= h->chunk)
+		h->chunk_read = now;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+void
+sx_progress_put(int64 result)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history.chunk_put = result;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+void
+sx_progress_computed(TimestampTz at, int64 result)
+{
+	SxHistoryProgress *h = &sx_builder.v->history;
+
+	SpinLockAcquire(&sx_builder.db->mutex);
+	/* row by row nobody tells */
+	if (h->chunk_read == 0)
+		h->chunk_read = at;
+	h->chunk_computed = at;
+	h->chunk_put = result;
+	h->chunk_result = result;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+void
+sx_progress_written(const SxStoredScan *scan, int64 rows, int64 rest_us)
+{
+	SxHistoryProgress *h = &sx_builder.v->history;
+	TimestampTz now = sx_now();
+	uint64		done;
+	double		blocks;
+	double		read_us;
+
+	(void) sx_scan_blocks(scan, &done);
+	SpinLockAcquire(&sx_builder.db->mutex);
+	blocks = Max(h->chunk, 1);
+	read_us = (h->chunk_read - h->chunk_since) / blocks;
+	h->done = done;
+	h->rows = scan->rows;
+	h->spent_rows += rows;
+	/* other work on the server changes it */
+	h->read_us = h->read_us == 0 ? read_us : (h->read_us + read_us) / 2;
+	h->rest_us = rest_us / blocks;
+	if (h->chunk_put > 0)
+	{
+		h->put_us = (double) (h->chunk_computed - h->chunk_read) / h->chunk_put;
+		h->write_us = (double) (now - h->chunk_computed) / h->chunk_put;
+	}
+	h->rows_per_block = h->chunk_put / blocks;
+	h->chunk_done -= Min(h->chunk_done, h->chunk);
+	h->chunk_rows -= Min(h->chunk_rows, rows);
+	h->chunk = 0;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+double
+sx_history_time_left(const SxHistoryProgress *h, TimestampTz now)
+{
+	double		read_us = h->read_us;
+	double		put_us = h->put_us;
+	double		write_us = h->write_us;
+	double		per_block = h->rows_per_block;
+	double		result = Max(h->chunk_result, h->chunk_put);
+	uint64		after = h->blocks - h->done - Min(h->chunk, h->blocks - h->done);
+	double		left = 0;
+
+	if (h->chunk > 0 && h->chunk_done > 0 && (read_us == 0 || h->chunk_done * TELLING > h->chunk))
+		read_us = (double) ((h->chunk_read != 0 ? h->chunk_read : now) - h->chunk_since) / Min(h->chunk_done, h->chunk);
+	if (read_us == 0)
+		return -1;
+	if (write_us == 0)
+	{
+		put_us = h->grouped ? PUT_GROUP * per_row_read(h, read_us) : 0;
+		write_us = (h->grouped ? WRITE_GROUP : WRITE_ROW) * per_row_read(h, read_us);
+	}
+	if (h->chunk > 0 && result > 0)
+		per_block = result / h->chunk;
+
+	if (h->chunk == 0)
+		left = 0;
+	else if (h->chunk_computed != 0)
+	{
+		double		written = (double) (now - h->chunk_computed);
+
+		/* it takes longer than it did: at any moment it may be done, for all that is known */
+		write_us = Max(write_us, written / Max(result, 1));
+		left = result * write_us - written;
+	}
+	else if (h->chunk_read != 0)
+	{
+		double		spent = (double) (now - h->chunk_read);
+
+		if (h->chunk_put > 0 && h->chunk_put * TELLING > result)
+			put_us = spent / h->chunk_put;
+		left = Max(result * put_us - spent, 0) + result * write_us;
+	}
+	else
+		left = (h->chunk - Min(h->chunk_done, h->chunk)) * read_us + result * (put_us + write_us);
+	if (h->read_us > 0)
+		read_us = (read_us + h->read_us) / 2;
+	return left + after * (read_us + h->rest_us + per_block * (put_us + write_us));
+}
+
+/* by the rows of the blocks that were read */
+static double
+per_row_read(const SxHistoryProgress *h, double read_us)
+{
+	double		rows = h->rows + h->chunk_rows;
+	double		blocks = h->done + Min(h->chunk_done, h->chunk);
+
+	return rows > 0 ? read_us * blocks / rows : 0;
+}
