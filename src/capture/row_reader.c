@@ -419,18 +419,6 @@ begin_run(SxRowReader *r, const SxRun *run)
 	return true;
 }
 
-bool
-sx_row_is_there(Page page, OffsetNumber off, TransactionId xid)
-{
-	ItemId		lp;
-
-	if (off < FirstOffsetNumber)
-		return false;
-	lp = PageGetItemId(page, off);
-	return ItemIdIsNormal(lp) &&
-		HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) == xid;
-}
-
 static SxLeaf *
 open_leaf(SxRowReader *r, SxFileEntry *entry)
 {

@@ -8,7 +8,7 @@
 #include "capture/delta_scan.h"
 
 #include "access/attmap.h"
-#include "access/htup.h"
+#include "access/htup_details.h"
 #include "nodes/bitmapset.h"
 
 /* An opened leaf */
@@ -73,7 +73,17 @@ extern void sx_reader_end(SxRowReader *r);
 /* the address of the row that was read last */
 extern SxRun sx_reader_row(SxRowReader *r);
 /* the page is locked, off at most its highest */
-extern bool sx_row_is_there(Page page, OffsetNumber off, TransactionId xid);
+static inline bool
+sx_row_is_there(Page page, OffsetNumber off, TransactionId xid)
+{
+	ItemId		lp;
+
+	if (off < FirstOffsetNumber)
+		return false;
+	lp = PageGetItemId(page, off);
+	return ItemIdIsNormal(lp) &&
+		HeapTupleHeaderGetRawXmin((HeapTupleHeader) PageGetItem(page, lp)) == xid;
+}
 
 /* most rows are left by somebody, and nothing is to be done for them */
 static inline bool

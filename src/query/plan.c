@@ -52,6 +52,7 @@
 #include "capture/range_scan.h"
 #include "query/analyze_internal.h"
 #include "query/panes.h"
+#include "query/plain_trunc.h"
 #include "query/row_filter.h"
 #include "query/session.h"
 #include "rewrite/rewriteHandler.h"
@@ -100,6 +101,7 @@ static create_upper_paths_hook_type prev_create_upper_paths = NULL;
 static get_relation_info_hook_type prev_get_relation_info = NULL;
 static planner_hook_type prev_planner = NULL;
 
+static const char *setting(SxViewDef *def, const char *name);
 static bool prepare_entries(Node *node, Build *build);
 static void add_bounds(Query *query, int varno, SxPlan *plan);
 static void check_row_security(Query *query);
@@ -218,7 +220,9 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBui
 	query = linitial_node(Query, rewritten);
 	check_row_security(query);
 	prepare_entries((Node *) query, &build);
-	if (!build.delta)
+	if (build.delta)
+		query = sx_plain_trunc(query, setting(def, "TimeZone"));
+	else
 		(void) sx_row_filter_apply(query);
 	build.groupClause = copyObject(query->groupClause);
 
@@ -249,6 +253,23 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBui
 	result->columns = bms_copy(use.columns);
 	MemoryContextSwitchTo(caller);
 	MemoryContextDelete(scratch);
+}
+
+/* as pinned at CREATE; NULL: it is not */
+static const char *
+setting(SxViewDef *def, const char *name)
+{
+	size_t		len = strlen(name);
+	ListCell   *lc;
+
+	foreach(lc, def->settings)
+	{
+		const char *text = lfirst(lc);
+
+		if (strncmp(text, name, len) == 0 && text[len] == '=')
+			return text + len + 1;
+	}
+	return NULL;
 }
 
 /* the stream's entry, wherever the rewriter left it: one plain table */
