@@ -205,8 +205,8 @@ INSERT INTO ev VALUES (4, 301, 'kept');
 COMMIT;
 INSERT INTO pt SELECT i, i FROM generate_series(0, 19) i;
 INSERT INTO ticks SELECT last + i * interval '1 s' FROM (SELECT coalesce(max(ts), '2024-01-01') AS last FROM ticks) t, generate_series(-3, 7) i;
--- into the last session, after it, and anywhere
-INSERT INTO se SELECT unnest(ARRAY[max(at) + 1 + (random() * 11)::int, max(at) + 40, (random() * max(at))::int]), 1 FROM se;
+-- into the last session, after it, anywhere, and before the first one, which is stored and has another key then
+INSERT INTO se SELECT unnest(ARRAY[max(at) + 1 + (random() * 11)::int, max(at) + 40, (random() * max(at))::int, min(at) - 1]), 1 FROM se;
 SQL
 my %workloads = (
 	write => [ 'app', $write . "SELECT streamext.wait_for(NULL, '15s');\n" ],
