@@ -24,7 +24,7 @@ CREATE MATERIALIZED VIEW plain WITH (streamext.continuous, streamext.flush_inter
 	SELECT k, count(*) AS n, sum(i4) AS s, sum(f8) AS sf, min(n) AS l, max(t) AS m, bool_and(b) AS b, twice(i4) AS u FROM ev GROUP BY k;
 -- with FILTER, within expressions, the same one twice, not put out at all, under names of ours
 CREATE MATERIALIZED VIEW mixed WITH (streamext.continuous, streamext.flush_interval = '1h') AS
-	SELECT k AS state_2, avg(i4) FILTER (WHERE b) AS result_9, round(avg(n), 2) + sum(i8) AS both, avg(n) AS an, avg(n) AS again, count(*) AS n
+	SELECT k AS state_2, avg(i4) FILTER (WHERE b) AS result_4, round(avg(n), 2) + sum(i8) AS both, avg(n) AS an, avg(n) AS again, count(*) AS n
 	FROM ev GROUP BY k HAVING sum(i8) IS NULL OR sum(i8) > 3 ORDER BY stddev(i2);
 CREATE MATERIALIZED VIEW alone WITH (streamext.continuous, streamext.flush_interval = '1h') AS
 	SELECT sum(i8) AS s, avg(n) AS a, stddev(i4) AS d, count(*) AS n FROM ev;

@@ -334,15 +334,14 @@ used_columns(ReadState *st)
 static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
-	ReadState  *st = (ReadState *) node;
 	ExprContext *econtext = node->ss.ps.ps_ExprContext;
 	TupleTableSlot *row;
 
-	if (!st->started || st->groups != NULL || node->ss.ps.state->es_epq_active != NULL)
+	if (node->ss.ps.state->es_epq_active != NULL)
 		return ExecScan(&node->ss, next_row, recheck);
 
-	/* nothing is live: the shortest way */
-	row = ExecProcNode(st->child);
+	/* quals were tried below, or on live rows */
+	row = next_row(&node->ss);
 	if (node->ss.ps.ps_ProjInfo == NULL)
 		return row;
 	if (TupIsNull(row))

@@ -169,7 +169,6 @@ build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
 void
 sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns)
 {
-	int			first = g->info->nkeys + g->info->naggs + 1;
 	bool		any = false;
 
 	/* the row as a whole */
@@ -177,7 +176,7 @@ sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns)
 		return;
 	for (int i = 0; i < g->info->nresults; i++)
 	{
-		g->results[i] = bms_is_member(first + i - FirstLowInvalidHeapAttributeNumber, columns);
+		g->results[i] = bms_is_member(g->info->nkeys + g->info->results[i] + 1 - FirstLowInvalidHeapAttributeNumber, columns);
 		any |= g->results[i];
 	}
 	if (!any)

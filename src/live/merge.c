@@ -351,7 +351,7 @@ build_statement(SxViewInfo *info)
 static void
 append_insert(StringInfo sql, SxViewInfo *info, const char *table)
 {
-	int			nstored = info->desc->natts - info->nresults;
+	int			next = 0;
 	StringInfoData values;
 
 	initStringInfo(&values);
@@ -362,14 +362,14 @@ append_insert(StringInfo sql, SxViewInfo *info, const char *table)
 
 		appendStringInfo(sql, "%s%s", comma, column_name(info, i));
 		appendStringInfoString(&values, comma);
-		if (i < nstored)
-			appendStringInfoString(&values, column_name(info, i));
-		else
+		if (next < info->nresults && i == info->nkeys + info->results[next])
 		{
-			int			n = info->results[i - nstored];
+			int			n = info->results[next++];
 
-			append_finalize(&values, info->aggs[n], column_name(info, info->nkeys + n));
+			append_finalize(&values, info->aggs[n], column_name(info, info->states[n]));
 		}
+		else
+			appendStringInfoString(&values, column_name(info, i));
 	}
 	appendStringInfo(sql, ") SELECT %s FROM " ROWS_NAME, values.data);
 }
@@ -392,13 +392,13 @@ append_update(StringInfo sql, SxViewInfo *info)
 	initStringInfo(&states);
 	for (int i = 0; i < info->naggs; i++)
 	{
-		const char *column = column_name(info, info->nkeys + i);
+		const char *column = column_name(info, info->states[i]);
 
 		if (next < info->nresults && info->results[next] == i)
 		{
 			const char *comma = next > 0 ? ", " : "";
 
-			appendStringInfo(&columns, "%s%s, %s", comma, column, column_name(info, info->nkeys + info->naggs + next));
+			appendStringInfo(&columns, "%s%s, %s", comma, column, column_name(info, info->nkeys + i));
 			appendStringInfo(&values, "%ss.s%d, ", comma, i);
 			append_finalize(&values, info->aggs[i], psprintf("s.s%d", i));
 			appendStringInfoString(&states, comma);

@@ -95,17 +95,13 @@ put_merge(ReturnSetInfo *rsinfo, SxViewInfo *info)
 	}
 	for (int i = 0; i < info->naggs; i++)
 	{
-		Form_pg_attribute att = TupleDescAttr(info->desc, info->nkeys + i);
+		Form_pg_attribute att = TupleDescAttr(info->desc, info->states[i]);
+		Form_pg_attribute stored = TupleDescAttr(info->desc, info->nkeys + i);
 		const char *result = sx_agg_plain(info->aggs[i]) ? " is the result" : "";
 
-		for (int j = 0; j < info->nresults; j++)
-		{
-			Form_pg_attribute stored = TupleDescAttr(info->desc, info->nkeys + info->naggs + j);
-
-			if (info->results[j] == i)
-				result = psprintf(", result %s %s", quote_identifier(NameStr(stored->attname)),
-								  format_type_be(stored->atttypid));
-		}
+		if (stored != att)
+			result = psprintf(", result %s %s", quote_identifier(NameStr(stored->attname)),
+							  format_type_be(stored->atttypid));
 		put_line(rsinfo, "Aggregate: %s, incremental, state %s %s%s",
 				 aggregate_name(lfirst(list_nth_cell(a->aggrefs, i))),
 				 quote_identifier(NameStr(att->attname)),

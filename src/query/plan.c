@@ -611,10 +611,11 @@ check_columns(SxPlan *plan, List *targetlist)
 		if (attno >= natts)
 			elog(ERROR, "delta plan of continuous view \"%s\" has too many columns",
 				 get_rel_name(plan->info->def->viewid));
-		wanted = TupleDescAttr(desc, attno)->atttypid;
-		if (attno >= plan->info->nkeys && plan->info->def->strategy == SX_MERGE &&
-			sx_agg_internal(plan->info->aggs[attno - plan->info->nkeys]))
-			wanted = BYTEAOID;
+		if (attno >= plan->info->nkeys && plan->info->def->strategy == SX_MERGE)
+			wanted = sx_agg_internal(plan->info->aggs[attno - plan->info->nkeys]) ? BYTEAOID :
+				TupleDescAttr(desc, plan->info->states[attno - plan->info->nkeys])->atttypid;
+		else
+			wanted = TupleDescAttr(desc, attno)->atttypid;
 		if (type != wanted)
 			elog(ERROR, "column %d of the delta plan of continuous view \"%s\" has type %u and not %u",
 				 attno + 1, get_rel_name(plan->info->def->viewid), type, wanted);

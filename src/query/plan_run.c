@@ -603,6 +603,7 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 	old = MemoryContextSwitchTo(r->scratch);
 	for (int i = 0; i < natts; i++)
 	{
+		int			column = info->naggs > 0 && i >= info->nkeys ? info->states[i - info->nkeys] : i;
 		Datum		value;
 		bool		isnull;
 
@@ -616,10 +617,11 @@ receive_row(TupleTableSlot *slot, DestReceiver *self)
 		isnull = slot->tts_isnull[from++];
 		if (info->naggs > 0 && i >= info->nkeys)
 			value = sx_agg_wrap(info->aggs[i - info->nkeys], value, isnull);
-		row->tts_values[i] = value;
-		row->tts_isnull[i] = isnull;
+		row->tts_values[column] = value;
+		row->tts_isnull[column] = isnull;
 	}
-	memset(row->tts_isnull + natts, true, sizeof(bool) * info->nresults);
+	for (int i = 0; i < info->nresults; i++)
+		row->tts_isnull[info->nkeys + info->results[i]] = true;
 	ExecStoreVirtualTuple(row);
 	MemoryContextSwitchTo(r->caller);
 	r->sink(r->arg, row);

@@ -4,7 +4,7 @@
  *
  *	 streamext.query_<n>	a view: the user's SELECT as given, so that PostgreSQL itself
  *							follows renames and keeps dependencies
- *	 streamext.mat_<n>		a table: keys, partial states and results of some aggregates (view_info.h), or rows
+ *	 streamext.mat_<n>		a table: keys, partial states, and results of some aggregates (view_info.h), or rows
  *	 the user's view		SELECT keys, results or finalize(states) FROM mat_<n>, (SELECT) live
  *							WHERE having ORDER BY as given; where the table keeps panes, from
  *							the windows made of them (panes.h)
@@ -94,13 +94,14 @@ typedef struct ReadContext
 	List	   *aggrefs;		/* without join aliases */
 	List	   *columns;		/* of Column * */
 	int			firstkey;		/* column number of the first key */
-	int			firststate;
-	List	   *results;		/* for each aggregate the column number of its result; 0: it has none */
+	int			firstagg;		/* of the first aggregate */
+	bool		panes;
 	int			level;
 } ReadContext;
 
 static List *output_names(IntoClause *into, Query *query);
 static List *materialized_columns(SxAnalysis *a, List *names, bool panes);
+static void add_state(List **columns, SxAnalysis *a, List *names, Aggref *aggref);
 static bool stores_result(Aggref *aggref, bool panes);
 static void add_column(List **columns, const char *wanted, const char *kind,
 					   Oid type, int32 typmod, Oid collation, List *reserved);
@@ -340,26 +341,34 @@ materialized_columns(SxAnalysis *a, List *names, bool panes)
 	foreach(lc, a->aggrefs)
 	{
 		Aggref	   *aggref = lfirst_node(Aggref, lc);
-		SxAgg	   *agg = sx_agg_from_aggref(aggref, CurrentMemoryContext);
-		Oid			type = sx_agg_storage_type(agg);
-		Oid			collation = InvalidOid;
-
-		/* the state's column carries the collation that the aggregate's functions use */
-		if (type_is_collatable(type))
-			collation = OidIsValid(aggref->inputcollid) ? aggref->inputcollid : get_typcollation(type);
-		add_column(&columns,
-				   sx_agg_plain(agg) ? output_name_of(a, names, (Node *) aggref, NULL) : NULL,
-				   "state", type, -1, collation, names);
-	}
-	foreach(lc, a->aggrefs)
-	{
-		Aggref	   *aggref = lfirst_node(Aggref, lc);
 
 		if (stores_result(aggref, panes))
 			add_column(&columns, output_name_of(a, names, (Node *) aggref, NULL), "result",
 					   aggref->aggtype, -1, InvalidOid, names);
+		else
+			add_state(&columns, a, names, aggref);
+	}
+	foreach(lc, a->aggrefs)
+	{
+		if (stores_result(lfirst_node(Aggref, lc), panes))
+			add_state(&columns, a, names, lfirst_node(Aggref, lc));
 	}
 	return columns;
+}
+
+static void
+add_state(List **columns, SxAnalysis *a, List *names, Aggref *aggref)
+{
+	SxAgg	   *agg = sx_agg_from_aggref(aggref, CurrentMemoryContext);
+	Oid			type = sx_agg_storage_type(agg);
+	Oid			collation = InvalidOid;
+
+	/* the state's column carries the collation that the aggregate's functions use */
+	if (type_is_collatable(type))
+		collation = OidIsValid(aggref->inputcollid) ? aggref->inputcollid : get_typcollation(type);
+	add_column(columns,
+			   sx_agg_plain(agg) ? output_name_of(a, names, (Node *) aggref, NULL) : NULL,
+			   "state", type, -1, collation, names);
 }
 
 /* windows are put together from panes by their states */
@@ -680,7 +689,6 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool pane
 	ListCell   *name = list_head(names);
 	ListCell   *lc;
 	int			column = 0;
-	int			result;
 
 	context.pstate = make_parsestate(NULL);
 	if (panes)
@@ -692,10 +700,8 @@ reading_query(SxAnalysis *a, List *names, List *columns, Relation mat, bool pane
 	context.varno = item->p_rtindex;
 	context.columns = columns;
 	context.firstkey = 1;
-	context.firststate = Max(list_length(a->keys), 1) + (panes ? 2 : 1);
-	result = context.firststate + list_length(a->aggrefs);
-	foreach(lc, a->aggrefs)
-		context.results = lappend_int(context.results, stores_result(lfirst_node(Aggref, lc), panes) ? result++ : 0);
+	context.firstagg = Max(list_length(a->keys), 1) + (panes ? 2 : 1);
+	context.panes = panes;
 
 	empty->commandType = CMD_SELECT;
 	empty->querySource = QSRC_ORIGINAL;
@@ -949,9 +955,13 @@ reading_expression(Node *node, ReadContext *context)
 		foreach(lc, context->aggrefs)
 		{
 			if (equal(lfirst(lc), here))
-				return list_nth_int(context->results, i) > 0 ?
-					(Node *) table_column(context, list_nth_int(context->results, i)) :
-					finalize_call((Aggref *) lfirst(lc), table_column(context, context->firststate + i));
+			{
+				Var		   *column = table_column(context, context->firstagg + i);
+
+				if (stores_result((Aggref *) lfirst(lc), context->panes))
+					return (Node *) column;
+				return finalize_call((Aggref *) lfirst(lc), column);
+			}
 			i++;
 		}
 	}

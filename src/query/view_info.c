@@ -146,7 +146,7 @@ look_up_query(SxViewInfo *info)
 	MemoryContextDelete(scratch);
 }
 
-/* the state columns follow the keys, in the order of the analysed query's aggregates, and the results follow the states */
+/* their columns follow the keys, in the order of the analysed query's aggregates; states beside results follow those */
 static void
 look_up_aggregates(SxViewInfo *info, List *aggrefs)
 {
@@ -155,24 +155,27 @@ look_up_aggregates(SxViewInfo *info, List *aggrefs)
 
 	info->nkeys = info->def->nkeys;
 	info->naggs = list_length(aggrefs);
-	if (info->nkeys < 1 || info->nkeys + info->naggs > info->desc->natts)
-		report_altered(info, "It has another number of columns.");
-
 	info->aggs = MemoryContextAllocZero(info->context, (info->naggs + 1) * sizeof(SxAgg *));
+	info->states = MemoryContextAllocZero(info->context, (info->naggs + 1) * sizeof(int));
 	info->results = MemoryContextAllocZero(info->context, (info->naggs + 1) * sizeof(int));
 	foreach(lc, aggrefs)
 	{
 		SxAgg	   *agg = sx_agg_from_aggref(lfirst_node(Aggref, lc), info->context);
 
-		check_type(info, info->nkeys + n, sx_agg_storage_type(agg));
+		info->states[n] = info->nkeys + n;
 		if (sx_agg_stores_result(agg) && !info->def->panes)
+		{
+			info->states[n] = info->nkeys + info->naggs + info->nresults;
 			info->results[info->nresults++] = n;
+		}
 		info->aggs[n++] = agg;
 	}
-	if (info->nkeys + info->naggs + info->nresults != info->desc->natts)
+	if (info->nkeys < 1 || info->nkeys + info->naggs + info->nresults != info->desc->natts)
 		report_altered(info, "It has another number of columns.");
+	for (int i = 0; i < info->naggs; i++)
+		check_type(info, info->states[i], sx_agg_storage_type(info->aggs[i]));
 	for (int i = 0; i < info->nresults; i++)
-		check_type(info, info->nkeys + info->naggs + i, sx_agg_result_type(info->aggs[info->results[i]]));
+		check_type(info, info->nkeys + info->results[i], sx_agg_result_type(info->aggs[info->results[i]]));
 }
 
 static void
@@ -417,10 +420,8 @@ sx_row_span(SxViewInfo *info, TupleTableSlot *row)
 void
 sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTableSlot *into)
 {
-	int			nstates = info->nkeys + info->naggs;
-
-	slot_getsomeattrs(a, nstates);
-	slot_getsomeattrs(b, nstates);
+	slot_getallattrs(a);
+	slot_getallattrs(b);
 	ExecClearTuple(into);
 	for (int i = 0; i < info->nkeys; i++)
 	{
@@ -435,29 +436,33 @@ sx_combine_rows(SxViewInfo *info, TupleTableSlot *a, TupleTableSlot *b, TupleTab
 		of_a = sx_span_union(&of_a, &of_b);
 		into->tts_values[info->session_key] = sx_span_range(info->session_type, &of_a);
 	}
-	for (int i = info->nkeys; i < nstates; i++)
-		into->tts_values[i] = sx_agg_combine(info->aggs[i - info->nkeys],
-											 a->tts_values[i], a->tts_isnull[i],
-											 b->tts_values[i], b->tts_isnull[i],
-											 &into->tts_isnull[i]);
-	memset(into->tts_isnull + nstates, true, sizeof(bool) * info->nresults);
+	for (int i = 0; i < info->naggs; i++)
+	{
+		int			column = info->states[i];
+
+		into->tts_values[column] = sx_agg_combine(info->aggs[i],
+												  a->tts_values[column], a->tts_isnull[column],
+												  b->tts_values[column], b->tts_isnull[column],
+												  &into->tts_isnull[column]);
+	}
+	for (int i = 0; i < info->nresults; i++)
+		into->tts_isnull[info->nkeys + info->results[i]] = true;
 	ExecStoreVirtualTuple(into);
 }
 
 void
 sx_compute_results(SxViewInfo *info, TupleTableSlot *row, const bool *wanted)
 {
-	Datum	   *states = row->tts_values + info->nkeys;
-	bool	   *statenull = row->tts_isnull + info->nkeys;
-
 	for (int i = 0; i < info->nresults; i++)
 	{
 		int			n = info->results[i];
-		int			column = info->naggs + i;
+		int			column = info->nkeys + n;
+		int			state = info->states[n];
 
-		statenull[column] = true;
+		row->tts_isnull[column] = true;
 		if (wanted == NULL || wanted[i])
-			states[column] = sx_agg_finalize(info->aggs[n], states[n], statenull[n], &statenull[column]);
+			row->tts_values[column] = sx_agg_finalize(info->aggs[n], row->tts_values[state], row->tts_isnull[state],
+													  &row->tts_isnull[column]);
 	}
 }
 

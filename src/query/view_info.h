@@ -4,13 +4,14 @@
  *		the materialized table, how keys compare, how states combine.
  *
  * A "row" everywhere below is a row of the materialized table: nkeys key columns, then
- * one state column per aggregate (merge), or the output columns (append, nkeys = 0 and
+ * one column per aggregate (merge), or the output columns (append, nkeys = 0 and
  * naggs = 0).  A view without GROUP BY has one key column of ours, boolean, always true.
  *
- * After the states come results: of each aggregate for which sx_agg_stores_result(), what its final function
- * makes of the state.  A row in the table has them, so that it can be read as it is.  Everywhere else they are
- * NULL: whoever combines rows leaves them so, whoever stores rows or hands them to a reader computes them, by
- * sx_compute_results() or in SQL (merge.c).  Panes have none, as windows are put together from their states.
+ * An aggregate's column is its state; or its result, for each one for which sx_agg_stores_result(): what its final
+ * function makes of the state.  Their states follow at the end, where who reads the table need not go.
+ * A row in the table has results, so that it can be read as it is.  Everywhere else they are NULL: whoever combines
+ * rows leaves them so, whoever stores rows or hands them to a reader computes them, by sx_compute_results() or in
+ * SQL (merge.c).  Panes have none, as windows are put together from states.
  */
 #ifndef SX_VIEW_INFO_H
 #define SX_VIEW_INFO_H
@@ -34,9 +35,10 @@ typedef struct SxViewInfo
 	int64		session_gap;	/* as spans are */
 	int			closed_key;		/* the last key: windows that have closed, or panes, see panes.h; -1: none */
 	int			naggs;
-	SxAgg	  **aggs;			/* [naggs], for columns nkeys .. nkeys + naggs - 1 */
+	SxAgg	  **aggs;			/* [naggs], of columns nkeys .. nkeys + naggs - 1 */
+	int		   *states;			/* [naggs] the column of the state: the same, or a later one */
 	int			nresults;
-	int		   *results;		/* [nresults] of which aggregate, for the columns after those */
+	int		   *results;		/* [nresults] aggregates whose own column is the result */
 	FmgrInfo   *hashfns;		/* [nkeys] */
 	FmgrInfo   *eqfns;			/* [nkeys] default btree equality */
 	Oid		   *collations;		/* [nkeys] */
