@@ -17,7 +17,7 @@ PG_CFLAGS = -Wall -Wextra -Wno-unused-parameter -Wno-sign-compare -Wno-missing-f
 ifdef SX_TESTING
 comma := ,
 FAIL_FUNCTIONS = palloc palloc0 repalloc repalloc_huge MemoryContextAlloc MemoryContextAllocZero \
-	MemoryContextAllocHuge MemoryContextStrdup pstrdup pnstrdup AllocSetContextCreateInternal lappend \
+	MemoryContextAllocHuge MemoryContextAllocExtended MemoryContextStrdup pstrdup pnstrdup AllocSetContextCreateInternal lappend \
 	lappend_oid lcons list_copy hash_search tuplestore_puttupleslot dsa_allocate_extended \
 	SPI_execute_plan SPI_execute CatalogTupleInsert CatalogTupleUpdate CatalogTupleDelete \
 	read_local_xlog_page_no_wait ConditionalLockRelationOid RegisterDynamicBackgroundWorker \

@@ -268,6 +268,23 @@ __wrap_dsa_allocate_extended(dsa_area *area, size_t size, int flags)
 
 /* ---- private memory ---- */
 
+extern void *__real_MemoryContextAllocExtended(MemoryContext context, Size size, int flags);
+extern void *__wrap_MemoryContextAllocExtended(MemoryContext context, Size size, int flags);
+
+void *
+__wrap_MemoryContextAllocExtended(MemoryContext context, Size size, int flags)
+{
+	if (InterruptHoldoffCount > 0)
+		check_unlocked();
+	if (fails(FAIL_ALLOCATION, CALLER))
+	{
+		if (flags & MCXT_ALLOC_NO_OOM)
+			return NULL;
+		raise_failure(FAIL_ALLOCATION);
+	}
+	return __real_MemoryContextAllocExtended(context, size, flags);
+}
+
 /* WRAP_ALLOCATION(result, function, (parameters), (arguments)) */
 #define WRAP_ALLOCATION(result, function, parameters, arguments) \
 extern result __real_##function parameters; \
