@@ -22,6 +22,8 @@
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
 
+/* what is copied of some groups, and of all of a view, mostly fits */
+#define FEW_BUFFER		(2 * 1024)
 #define FIRST_BUFFER	(16 * 1024)
 
 /* rows lie one after the other: this, then the tuple */
@@ -76,7 +78,7 @@ sx_live_copy(SxDb *db, Snapshot snapshot, SxLiveRequest *requests, int n)
 	ViewNote   *notes = palloc0(sizeof(ViewNote) * Max(n, 1));
 	CopyBuffer	buf;
 
-	buf.size = FIRST_BUFFER;
+	buf.size = n == 1 && requests[0].filtered != NULL ? FEW_BUFFER : FIRST_BUFFER;
 	buf.data = palloc(buf.size);
 	for (;;)
 	{

@@ -33,9 +33,10 @@ extern bool sx_agg_internal(SxAgg *agg);	/* transition type is internal */
 /* has no final function and the storage type is the result type: the column is the result */
 extern bool sx_agg_plain(SxAgg *agg);
 /*
- * Is its result stored beside the state, in a column of its own?  So if a final function makes it, it is small, and
- * nothing can go wrong with that: of the server's own aggregates.  A user's final function may raise errors, for
- * which there is no place when rows are written, and may be replaced by another.
+ * Is its result stored beside the state, in a column of its own?  So if a final function makes it, it is small, and the
+ * aggregate is the server's own.  A user's final function may raise errors, for which there is no place when rows
+ * are written, and may be replaced by another.  The server's raise none but for numerics beyond all measure: then the
+ * view stands still, as it does when states cannot be combined.
  */
 extern bool sx_agg_stores_result(SxAgg *agg);
 /* are its arguments' types not told by its signature? */
