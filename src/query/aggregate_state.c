@@ -21,13 +21,6 @@
  * result was copied to the caller's context.  An error leaves them as they are; the next
  * call finds `busy` set and throws away what is there, without running callbacks that an
  * aborted transaction has made void.
- *
- * The format of streamext.state: a StateHeader, then what the serialization function
- * returned.  All of it is checked before a deserialization function sees the bytes.  The
- * signature covers what the aggregate's OID does not: the types that a polymorphic
- * aggregate was used with and the functions that wrote the bytes.  A value that came in as
- * text or by the binary protocol is marked STATE_FOREIGN, whatever its bytes say, and kept
- * only to be dumped again.
  */
 #include "postgres.h"
 
@@ -40,7 +33,6 @@
 #include "executor/executor.h"
 #include "executor/nodeAgg.h"
 #include "fmgr.h"
-#include "libpq/pqformat.h"
 #include "miscadmin.h"
 #include "nodes/makefuncs.h"
 #include "parser/parse_agg.h"
@@ -56,19 +48,7 @@
 
 #include "catalog/definitions.h"
 #include "query/aggregate_state.h"
-
-/* Values of StateHeader.format; the low byte is the format's version */
-#define STATE_FORMAT	0x5301
-#define STATE_FOREIGN	0x53ff	/* came from outside: only `format` is ours, any bytes follow */
-
-typedef struct StateHeader
-{
-	uint16		format;
-	uint16		major;			/* of the server whose functions wrote it */
-	Oid			aggregate;
-	uint32		signature;
-	uint32		length;			/* of what follows */
-} StateHeader;
+#include "query/state_type.h"
 
 struct SxAgg
 {
@@ -105,14 +85,6 @@ struct SxAgg
 	bool		busy;			/* a call is running, or ended in an error */
 };
 
-/* What streamext.combine, merge and finalize keep between calls */
-typedef struct AggCache
-{
-	Oid			aggfnoid;
-	MemoryContext context;
-	SxAgg	   *agg;
-} AggCache;
-
 static SxAgg *build_agg(Aggref *aggref, MemoryContext mcxt);
 static Aggref *make_plain_aggref(Oid aggfnoid, const Oid *argtypes, int nargs, Oid collation);
 static void check_may_execute(Oid function, Oid role, ObjectType kind);
@@ -126,20 +98,6 @@ static Datum call_final(SxAgg *agg, Datum state, bool statenull, bool *isnull);
 static Datum deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull);
 static Datum advance_internal(SxAgg *agg, Datum transvalue, bool transnull, Datum state, bool statenull,
 							  bool *isnull);
-static bytea *unwrap_state(SxAgg *agg, Datum state);
-static struct varlena *wrap_bytes(SxAgg *agg, Datum bytes);
-static struct varlena *make_foreign(const char *data, Size len);
-static const char *state_image(struct varlena *state, Size *len);
-static SxAgg *cached_agg(FunctionCallInfo fcinfo, int aggregate, int state, bool finalize);
-static void check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what, Oid aggfnoid);
-
-PG_FUNCTION_INFO_V1(sx_state_in);
-PG_FUNCTION_INFO_V1(sx_state_out);
-PG_FUNCTION_INFO_V1(sx_state_recv);
-PG_FUNCTION_INFO_V1(sx_state_send);
-PG_FUNCTION_INFO_V1(sx_combine);
-PG_FUNCTION_INFO_V1(sx_merge_step);
-PG_FUNCTION_INFO_V1(sx_finalize);
 
 /* ---- looking up an aggregate ---- */
 
@@ -495,7 +453,7 @@ sx_agg_wrap(SxAgg *agg, Datum partial, bool isnull)
 {
 	if (isnull || !agg->internal)
 		return partial;
-	return PointerGetDatum(wrap_bytes(agg, partial));
+	return PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, partial));
 }
 
 Datum
@@ -617,7 +575,7 @@ combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isn
 		*isnull = agg->serial->isnull;
 	}
 	MemoryContextSwitchTo(old);
-	value = *isnull ? (Datum) 0 : PointerGetDatum(wrap_bytes(agg, value));
+	value = *isnull ? (Datum) 0 : PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, value));
 	end_call(agg);
 	return value;
 }
@@ -704,7 +662,7 @@ deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 	FunctionCallInfo fcinfo = agg->deserial;
 	Datum		result;
 
-	fcinfo->args[0].value = statenull ? (Datum) 0 : PointerGetDatum(unwrap_state(agg, state));
+	fcinfo->args[0].value = statenull ? (Datum) 0 : PointerGetDatum(sx_state_unwrap(agg->aggfnoid, agg->signature, state));
 	fcinfo->args[0].isnull = statenull;
 	fcinfo->isnull = false;
 	agg->aggstate->curpertrans = &agg->pertrans;
@@ -728,283 +686,4 @@ advance_internal(SxAgg *agg, Datum transvalue, bool transnull, Datum state, bool
 	}
 	other = deserialize(agg, state, statenull, &othernull);
 	return call_combine(agg, transvalue, transnull, other, othernull, isnull);
-}
-
-/* ---- the format of streamext.state ---- */
-
-static struct varlena *
-wrap_bytes(SxAgg *agg, Datum bytes)
-{
-	struct varlena *in = PG_DETOAST_DATUM_PACKED(bytes);
-	Size		len = VARSIZE_ANY_EXHDR(in);
-	struct varlena *out = palloc(VARHDRSZ + sizeof(StateHeader) + len);
-	StateHeader header;
-
-	header.format = STATE_FORMAT;
-	header.major = SX_SERVER_MAJOR;
-	header.aggregate = agg->aggfnoid;
-	header.signature = agg->signature;
-	header.length = (uint32) len;
-	SET_VARSIZE(out, VARHDRSZ + sizeof(StateHeader) + len);
-	memcpy(VARDATA(out), &header, sizeof(StateHeader));
-	memcpy(VARDATA(out) + sizeof(StateHeader), VARDATA_ANY(in), len);
-	if ((Pointer) in != DatumGetPointer(bytes))
-		pfree(in);
-	return out;
-}
-
-/* the bytes for the deserialization function, after every check; palloc'd */
-static bytea *
-unwrap_state(SxAgg *agg, Datum state)
-{
-	struct varlena *in = PG_DETOAST_DATUM_PACKED(state);
-	Size		len = VARSIZE_ANY_EXHDR(in);
-	StateHeader header;
-	bytea	   *bytes;
-
-	memset(&header, 0, sizeof(header));
-	memcpy(&header, VARDATA_ANY(in), Min(len, sizeof(header)));
-
-	if (len >= sizeof(header.format) && header.format == STATE_FOREIGN)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state was restored from a dump and cannot be used"),
-				 errdetail("Partial states of aggregate %s are only valid in the database that wrote them.",
-						   format_procedure(agg->aggfnoid)),
-				 errhint("Drop the continuous view and create it again.")));
-	if (len < sizeof(header) || header.format != STATE_FORMAT || header.length != len - sizeof(header))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("state of aggregate %s is damaged", format_procedure(agg->aggfnoid)),
-				 errdetail("It has format %x and %zu bytes.", header.format, len),
-				 errhint("Drop the continuous view and create it again.")));
-	if (header.major != SX_SERVER_MAJOR)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("state was written by PostgreSQL %u and cannot be used by PostgreSQL %u",
-						header.major, SX_SERVER_MAJOR),
-				 errhint("Drop the continuous view and create it again.")));
-	if (header.aggregate != agg->aggfnoid || header.signature != agg->signature)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("state does not belong to aggregate %s", format_procedure(agg->aggfnoid)),
-				 header.aggregate != agg->aggfnoid ?
-				 errdetail("It was written for the aggregate with OID %u.", header.aggregate) :
-				 errdetail("It was written for other argument types or by other functions.")));
-
-	bytes = palloc(VARHDRSZ + header.length);
-	SET_VARSIZE(bytes, VARHDRSZ + header.length);
-	memcpy(VARDATA(bytes), VARDATA_ANY(in) + sizeof(header), header.length);
-	if ((Pointer) in != DatumGetPointer(state))
-		pfree(in);
-	return bytes;
-}
-
-/* what came from outside, marked so that it is never used */
-static struct varlena *
-make_foreign(const char *data, Size len)
-{
-	const uint16 format = STATE_FOREIGN;
-	struct varlena *out = palloc(VARHDRSZ + sizeof(format) + len);
-
-	SET_VARSIZE(out, VARHDRSZ + sizeof(format) + len);
-	memcpy(VARDATA(out), &format, sizeof(format));
-	memcpy(VARDATA(out) + sizeof(format), data, len);
-	return out;
-}
-
-/* the bytes to show: a foreign value as it came in, so that a dump of a restored dump is the same */
-static const char *
-state_image(struct varlena *state, Size *len)
-{
-	const char *data = VARDATA_ANY(state);
-	uint16		format;
-
-	*len = VARSIZE_ANY_EXHDR(state);
-	if (*len >= sizeof(format))
-	{
-		memcpy(&format, data, sizeof(format));
-		if (format == STATE_FOREIGN)
-		{
-			*len -= sizeof(format);
-			data += sizeof(format);
-		}
-	}
-	return data;
-}
-
-Datum
-sx_state_in(PG_FUNCTION_ARGS)
-{
-	struct varlena *bytes = (struct varlena *) DatumGetPointer(DirectFunctionCall1(byteain, PG_GETARG_DATUM(0)));
-
-	PG_RETURN_POINTER(make_foreign(VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
-}
-
-/* always hexadecimal, whatever bytea_output says */
-Datum
-sx_state_out(PG_FUNCTION_ARGS)
-{
-	struct varlena *state = PG_GETARG_VARLENA_PP(0);
-	Size		len;
-	const char *image = state_image(state, &len);
-	char	   *result;
-
-	/* hex_encode doubles the length */
-	if (len > (MaxAllocSize - 3) / 2)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("state of %zu bytes is too long to be shown", len)));
-	result = palloc(len * 2 + 3);
-	result[0] = '\\';
-	result[1] = 'x';
-	result[2 + hex_encode(image, len, result + 2)] = '\0';
-	PG_RETURN_CSTRING(result);
-}
-
-Datum
-sx_state_recv(PG_FUNCTION_ARGS)
-{
-	StringInfo	buf = (StringInfo) PG_GETARG_POINTER(0);
-	int			len = buf->len - buf->cursor;
-
-	PG_RETURN_POINTER(make_foreign(pq_getmsgbytes(buf, len), len));
-}
-
-Datum
-sx_state_send(PG_FUNCTION_ARGS)
-{
-	struct varlena *state = PG_GETARG_VARLENA_PP(0);
-	Size		len;
-	const char *image = state_image(state, &len);
-	StringInfoData buf;
-
-	pq_begintypsend(&buf);
-	pq_sendbytes(&buf, image, len);
-	PG_RETURN_BYTEA_P(pq_endtypsend(&buf));
-}
-
-/* ---- the functions in SQL ---- */
-
-/*
- * The aggregate named by an argument; the types of its own arguments are those from argument 3
- * on.  Everything that can be wrong with a call, but the state's bytes, is found out here,
- * once per expression: the types of arguments are constant.
- */
-static SxAgg *
-cached_agg(FunctionCallInfo fcinfo, int aggregate, int state, bool finalize)
-{
-	FmgrInfo   *flinfo = fcinfo->flinfo;
-	AggCache   *cache = flinfo->fn_extra;
-	Oid			aggfnoid;
-	Oid			argtypes[FUNC_MAX_ARGS];
-	int			nargs = PG_NARGS() - 3;
-
-	if (unlikely(PG_ARGISNULL(aggregate)))
-		ereport(ERROR,
-				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
-				 errmsg("aggregate must not be null")));
-	aggfnoid = PG_GETARG_OID(aggregate);
-
-	if (likely(cache != NULL && cache->aggfnoid == aggfnoid))
-		return cache->agg;
-
-	if (nargs > 0)
-	{
-		if (get_fn_expr_variadic(flinfo))
-			ereport(ERROR,
-					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-					 errmsg("argument types must be given one by one, not as a VARIADIC array")));
-		for (int i = 0; i < nargs; i++)
-			argtypes[i] = get_fn_expr_argtype(flinfo, 3 + i);
-	}
-	else
-	{
-		Oid		   *declared;
-
-		if (!SearchSysCacheExists1(PROCOID, ObjectIdGetDatum(aggfnoid)))
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_FUNCTION),
-					 errmsg("aggregate with OID %u does not exist", aggfnoid)));
-		(void) get_func_signature(aggfnoid, &declared, &nargs);
-		for (int i = 0; i < nargs; i++)
-		{
-			if (IsPolymorphicType(declared[i]))
-				ereport(ERROR,
-						(errcode(ERRCODE_INDETERMINATE_DATATYPE),
-						 errmsg("could not determine the argument types of aggregate %s",
-								format_procedure(aggfnoid)),
-						 errhint("Add a NULL of each argument's type at the end of the call.")));
-			argtypes[i] = declared[i];
-		}
-	}
-
-	if (cache == NULL)
-		cache = flinfo->fn_extra = MemoryContextAllocZero(flinfo->fn_mcxt, sizeof(AggCache));
-	cache->aggfnoid = InvalidOid;	/* until all checks are through */
-	if (cache->context != NULL)
-		MemoryContextDelete(cache->context);
-	cache->context = NULL;
-	cache->context = AllocSetContextCreate(flinfo->fn_mcxt, "streamext aggregate", ALLOCSET_SMALL_SIZES);
-	cache->agg = sx_agg_create(aggfnoid, argtypes, nargs, PG_GET_COLLATION(), cache->context);
-	check_arg_type(fcinfo, state, sx_agg_storage_type(cache->agg), "state", aggfnoid);
-	if (finalize)
-		check_arg_type(fcinfo, 2, sx_agg_result_type(cache->agg), "result", aggfnoid);
-	cache->aggfnoid = aggfnoid;
-	return cache->agg;
-}
-
-static void
-check_arg_type(FunctionCallInfo fcinfo, int arg, Oid expected, const char *what, Oid aggfnoid)
-{
-	Oid			actual = get_fn_expr_argtype(fcinfo->flinfo, arg);
-
-	if (actual != expected)
-		ereport(ERROR,
-				(errcode(ERRCODE_DATATYPE_MISMATCH),
-				 errmsg("%s of aggregate %s has type %s, not %s", what, format_procedure(aggfnoid),
-						format_type_be(expected),
-						OidIsValid(actual) ? format_type_be(actual) : "unknown")));
-}
-
-Datum
-sx_combine(PG_FUNCTION_ARGS)
-{
-	SxAgg	   *agg = cached_agg(fcinfo, 0, 1, false);
-	bool		isnull;
-	Datum		result;
-
-	result = sx_agg_combine(agg, PG_GETARG_DATUM(1), PG_ARGISNULL(1),
-							PG_GETARG_DATUM(2), PG_ARGISNULL(2), &isnull);
-	if (isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
-}
-
-/* the aggregate merge(): the first state is the value that the others are combined with */
-Datum
-sx_merge_step(PG_FUNCTION_ARGS)
-{
-	SxAgg	   *agg = cached_agg(fcinfo, 1, 2, false);
-	bool		isnull = PG_ARGISNULL(2);
-	Datum		result = PG_GETARG_DATUM(2);
-
-	if (!PG_ARGISNULL(0))
-		result = sx_agg_combine(agg, PG_GETARG_DATUM(0), false, PG_GETARG_DATUM(2), isnull, &isnull);
-	if (isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
-}
-
-Datum
-sx_finalize(PG_FUNCTION_ARGS)
-{
-	SxAgg	   *agg = cached_agg(fcinfo, 0, 1, true);
-	bool		isnull;
-	Datum		result;
-
-	result = sx_agg_finalize(agg, PG_GETARG_DATUM(1), PG_ARGISNULL(1), &isnull);
-	if (isnull)
-		PG_RETURN_NULL();
-	PG_RETURN_DATUM(result);
 }
