@@ -108,7 +108,7 @@ for my $round (1 .. $rounds)
 		  ? $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
 				WHERE datname = 'app' AND backend_type = 'client backend' LIMIT 1")
 		  : worker_pids($node, $victim, 'app');
-		kill 9, $pid if $pid;
+		kill_process($pid) if $pid;
 	}
 	for my $session (@sessions)
 	{

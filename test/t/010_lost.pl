@@ -8,6 +8,7 @@ use lib $FindBin::RealBin;
 
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use StreamextFaults;
 use StreamextTest;
 use Test::More;
 
@@ -20,6 +21,7 @@ wal_keep_size = 0
 autovacuum = off
 CONF
 new_database($node, 'app');
+test_functions($node, 'app');
 
 sub sql
 {
@@ -252,12 +254,11 @@ pause('by_key');
 sql('INSERT INTO ev SELECT i % 10, 70000 FROM generate_series(1, 1200000) i');
 $lsn = start_lsn('by_key');
 ok(wal_is_gone($lsn), 'WAL is gone again');
+sql("SELECT testing.stop('scan_part_committed', 'wait')");
 sql("SELECT streamext.resume('by_key')");
-ok(query_until($node, 'app', 'SELECT count(*) FROM streamext.view_position WHERE scan_block > 0 AND scan_file < 2', '1', 60),
-	'in the middle of the scan');
+ok(query_until($node, 'app', 'SELECT count(*) FROM testing.points() WHERE waiting > 0', '1', 60), 'a part is scanned');
+is(sql('SELECT count(*) FROM streamext.view_position WHERE scan_block > 0 AND scan_file < 2'), '1', 'in the middle of the scan');
 my ($builder) = worker_pids($node, 'builder', 'app');
-kill 'STOP', $builder;
-is(sql('SELECT count(*) FROM streamext.view_position WHERE scan_block > 0 AND scan_file < 2'), '1', 'and stopped there');
 $node->kill9;
 kill 'KILL', $builder;
 wait_until('the server to start again', 30, sub { $node->{_pid} = undef; $node->start(fail_ok => 1) });

@@ -114,7 +114,7 @@ for my $round (1 .. $rounds)
 		  ? $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity
 				WHERE datname = 'app' AND backend_type = 'client backend' LIMIT 1")
 		  : worker_pids($node, $victim, 'app');
-		kill 9, $pid if $pid;
+		kill_process($pid) if $pid;
 		eval { $_->finish } for @sessions;
 	}
 	ok(wait_ready($node), "round $round: up again after kill of $victim") or last;

@@ -177,7 +177,7 @@ for my $round (1 .. 6)
 	{
 		my ($pid) = split /\n/, StreamextTest::try_query($node, 'postgres',
 			"SELECT pid FROM pg_stat_activity WHERE backend_type = 'streamext $kind'") // '';
-		kill 'KILL', $pid if $pid;
+		kill_process($pid) if $pid;
 	}
 	eval { $writers->{handle}->kill_kill(grace => 1); };
 	wait_ready($node);

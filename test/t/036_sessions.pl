@@ -132,13 +132,13 @@ ROUND: for my $round (1 .. $rounds)
 	elsif ($victim ne 'nobody' && $victim ne 'paused')
 	{
 		($pid) = worker_pids($node, $victim, 'app');
-		kill 9, $pid if $pid;
+		kill_process($pid) if $pid;
 	}
 	if ($victim eq 'paused')
 	{
 		$node->safe_psql('app', join ';', map { "SELECT streamext.resume('$_')" } @views);
 		my ($builder) = worker_pids($node, 'builder', 'app');
-		kill 9, $builder if $builder;
+		kill_process($builder) if $builder;
 	}
 	eval { $_->finish } for @sessions;
 	if ($victim eq 'server')

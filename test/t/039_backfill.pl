@@ -176,7 +176,7 @@ for my $pair ([qw(by_key big)], [qw(windows hopping)], [qw(spans joined)], [qw(p
 	{
 		# a crash, of a builder or of the server
 		my @builders = worker_pids($node, 'builder', 'app');
-		kill 'KILL', $builders[0] if $round == 1;
+		kill_process($builders[0]) if $round == 1;
 		$node->stop('immediate') if $round == 2;
 		$node->start if $round == 2;
 		eval { $open->{run}->kill_kill(grace => 0) };

@@ -162,7 +162,7 @@ for my $round (1 .. 10)
 	else
 	{
 		my ($pid) = worker_pids($node, $victim, 'app');
-		kill 9, $pid if $pid;
+		kill_process($pid) if $pid;
 		eval { $insert->finish };
 	}
 	ok(wait_ready($node), "round $round: up again after kill of $victim") or last;

@@ -15,7 +15,7 @@ use Test::More;
 use Time::HiRes qw(sleep time);
 
 our @EXPORT = qw(new_node new_database oracle difference wait_ready wait_until query_until
-  worker_pids no_orphans allow_in_log psql_anyway seed pick chance elapsed source_dir
+  worker_pids kill_process no_orphans allow_in_log psql_anyway seed pick chance elapsed source_dir
   build_shim start_with_shim background statement load stop_load);
 
 my $random;
@@ -114,6 +114,15 @@ sub wait_ready
 {
 	my ($node) = @_;
 	return query_until($node, 'postgres', 'SELECT NOT pg_is_in_recovery()', 't', 60);
+}
+
+# kill_process(PID): a process of a server, by SIGKILL; when this returns the server has noticed, and accepts nobody until it has
+# started again
+sub kill_process
+{
+	my ($pid) = @_;
+	kill 'KILL', $pid;
+	return wait_until('the server to miss the process', 30, sub { !kill(0, $pid) });
 }
 
 # The query of a continuous view, as PostgreSQL prints it.
