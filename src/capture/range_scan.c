@@ -317,6 +317,7 @@ restart_share(CustomScanState *node, ParallelContext *pcxt, void *coordinate)
 	RangeReader *r = ((RangeScanState *) node)->reader;
 
 	sx_range_share_restart(coordinate);
+	r->share = coordinate;
 	r->told_blocks = 0;
 	r->told_rows = 0;
 }

@@ -351,6 +351,7 @@ note_end(SxRowReader *r)
 void
 sx_reader_end(SxRowReader *r)
 {
+	leave_kept(r);
 	for (uint32 i = 0; i < r->nleaves; i++)
 	{
 		SxLeaf	   *leaf = r->leaves[i];

@@ -255,8 +255,8 @@ build_agg(Aggref *aggref, MemoryContext mcxt)
 	get_typlenbyval(agg->resulttype, &agg->resultlen, &agg->resultbyval);
 	agg->storesresult = agg->hasfinal && aggfnoid < FirstNormalObjectId &&
 		func_volatile(form.aggfinalfn) == PROVOLATILE_IMMUTABLE &&
-		(agg->resultlen > 0 || agg->resulttype == NUMERICOID) && agg->resulttype != INTERVALOID &&
-		!type_is_collatable(agg->resulttype);
+		(agg->resultlen > 0 || agg->resulttype == NUMERICOID) && !type_is_collatable(agg->resulttype) &&
+		sx_result_is_bounded(aggref);
 	if (agg->internal)
 		agg->signature = agg_signature(aggfnoid, agg->transtype, form.aggdeserialfn, argtypes, nargs);
 

@@ -34,12 +34,12 @@ extern bool sx_agg_internal(SxAgg *agg);	/* transition type is internal */
 extern bool sx_agg_plain(SxAgg *agg);
 /*
  * Is its result stored beside the state, in a column of its own?  So if a final function makes it, it is small, and the
- * aggregate is the server's own.  A user's final function may raise errors, for which there is no place when rows
- * are written, and may be replaced by another.  So does the server's of intervals, where a group has both infinities, which
- * are values like others since PostgreSQL 17.  Its others raise none but for numerics beyond all measure: then the view stands
- * still, as it does when states cannot be combined.
+ * aggregate is the server's own and bounded.  A user's final function may raise errors, for which there is no place when rows
+ * are written, and may be replaced by another.
  */
 extern bool sx_agg_stores_result(SxAgg *agg);
+/* result_bound.c: can the server's own compute it, whatever its arguments come to? */
+extern bool sx_result_is_bounded(Aggref *aggref);
 /* are its arguments' types not told by its signature? */
 extern bool sx_agg_is_polymorphic(Oid aggfnoid);
 

@@ -56,6 +56,7 @@ static void refuse_sublinks_on_with(Query *query);
 static bool sublink_uses_with(Node *node, int *level);
 static List *column_defs(List *columns);
 static Oid	create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname, Oid owner);
+static void identify_rows(Oid matid);
 static List *table_options(IntoClause *into, SxStrategy strategy);
 static void create_unique_index(Oid matid, List *columns, int nkeys, const char *relname);
 static ObjectAddress create_user_view(IntoClause *into, SxAnalysis *a, List *names, List *columns,
@@ -353,6 +354,7 @@ create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname
 	create->options = table_options(into, a->strategy);
 	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
 	CommandCounterIncrement();
+	identify_rows(address.objectId);
 
 	toast_options = transformRelOptions((Datum) 0, create->options, "toast", validnsps, true, false);
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast_options, true);
@@ -365,6 +367,23 @@ create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname
  * Every flush updates the rows of the groups that changed: leave room for them on the
  * page, and clean up early.  What the user says in WITH goes before.
  */
+/*
+ * Who publishes all tables of the database publishes this one, too, and without a replica identity its rows could not
+ * be updated any more.  Keys may be NULL, so their index does not do.
+ */
+static void
+identify_rows(Oid matid)
+{
+	AlterTableCmd *cmd = makeNode(AlterTableCmd);
+	ReplicaIdentityStmt *identity = makeNode(ReplicaIdentityStmt);
+
+	identity->identity_type = REPLICA_IDENTITY_FULL;
+	cmd->subtype = AT_ReplicaIdentity;
+	cmd->def = (Node *) identity;
+	AlterTableInternal(matid, list_make1(cmd), false);
+	CommandCounterIncrement();
+}
+
 static List *
 table_options(IntoClause *into, SxStrategy strategy)
 {
