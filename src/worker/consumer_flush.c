@@ -24,6 +24,9 @@
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
 #define IDLE_FLUSH_XIDS		1000
 #define IDLE_XIDS_PER_VIEW	50
+/* for each view at most once in this time, with few views and with many */
+#define IDLE_FLUSH_MS		100
+#define IDLE_MS_PER_VIEW	10
 /* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
@@ -196,7 +199,7 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 {
 	SxView	   *v = lv->shared;
 	int			interval = v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
-	XLogRecPtr	start_lsn;
+	int			nviews = list_length(c->views);
 
 	if (lv->def->paused || lv->flush_wanted)
 		return true;
@@ -204,13 +207,11 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 		return TimestampDifferenceExceeds(v->last_seal, now, interval);
 
 	/* nothing new: only so that an idle view holds back little */
-	if (!TimestampDifferenceExceeds(v->last_seal, now, interval))
-		return false;
-	start_lsn = sx_consumer_start_lsn(c);
-	return lv->closed_unsealed ||
-		start_lsn > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2) ||
-		c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * list_length(c->views)),
-												  sx_max_held_xids / 2);
+	if (c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews), sx_max_held_xids / 2))
+		return TimestampDifferenceExceeds(v->last_seal, now, Min(interval, Max(IDLE_FLUSH_MS, IDLE_MS_PER_VIEW * nviews)));
+	return TimestampDifferenceExceeds(v->last_seal, now, interval) &&
+		(lv->closed_unsealed ||
+		 sx_consumer_start_lsn(c) > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2));
 }
 
 static bool
