@@ -35,7 +35,6 @@
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
-#include "parser/parsetree.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
 
