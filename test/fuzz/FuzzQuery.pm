@@ -556,7 +556,7 @@ sub spoil
 		sub { [ "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY $k) AS n FROM $from", 'ordered set' ] },
 		sub { [ "SELECT $k AS a, row_number() OVER (ORDER BY $k) FROM $from", 'window' ] },
 		sub { [ "SELECT $k AS a, count(*) FROM $from GROUP BY ROLLUP ($k)", 'rollup' ] },
-		sub { [ "$sql UNION ALL $sql", 'union' ] },
+		sub { [ "($sql) UNION ALL ($sql)", 'union' ] },
 		sub { [ "SELECT count(*) FROM __S__ a JOIN __S__ b USING (k)", 'self join' ] },
 		sub { [ "SELECT l.name, count(*) FROM look l LEFT JOIN __S__ s ON s.k = l.k GROUP BY 1", 'nullable side' ] },
 		sub { [ "SELECT l.name, count(*) FROM look l FULL JOIN __S__ s ON s.k = l.k GROUP BY 1", 'full join' ] },
