@@ -25,7 +25,6 @@ static bool view_is_new(Oid viewid);
 static bool has_not_begun(Oid viewid);
 static bool needs_rows(Oid viewid);
 static bool is_live(Oid viewid);
-static bool is_there(Oid viewid);
 static void refuse_new_views(Oid streamid, const char *command);
 
 /*
@@ -107,12 +106,6 @@ sx_stream_is_flushed(Oid streamid, int timeout_ms, char **blocker)
 	return sx_wait_flushed(views, timeout_ms, needs_rows, blocker);
 }
 
-static bool
-is_there(Oid viewid)
-{
-	return get_rel_name(viewid) != NULL;
-}
-
 void
 sx_require_flushed(List *streams, const char *command)
 {
@@ -138,7 +131,7 @@ sx_require_flushed(List *streams, const char *command)
 			views = lappend_oid(views, def->viewid);
 		}
 	}
-	if (!sx_wait_flushed(views, sx_wait_timeout, is_there, &blocker))
+	if (!sx_wait_all(views, sx_wait_timeout, true, &blocker))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("cannot run %s: not all continuous views have read and stored their rows", command),

@@ -45,6 +45,7 @@ static void set_paused(FunctionCallInfo fcinfo, bool paused, const char *functio
 static void go_on(const SxViewDef *def);
 static bool wait_for_replacement(FunctionCallInfo fcinfo, TimestampTz deadline);
 static bool wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blocker);
+static bool may_read(Oid viewid);
 
 SxViewDef *
 sx_view_for_user(Oid viewid, bool owner)
@@ -306,7 +307,7 @@ wait_for_replacement(FunctionCallInfo fcinfo, TimestampTz deadline)
 			SxViewDef  *def = lfirst(lc);
 
 			waits |= OidIsValid(def->replaces) && (PG_ARGISNULL(0) || def->replaces == PG_GETARG_OID(0)) &&
-				pg_class_aclcheck(def->replaces, GetUserId(), ACL_SELECT) == ACLCHECK_OK;
+				may_read(def->replaces);
 		}
 		if (!waits || RecoveryInProgress())
 			return true;
@@ -321,9 +322,7 @@ wait_for_replacement(FunctionCallInfo fcinfo, TimestampTz deadline)
 static bool
 wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blocker)
 {
-	TimestampTz deadline;
 	List	   *visible = NIL;
-	bool		all = true;
 	ListCell   *lc;
 
 	sx_require_preload();
@@ -341,23 +340,17 @@ wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blo
 	{
 		SxViewDef  *def = lfirst(lc);
 
-		if (pg_class_aclcheck(def->viewid, GetUserId(), ACL_SELECT) == ACLCHECK_OK)
+		if (may_read(def->viewid))
 			visible = lappend_oid(visible, def->viewid);
-		else
-			all = false;
 	}
-	if (visible == NIL)
-		return true;
-	if (all)
-		return sx_wait(InvalidOid, timeout_ms, flushed, blocker);
+	return sx_wait_all(visible, timeout_ms, flushed, blocker);
+}
 
-	deadline = TimestampTzPlusMilliseconds(sx_now(), (int64) timeout_ms);
-	foreach(lc, visible)
-	{
-		long		left = TimestampDifferenceMilliseconds(sx_now(), deadline);
+/* false: or somebody has just dropped it */
+static bool
+may_read(Oid viewid)
+{
+	bool		missing = false;
 
-		if (!sx_wait(lfirst_oid(lc), (int) Min(left, (long) INT_MAX), flushed, blocker))
-			return false;
-	}
-	return true;
+	return pg_class_aclcheck_ext(viewid, GetUserId(), ACL_SELECT, &missing) == ACLCHECK_OK;
 }

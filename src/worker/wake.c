@@ -16,6 +16,7 @@
 #include "replication/slot.h"
 #include "storage/ipc.h"
 #include "storage/proc.h"
+#include "utils/inval.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
@@ -383,10 +384,19 @@ filter(List *views, bool (*needed) (Oid viewid))
 
 	if (needed == NULL)
 		return views;
+	/* nothing else that we do while we wait looks for them */
+	AcceptInvalidationMessages();
 	foreach(lc, views)
 		if (needed(lfirst_oid(lc)))
 			left = lappend_oid(left, lfirst_oid(lc));
 	return left;
+}
+
+/* a view may be dropped while it is waited for, or be a hidden one that takes its place */
+static bool
+is_there(Oid viewid)
+{
+	return get_rel_name(viewid) != NULL;
 }
 
 /*
@@ -529,17 +539,13 @@ wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid
 bool
 sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker)
 {
-	List	   *views = NIL;
-	ListCell   *lc;
+	return wait_views(list_make1_oid(viewid), timeout_ms, flushed, NULL, blocker);
+}
 
-	if (OidIsValid(viewid))
-		views = list_make1_oid(viewid);
-	else
-	{
-		foreach(lc, sx_catalog_views())
-			views = lappend_oid(views, ((SxViewDef *) lfirst(lc))->viewid);
-	}
-	return wait_views(views, timeout_ms, flushed, NULL, blocker);
+bool
+sx_wait_all(List *views, int timeout_ms, bool flushed, char **blocker)
+{
+	return wait_views(views, timeout_ms, flushed, is_there, blocker);
 }
 
 bool

@@ -37,10 +37,12 @@ extern void sx_wake_init(void);
 /* this session writes a view's table itself: when that is committed, alerts look at the view */
 extern void sx_note_table_write(Oid viewid);
 /*
- * Waits until everything committed before the call is consumed by the view (or all, InvalidOid)
- * and, with flushed, written to its table.  false: timeout; *blocker (if not NULL) says why.
+ * Waits until everything committed before the call is consumed by the view and, with flushed, written to its table.
+ * false: timeout; *blocker (if not NULL) says why.
  */
 extern bool sx_wait(Oid viewid, int timeout_ms, bool flushed, char **blocker);
+/* the same for all of these, but for those that are dropped meanwhile */
+extern bool sx_wait_all(List *views, int timeout_ms, bool flushed, char **blocker);
 /* the same, flushed, for these of them for which needed() holds all the time; before DDL that destroys rows */
 extern bool sx_wait_flushed(List *views, int timeout_ms, bool (*needed) (Oid viewid), char **blocker);
 /* stops the workers of this database and drops the slot after the current transaction commits
