@@ -58,7 +58,11 @@
 #define LAST_TIMEOUT_MS		200
 /* pause between attempts, at first and at most: behind one long reader the others wait a small part of the time */
 #define PAUSE_MS			200
+#ifdef SX_TESTING
+#define LONGEST_PAUSE_MS	1000
+#else
 #define LONGEST_PAUSE_MS	10000
+#endif
 #define FAILED_PAUSE_MS		1000
 /* who waits for it hears of an error that may pass after so many attempts at the longest pause */
 #define MOST_FAILURES		3

@@ -98,6 +98,15 @@ take_place(Consumer *c, SxViewDef *def)
 	sx_unlock_publish(db);
 	SpinLockAcquire(&db->mutex);
 	hidden->shared->swap_stuck = false;
+	if (hidden->shared->state == SX_VIEW_LIVE)
+	{
+		/* what it waited for, and flushes that the swap's locks were in the way of, are over */
+		hidden->shared->failures = 0;
+		hidden->shared->retry_at = 0;
+		hidden->shared->reason[0] = '\0';
+		hidden->shared->last_error[0] = '\0';
+		hidden->shared->last_error_at = 0;
+	}
 	SpinLockRelease(&db->mutex);
 	if (old != NULL)
 		old->gone = true;

@@ -68,7 +68,7 @@ static void catalog_changed(void);
 static SxViewInfo *get_info(Oid viewid);
 static bool flush_one(SxDb *db);
 static SxView *claim(SxDb *db);
-static void flush_view(SxDb *db, SxView *v, SxGeneration *gen);
+static bool flush_view(SxDb *db, SxView *v, SxGeneration *gen);
 static int64 close_windows(SxViewInfo *info, SxStoredPosition *stored, SxGeneration *gen, int64 closed_until,
 						  SxWritten *written);
 static void put_row(void *arg, MinimalTuple tuple);
@@ -79,6 +79,7 @@ static void flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPositi
 static bool remove_some(void);
 static bool remove_rows(Oid viewid, int64 until);
 static void flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error);
+static void try_later(SxDb *db, SxView *v, int pause);
 static void flush_is_slow(SxDb *db, SxView *v);
 
 void
@@ -240,7 +241,8 @@ flush_one(SxDb *db)
 
 		sx_view_context_push(&vc, v->viewid, "flushing");
 		SX_STOP_POINT_OF(flush_claimed, v->viewid);
-		flush_view(db, v, gen);
+		if (!flush_view(db, v, gen))
+			try_later(db, v, FIRST_PAUSE_MS);
 		sx_view_context_pop(&vc);
 	}
 	PG_CATCH();
@@ -298,7 +300,8 @@ claim(SxDb *db)
 	return claimed;
 }
 
-static void
+/* false: the view is being dropped, or has been replaced, and the consumer is about to hear of it */
+static bool
 flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 {
 	SxViewInfo *info;
@@ -321,12 +324,18 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 				 errmsg("the materialized table is locked")));
 	AcceptInvalidationMessages();
 	info = get_info(v->viewid);
-	stored = info ? sx_catalog_position(v->viewid) : NULL;
-	/* another table: the view has been replaced, and the consumer does not know it yet */
-	if (info == NULL || stored == NULL || info->def->matid != v->matid)
+	if (info == NULL || info->def->matid != v->matid)
+	{
+		PopActiveSnapshot();
+		CommitTransactionCommand();
+		(void) sx_budget_stop();
+		return false;
+	}
+	stored = sx_catalog_position(v->viewid);
+	if (stored == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("the continuous view is being dropped")));
+				 errmsg("the continuous view has no stored position")));
 	/*
 	 * The generation continues one position and no other: had somebody else written the table
 	 * meanwhile, or a flusher that died right after its commit, rows would count twice.
@@ -378,6 +387,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 	SX_STOP_POINT_OF(flush_committed, v->viewid);
 
 	flushed(db, v, gen, &keep, started, open_windows);
+	return true;
 }
 
 /*
@@ -577,8 +587,8 @@ flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error)
 		pause *= 2;
 	SpinLockAcquire(&db->mutex);
 	v->failures++;
-	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
 	SpinLockRelease(&db->mutex);
+	try_later(db, v, pause);
 	if (sx_budget_exceeded())
 	{
 		flush_is_slow(db, v);
@@ -587,6 +597,14 @@ flush_failed(SxDb *db, SxView *v, SxGeneration *gen, ErrorData *error)
 	sx_view_set_error(db, v, error->message);
 	sx_view_set_reason(db, v, "could not write the materialized table: %s", error->message);
 	sx_worker_log(LOG, "could not flush continuous view with OID %u: %s", v->viewid, error->message);
+}
+
+static void
+try_later(SxDb *db, SxView *v, int pause)
+{
+	SpinLockAcquire(&db->mutex);
+	v->retry_at = TimestampTzPlusMilliseconds(sx_now(), pause);
+	SpinLockRelease(&db->mutex);
 }
 
 /* the consumer takes it away from us */
