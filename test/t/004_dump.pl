@@ -108,7 +108,7 @@ for my $kind (sort keys %restore)
 
 	# a parallel restore that comes with the rows when the view has been built already: it is built once more
 	my ($mat, $odd) = map { $node->safe_psql($database, "SELECT mat FROM streamext.view_def WHERE view = 'app.$_'::regclass") } 'by_key', '"Odd name"';
-	$node->safe_psql($database, "SET application_name = 'pg_restore'; BEGIN; CREATE TEMP TABLE a AS TABLE $mat; CREATE TEMP TABLE b AS TABLE $odd;"
+	$node->safe_psql($database, "SET check_function_bodies = false; BEGIN; CREATE TEMP TABLE a AS TABLE $mat; CREATE TEMP TABLE b AS TABLE $odd;"
 		. " TRUNCATE ONLY $mat; TRUNCATE ONLY $odd; INSERT INTO $mat TABLE a; INSERT INTO $odd TABLE b; COMMIT");
 	ok(query_until($node, $database, q(SELECT bool_and(state = 'live') AND count(p) = 2 FROM streamext.views v
 		LEFT JOIN streamext.view_position p ON p.view = v.view WHERE v.view IN ('app.by_key'::regclass, 'app."Odd name"'::regclass)), 't', 60), "$kind: live again");
