@@ -57,6 +57,32 @@ CREATE MATERIALIZED VIEW vvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvvv
 	SELECT 1 AS oooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooooo FROM :"s".:"t";
 SELECT * FROM test.check_all();
 
+-- the column of the event time is renamed; hints can be typed
+CREATE MATERIALIZED VIEW "dé jà" WITH (streamext.continuous) AS
+	SELECT streamext.hop("Zeit é", '30 minutes', '1 hour') AS "Wî", count(*) AS n, avg("Col umn") AS "a""v" FROM "schema"."table" GROUP BY 1;
+CREATE MATERIALIZED VIEW "schema"."An ' "" other" WITH (streamext.continuous) AS
+	SELECT "Col umn", streamext.tumble("Zeit é", '1 hour') AS "Wîndow", sum("select") AS "Sum(select)" FROM "schema"."table" GROUP BY 1, 2;
+SELECT streamext.wait_for('"dé jà"');
+ALTER TABLE "schema"."table" RENAME COLUMN "Zeit é" TO "at ""Tîme"" %L";
+INSERT INTO "schema"."table" SELECT i % 3, 'q"', i, '2026-01-03 00:00+00'::timestamptz + i * interval '7 minutes', i, NULL, i FROM generate_series(1, 50) i;
+SELECT * FROM test.check_all();
+CALL streamext.backfill('"dé jà"', '2026-01-03 01:00Z', '2026-01-03 02:00Z');
+SET client_min_messages = notice;
+BEGIN;
+REFRESH MATERIALIZED VIEW "schema"."An ' "" other";
+REFRESH MATERIALIZED VIEW "schema"."An ' "" other";
+ROLLBACK;
+RESET client_min_messages;
+SET client_min_messages = warning;
+CALL streamext.backfill('"schema"."An '' "" other"', '2026-01-03 01:00Z', '2026-01-03 02:00Z');
+REFRESH MATERIALIZED VIEW "dé jà";
+SELECT streamext.replace_view('"schema"."An '' "" other"', $$SELECT "Col umn", streamext.tumble("at ""Tîme"" %L", '1 hour') AS "Wîndow", sum("select") AS "Sum(select)",
+	min("back\slash") AS "new ""column" FROM "schema"."table" GROUP BY 1, 2$$);
+SELECT streamext.wait_for();
+SELECT * FROM test.check_all();
+SELECT streamext.alter_stream('"schema"."table"', valid => '"at ""Tîme"" %L" > ''2000-01-01Z''');
+SELECT stream, event_time, valid FROM streamext.streams WHERE stream = '"schema"."table"'::regclass;
+
 -- tables, views and functions of the user's that are called as ours, and a search_path that finds them first
 CREATE SCHEMA trap;
 CREATE TABLE trap.view_def (a int);

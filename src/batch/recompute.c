@@ -148,6 +148,7 @@ begin(Recompute *c, FunctionCallInfo fcinfo)
 	SxWindows  *windows;
 	SxRunAs		as;
 	char	   *name = get_rel_name(c->viewid);
+	char	   *to_type = sx_name_to_type(c->viewid);
 
 	sx_run_as_begin(&as, def);
 	info = sx_view_info_create(def, c->context);
@@ -155,14 +156,14 @@ begin(Recompute *c, FunctionCallInfo fcinfo)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("continuous view \"%s\" has no windows of event time", name),
-				 errhint("REFRESH MATERIALIZED VIEW %s computes all of it anew.", name)));
+				 errhint("REFRESH MATERIALIZED VIEW %s computes all of it anew.", to_type)));
 	if (info->session_key >= 0 || info->closed_key >= 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("windows of continuous view \"%s\" cannot be computed one by one", name),
 				 info->session_key >= 0 ? errdetail("Where a session ends depends on the rows around it.") :
 				 errdetail("Windows that overlap share what is computed."),
-				 errhint("REFRESH MATERIALIZED VIEW %s computes all of it anew.", name)));
+				 errhint("REFRESH MATERIALIZED VIEW %s computes all of it anew.", to_type)));
 	c->matid = def->matid;
 	c->type = TupleDescAttr(info->desc, info->window_key)->atttypid;
 	get_typlenbyval(c->type, &c->typlen, &c->byval);
@@ -489,8 +490,8 @@ check_letters(Recompute *c, SxViewInfo *info, SxWindows *windows)
 				 errmsg_plural("%d dead letter of continuous view \"%s\" belongs to windows of the range and to others",
 							   "%d dead letters of continuous view \"%s\" belong to windows of the range and to others",
 							   n, n, name),
-				 errhint("Count them in first with SELECT streamext.retry_dead_letters('%s'), take a longer range, or add force => true to count them in the windows of the range only.",
-						 name)));
+				 errhint("Count them in first with SELECT streamext.retry_dead_letters(%s), take a longer range, or add force => true to count them in the windows of the range only.",
+						 sx_argument_to_type(c->viewid))));
 }
 
 /* of rows with an event time from first to before end, which the stream's condition has not kept out */

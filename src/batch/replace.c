@@ -156,8 +156,8 @@ sx_refuse_while_replaced(const SxViewDef *def)
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_IN_USE),
 				 errmsg("continuous view \"%s\" is being rebuilt or replaced", get_rel_name(def->viewid)),
-				 errhint("Wait with SELECT streamext.wait_for('%s'), or give it up with SELECT streamext.cancel_replace('%s').",
-						 get_rel_name(def->viewid), get_rel_name(def->viewid))));
+				 errhint("Wait with SELECT streamext.wait_for(%s), or give it up with SELECT streamext.cancel_replace(%s).",
+						 sx_argument_to_type(def->viewid), sx_argument_to_type(def->viewid))));
 }
 
 static Oid
@@ -292,8 +292,8 @@ check_sinks(const SxViewDef *def, const SxViewDef *hidden)
 			ereport(ERROR,
 					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 					 errmsg("continuous view \"%s\" has sinks, so its stream cannot be replaced", get_rel_name(def->viewid)),
-					 errhint("Remove them first with SELECT streamext.drop_sink('%s', '%s').", get_rel_name(def->viewid),
-							 get_rel_name(sink->target))));
+					 errhint("Remove them first with SELECT streamext.drop_sink(%s, %s).", sx_argument_to_type(def->viewid),
+							 sx_argument_to_type(sink->target))));
 	}
 }
 
@@ -314,8 +314,8 @@ check_expired(const SxViewDef *def, const SxViewDef *hidden)
 			 errmsg("continuous view \"%s\" cannot be built from the rows of its stream any more", name),
 			 errdetail("Rows of stream \"%s\" before %s have expired.", get_rel_name(def->streamid),
 					   sx_event_time_text(expired, sx_catalog_stream(def->streamid)->time.type)),
-			 errhint("CALL streamext.backfill() computes later windows anew. SELECT streamext.replace_view('%s', query, force => true) builds the view from what is there.",
-					 name)));
+			 errhint("CALL streamext.backfill() computes later windows anew. SELECT streamext.replace_view(%s, query, force => true) builds the view from what is there.",
+					 sx_argument_to_type(def->viewid))));
 }
 
 /* with the view's names for the columns, which may have been renamed since the query was stored */
@@ -376,8 +376,8 @@ sx_refresh_wait(Oid viewid, Oid old_matid, Oid hidden)
 					 errmsg("continuous view \"%s\" is rebuilt, but the new contents cannot take their place",
 							get_rel_name(viewid)),
 					 errdetail_internal("%s", error),
-					 errhint("The view goes on as it was. Remove what is in the way: it is tried again every few seconds. Or give it up with SELECT streamext.cancel_replace('%s').",
-							 get_rel_name(viewid))));
+					 errhint("The view goes on as it was. Remove what is in the way: it is tried again every few seconds. Or give it up with SELECT streamext.cancel_replace(%s).",
+							 sx_argument_to_type(viewid))));
 		}
 		if (error[0] != '\0')
 		{

@@ -19,4 +19,8 @@ extern SxViewDef *sx_view_for_user(Oid viewid, bool owner);
 /* one SELECT; ERROR if the text is anything else */
 extern struct SelectStmt *sx_parse_select(const char *text);
 
+/* view_ddl.c: for hints, a name as a command needs it, and as the argument of a function */
+extern char *sx_name_to_type(Oid relid);
+extern char *sx_argument_to_type(Oid relid);
+
 #endif							/* SX_DDL_H */

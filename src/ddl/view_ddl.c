@@ -198,6 +198,19 @@ sx_range_var_of(Oid relid)
 	return makeRangeVar(get_namespace_name(get_rel_namespace(relid)), get_rel_name(relid), -1);
 }
 
+char *
+sx_name_to_type(Oid relid)
+{
+	return quote_qualified_identifier(RelationIsVisible(relid) ? NULL : get_namespace_name(get_rel_namespace(relid)),
+									  get_rel_name(relid));
+}
+
+char *
+sx_argument_to_type(Oid relid)
+{
+	return quote_literal_cstr(sx_name_to_type(relid));
+}
+
 /* ---- DROP ---- */
 
 static bool
@@ -354,7 +367,7 @@ on_refresh(SxUtility *u, RefreshMatViewStmt *stmt)
 	{
 		ereport(NOTICE,
 				(errmsg("continuous view \"%s\" is rebuilt when the transaction has ended", get_rel_name(viewid)),
-				 errhint("SELECT streamext.wait_for('%s') waits for it.", get_rel_name(viewid))));
+				 errhint("SELECT streamext.wait_for(%s) waits for it.", sx_argument_to_type(viewid))));
 		return true;
 	}
 	if (ActiveSnapshotSet())
