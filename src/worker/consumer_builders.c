@@ -142,6 +142,8 @@ reap(Consumer *c)
 			/* a slow one that ended for others, or because it may try to join? */
 			lv->needs_builder = v->state == SX_VIEW_CATCHUP && v->yield;
 		lv->caught_up = v->state == SX_VIEW_CATCHUP && !lv->needs_builder;
+		/* it can join: in the next cycle, which is now */
+		c->backlog |= lv->caught_up;
 		lv->builder_ended = false;
 		v->yield = false;
 		SpinLockAcquire(&c->db->mutex);
