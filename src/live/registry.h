@@ -86,6 +86,7 @@ typedef struct SxHistoryProgress
 	bool		grouped;
 	/* as of late, microseconds; 0: not known yet */
 	double		read_us;		/* a block takes to read */
+	double		read_blocks;	/* found by so many, the last ones counting most */
 	double		rest_us;		/* is waited for it, for streamext.backfill_rate */
 	double		put_us;			/* a row of the result, once all is read, until it is put out */
 	double		write_us;		/* and to be written */
@@ -99,6 +100,9 @@ typedef struct SxHistoryProgress
 	int64		chunk_rows;
 	double		chunk_result;	/* rows of its result, as far as can be told */
 	int64		chunk_put;		/* put out so far */
+	/* groups found when so many rows had been read, the last time that they had doubled */
+	int64		mark_rows;
+	double		mark_groups;
 } SxHistoryProgress;
 
 typedef struct SxView

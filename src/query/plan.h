@@ -56,6 +56,8 @@ typedef struct SxPartSize
 extern double sx_plan_range_groups(SxPlan *plan, const SxPartSize *part);
 /* runs over a part of history; a group may come several times if it is read in parallel */
 extern void sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, const SxPartSize *part, SxRowSink sink, void *arg);
+/* of the plan that runs now, as it stands; -1: cannot be told */
+extern double sx_plan_groups_so_far(void);
 /* the same over rows with from <= event time < to, of the event time's type; NULL: no bound */
 extern void sx_plan_run_between(SxPlan *plan, const Datum *from, const Datum *to, SxRowSink sink, void *arg);
 /* for EXPLAIN-like output: the delta plan as text */

@@ -54,6 +54,9 @@ typedef struct Receiver
 	TupleTableSlot *row;
 } Receiver;
 
+/* in the midst of it */
+static QueryDesc *running = NULL;
+
 /* What is found and locked before a plan is built */
 typedef struct LockWalk
 {
@@ -521,6 +524,26 @@ sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, const SxPartSize *part, SxRow
 	PG_END_TRY();
 }
 
+/*
+ * How many groups a hash table holds, in the executor of a plan that runs in this process and nowhere else; -1: there is none,
+ * or some are on disk.
+ */
+double
+sx_plan_groups_so_far(void)
+{
+	PlanState  *node = running ? running->planstate : NULL;
+
+	while (node != NULL && !IsA(node, AggState))
+	{
+		if (IsA(node, GatherState) || IsA(node, SubqueryScanState))
+			return -1;
+		node = outerPlanState(node);
+	}
+	if (node == NULL || ((AggState *) node)->aggstrategy != AGG_HASHED || ((AggState *) node)->hash_ever_spilled)
+		return -1;
+	return ((AggState *) node)->hash_ngroups_current;
+}
+
 static SxPlanVariant
 variant_for(SxBatch *batch)
 {
@@ -538,6 +561,7 @@ run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink
 {
 	Receiver	receiver = {0};
 	QueryDesc  *desc;
+	QueryDesc  *outer = running;
 	bool		session_allowed = sx_session_allowed;
 
 	receiver.pub.receiveSlot = receive_row;
@@ -561,11 +585,13 @@ run(SxPlan *plan, PlannedStmt *stmt, void (*started) (void *arg), SxRowSink sink
 		ExecutorStart(desc, 0);
 		if (started)
 			started(arg);
+		running = desc;
 		SxExecutorRun(desc);
 		ExecutorFinish(desc);
 	}
 	PG_FINALLY();
 	{
+		running = outer;
 		sx_session_allowed = session_allowed;
 	}
 	PG_END_TRY();

@@ -15,9 +15,13 @@
 #define PUT_GROUP	2
 #define WRITE_GROUP	5
 #define WRITE_ROW	3
+/* then the builder ends, and the consumer takes the view in: about so long, in microseconds */
+#define END_US		40000
 /* what a chunk itself shows counts from this part of it on */
 #define TELLING		8
 
+static void expect_by_groups(SxHistoryProgress *h, double groups);
+static double average_read(const SxHistoryProgress *h, double read_us, double blocks);
 static double per_row_read(const SxHistoryProgress *h, double read_us);
 
 void
@@ -51,6 +55,8 @@ sx_progress_chunk(uint64 blocks)
 	v->history.chunk = blocks;
 	v->history.chunk_result = 0;
 	v->history.chunk_put = 0;
+	v->history.mark_rows = 0;
+	v->history.mark_groups = 0;
 	SpinLockRelease(&sx_builder.db->mutex);
 	if (strncmp(v->phase, "reading", 7) != 0)
 		sx_builder_phase("reading the rows that are there");
@@ -69,13 +75,31 @@ sx_progress_blocks(BlockNumber blocks, int64 rows)
 {
 	SxHistoryProgress *h = &sx_builder.v->history;
 	TimestampTz now = sx_now();
+	double		groups = sx_plan_groups_so_far();
 
 	SpinLockAcquire(&sx_builder.db->mutex);
 	h->chunk_done += blocks;
 	h->chunk_rows += rows;
+	if (groups >= 0)
+		expect_by_groups(h, groups);
 	if (h->chunk_read == 0 && h->chunk_done >= h->chunk)
 		h->chunk_read = now;
 	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+/* they go on to come as they did of late: fewer and fewer, where keys come again */
+static void
+expect_by_groups(SxHistoryProgress *h, double groups)
+{
+	double		done = (double) h->chunk_done / Max(h->chunk, 1);
+
+	if (h->chunk_rows >= 2 * h->mark_rows)
+	{
+		h->mark_rows = h->chunk_rows;
+		h->mark_groups = groups;
+	}
+	else if (done > 0 && done < 1 && h->chunk_rows > h->mark_rows)
+		h->chunk_result = groups + (groups - h->mark_groups) / (h->chunk_rows - h->mark_rows) * h->chunk_rows * (1 / done - 1);
 }
 
 void
@@ -117,8 +141,8 @@ sx_progress_written(const SxStoredScan *scan, int64 rows, int64 rest_us)
 	h->done = done;
 	h->rows = scan->rows;
 	h->spent_rows += rows;
-	/* other work on the server changes it */
-	h->read_us = h->read_us == 0 ? read_us : (h->read_us + read_us) / 2;
+	h->read_us = average_read(h, read_us, blocks);
+	h->read_blocks = (h->read_blocks + blocks) / 2;
 	h->rest_us = rest_us / blocks;
 	if (h->chunk_put > 0)
 	{
@@ -175,9 +199,17 @@ sx_history_time_left(const SxHistoryProgress *h, TimestampTz now)
 	}
 	else
 		left = (h->chunk - Min(h->chunk_done, h->chunk)) * read_us + result * (put_us + write_us);
-	if (h->read_us > 0)
-		read_us = (read_us + h->read_us) / 2;
-	return left + after * (read_us + h->rest_us + per_block * (put_us + write_us));
+	read_us = average_read(h, read_us, Min(h->chunk_done, h->chunk));
+	return left + END_US + after * (read_us + h->rest_us + per_block * (put_us + write_us));
+}
+
+/* with what was before: other work on the server changes it; and a small chunk says little */
+static double
+average_read(const SxHistoryProgress *h, double read_us, double blocks)
+{
+	if (h->read_blocks == 0 || blocks == 0)
+		return read_us;
+	return (h->read_us * h->read_blocks + read_us * blocks) / (h->read_blocks + blocks);
 }
 
 /* by the rows of the blocks that were read */

@@ -58,12 +58,14 @@
 #include "worker/history_progress.h"
 #include "testing/stop_points.h"
 
-/* size of a chunk: 256 MB; of the first one, from which the time that is left is told */
+/* size of a chunk: 256 MB; of the first one, which one process reads, and which shows how many groups there are */
 #define CHUNK_BLOCKS	32768
-#define FIRST_BLOCKS	8192
+#define FIRST_BLOCKS	2048
 /* and of one that is gone through by rows, so that its addresses fit memory */
 #define ROWS_BLOCKS		2048
 #define CHUNK_FILES		64
+/* what would be left, and be smaller than one part in so many, goes with the chunk before */
+#define REST_SHARE		4
 /* chunks grow while writing takes more than one part in so many */
 #define WRITE_SHARE		20
 /* a group written costs as much as so many rows read */
@@ -107,6 +109,7 @@ static bool lock_files(SxStoredScan *scan, Chunk *chunk);
 static bool is_protected(const SxStoredPosition *stored);
 static double rows_per_block(const SxStoredScan *scan, Oid leaf);
 static uint64 blocks_done(const SxStoredScan *scan);
+static uint64 blocks_left(const SxStoredScan *scan);
 static double expected_result(const SxPartSize *part);
 static void store_row(void *arg, TupleTableSlot *row);
 static bool compute(SxStoredScan *scan, Chunk *chunk, bool *replaced);
@@ -360,6 +363,8 @@ sx_history_run(SxStoredPosition *stored)
 			blocks = Min(blocks, Max(1, sx_backfill_rate * (RATE_MS / 1000.0) * blocks_done(scan) / scan->rows));
 		else if (sx_backfill_rate > 0)
 			blocks = 1;
+		else if (!first && blocks_left(scan) < blocks + blocks / REST_SHARE)
+			blocks = blocks_left(scan);
 		singly = by_rows > 0 || sx_builder_has_condition();
 		if (by_rows > 0)
 			blocks = Min(blocks, by_rows);
@@ -529,6 +534,15 @@ blocks_done(const SxStoredScan *scan)
 
 	(void) sx_scan_blocks(scan, &done);
 	return done;
+}
+
+static uint64
+blocks_left(const SxStoredScan *scan)
+{
+	uint64		done;
+	uint64		all = sx_scan_blocks(scan, &done);
+
+	return all - done;
 }
 
 /* rows of the result: the planner knows which groups come again in each chunk, unless keys are computed; 0: not known */
