@@ -14,12 +14,7 @@
  * Where nothing has to be done for a row but to store it, which is usual, the same goes without a statement: see
  * merge_bulk.c.
  *
- * ON CONFLICT must not meet the same key twice in one statement, so rows of one key are
- * combined first.  That is done in chunks of work_mem: a chunk is hashed by key, its rows
- * combined in the order of their first arrival (which is often the order of the table and
- * its index), and written by one statement.  A key that comes again in a later chunk is
- * combined by that one's statement, which sees the row as updated.  Rows that fit one chunk
- * and have no key twice, the usual case, are written from the caller's tuplestore.
+ * ON CONFLICT must not meet the same key twice in one statement, so rows of one key are combined first: merge_groups.c.
  *
  * Sessions overlap instead of being equal: see merge_sessions.c.
  *
@@ -38,7 +33,6 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_type.h"
 #include "commands/sequence.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -52,10 +46,10 @@
 
 #include "catalog/definitions.h"
 #include "live/merge.h"
+#include "testing/stop_points.h"
 
 /* the statement's name for the tuplestore */
 #define ROWS_NAME "streamext_rows"
-#define HASH_SALT	0x5f356495
 
 /* Columns of streamext.dead_letter (src/sql/10_catalog.sql) */
 enum
@@ -79,29 +73,6 @@ typedef struct SxMerge
 	MemoryContextCallback callback;
 } SxMerge;
 
-typedef struct ChunkEntry
-{
-	int			row;			/* index in Chunk.rows */
-	uint32		hash;
-	char		status;
-} ChunkEntry;
-
-typedef struct Chunk
-{
-	SxViewInfo *info;
-	MemoryContext context;		/* rows, and the hash table */
-	MemoryContext scratch;		/* what comparing and combining leaves */
-	struct rows_hash *hash;
-	MinimalTuple *rows;
-	int			nrows;
-	int			maxrows;
-	bool		combined;		/* some key occurred twice */
-	TupleTableSlot *row;		/* minimal: the row just read */
-	TupleTableSlot *other;		/* minimal: a row of the chunk */
-	TupleTableSlot *sum;		/* virtual: the two combined */
-	uint32	   *keyhashes;		/* [nkeys] */
-} Chunk;
-
 static SxMerge *get_merge(SxViewInfo *info);
 static void free_plans(void *arg);
 static char *table_name(SxViewInfo *info);
@@ -112,94 +83,21 @@ static const char *column_name(SxViewInfo *info, int column);
 static void append_combine(StringInfo sql, SxAgg *agg, const char *column);
 static void append_finalize(StringInfo sql, SxAgg *agg, const char *state);
 static void append_argument_types(StringInfo sql, SxAgg *agg);
-static bool chunk_fill(Chunk *chunk, Tuplestorestate *store);
-static void chunk_add(Chunk *chunk, uint32 hash);
-static bool chunk_same_key(Chunk *chunk, int a, int b);
-
-#define SH_PREFIX rows
-#define SH_ELEMENT_TYPE ChunkEntry
-#define SH_KEY_TYPE int
-#define SH_KEY row
-/* the caller always has the hash */
-#define SH_HASH_KEY(tb, key) 0
-#define SH_EQUAL(tb, a, b) chunk_same_key((Chunk *) (tb)->private_data, (a), (b))
-#define SH_STORE_HASH
-#define SH_GET_HASH(tb, entry) ((entry)->hash)
-#define SH_SCOPE static inline
-#define SH_DECLARE
-#define SH_DEFINE
-#include "lib/simplehash.h"
-#include "testing/stop_points.h"
+static void put_row(void *arg, TupleTableSlot *row);
 
 /* ---- writing rows ---- */
 
 void
 sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 {
-	MemoryContext parent = CurrentMemoryContext;
-	int64		count = tuplestore_tuple_count(rows);
-	Chunk		chunk;
-	bool		more;
-	bool		first = true;
-
 	if (written != NULL)
 		written->rows = rows;
-	if (count == 0)
+	if (tuplestore_tuple_count(rows) == 0)
 		return;
 	if (info->session_key >= 0)
-	{
 		sx_merge_sessions(info, rows, written);
-		return;
-	}
-	if (info->nkeys == 0 && sx_merge_bulk(info, rows))
-		return;
-	if (info->nkeys == 0 || count == 1)
-	{
+	else if (info->nkeys > 0 || !sx_merge_bulk(info, rows))
 		sx_merge_write(info, rows);
-		return;
-	}
-
-	memset(&chunk, 0, sizeof(chunk));
-	chunk.info = info;
-	chunk.scratch = AllocSetContextCreate(parent, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
-	chunk.context = AllocSetContextCreate(parent, "streamext merge chunk", ALLOCSET_DEFAULT_SIZES);
-	chunk.row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	chunk.other = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	chunk.sum = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
-	chunk.keyhashes = palloc(info->nkeys * sizeof(uint32));
-
-	tuplestore_rescan(rows);
-	do
-	{
-		more = chunk_fill(&chunk, rows);
-		if (first && !more && !chunk.combined)
-		{
-			MemoryContextReset(chunk.context);
-			sx_merge_write(info, rows);
-		}
-		else if (chunk.nrows > 0)
-		{
-			Tuplestorestate *store = tuplestore_begin_heap(false, false, work_mem);
-
-			for (int i = 0; i < chunk.nrows; i++)
-			{
-				ExecStoreMinimalTuple(chunk.rows[i], chunk.other, false);
-				tuplestore_puttupleslot(store, chunk.other);
-			}
-			ExecClearTuple(chunk.other);
-			/* the statement needs memory too */
-			MemoryContextReset(chunk.context);
-			sx_merge_write(info, store);
-			tuplestore_end(store);
-		}
-		first = false;
-	} while (more);
-
-	ExecDropSingleTupleTableSlot(chunk.row);
-	ExecDropSingleTupleTableSlot(chunk.other);
-	ExecDropSingleTupleTableSlot(chunk.sum);
-	MemoryContextDelete(chunk.context);
-	MemoryContextDelete(chunk.scratch);
 }
 
 void
@@ -242,16 +140,22 @@ free_plans(void *arg)
 }
 
 void
-sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
+sx_merge_write(SxViewInfo *info, Tuplestorestate *rows)
 {
 	SxMerge    *merge;
 	EphemeralNamedRelationData enr;
+	Tuplestorestate *store = rows;
 	int			result;
 
-	if (info->nkeys > 0 && sx_merge_upsert(info, store))
+	if (info->nkeys > 0 && sx_merge_upsert(info, rows))
 	{
 		SX_STOP_POINT_OF(merge_written, info->def->viewid);
 		return;
+	}
+	if (info->nkeys > 0)
+	{
+		store = tuplestore_begin_heap(false, false, work_mem);
+		sx_merge_groups(info, rows, false, put_row, store);
 	}
 	memset(&enr, 0, sizeof(enr));
 	enr.md.name = ROWS_NAME;
@@ -281,7 +185,15 @@ sx_merge_write(SxViewInfo *info, Tuplestorestate *store)
 	if (result < 0)
 		elog(ERROR, "could not execute the upsert: %s", SPI_result_code_string(result));
 	SPI_finish();
+	if (store != rows)
+		tuplestore_end(store);
 	SX_STOP_POINT_OF(merge_written, info->def->viewid);
+}
+
+static void
+put_row(void *arg, TupleTableSlot *row)
+{
+	tuplestore_puttupleslot(arg, row);
 }
 
 /* by their ctids, which nobody else changes: the position's sequence number says who writes */
@@ -480,93 +392,6 @@ append_argument_types(StringInfo sql, SxAgg *agg)
 		if (collation != NULL && type_is_collatable(type))
 			appendStringInfo(sql, " COLLATE %s", collation);
 	}
-}
-
-/* ---- combining rows of one key ---- */
-
-/* reads rows until the chunk's memory is used up; false: those were all */
-static bool
-chunk_fill(Chunk *chunk, Tuplestorestate *store)
-{
-	SxViewInfo *info = chunk->info;
-	TupleTableSlot *row = chunk->row;
-	Size		limit = (Size) work_mem * 1024;
-	MemoryContext old;
-	bool		more;
-
-	MemoryContextReset(chunk->context);
-	old = MemoryContextSwitchTo(chunk->context);
-	chunk->hash = rows_create(chunk->context, 256, chunk);
-	chunk->maxrows = 256;
-	chunk->rows = palloc(chunk->maxrows * sizeof(MinimalTuple));
-	chunk->nrows = 0;
-	chunk->combined = false;
-	MemoryContextSwitchTo(chunk->scratch);
-
-	while ((more = (chunk->nrows == 0 || MemoryContextMemAllocated(chunk->context, false) < limit)))
-	{
-		CHECK_FOR_INTERRUPTS();
-
-		/* the slot may own a tuple in the scratch context */
-		ExecClearTuple(row);
-		MemoryContextReset(chunk->scratch);
-		if (!tuplestore_gettupleslot(store, true, false, row))
-			break;
-		slot_getsomeattrs(row, info->nkeys);
-		for (int i = 0; i < info->nkeys; i++)
-			chunk->keyhashes[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
-		/* live groups come in the order of this hash: without another mix their entries would crowd in one place */
-		chunk_add(chunk, murmurhash32(sx_row_hash(chunk->keyhashes, info->nkeys) ^ HASH_SALT));
-	}
-	MemoryContextSwitchTo(old);
-	ExecClearTuple(row);
-	MemoryContextReset(chunk->scratch);
-	return !more;
-}
-
-/* adds the row just read; in the scratch context */
-static void
-chunk_add(Chunk *chunk, uint32 hash)
-{
-	MemoryContext old;
-	MinimalTuple before;
-	ChunkEntry *entry;
-	bool		found;
-
-	if (chunk->nrows >= chunk->maxrows)
-	{
-		chunk->maxrows *= 2;
-		chunk->rows = repalloc_huge(chunk->rows, chunk->maxrows * sizeof(MinimalTuple));
-	}
-
-	/* number nrows stands for the row just read */
-	entry = rows_insert_hash(chunk->hash, chunk->nrows, hash, &found);
-	if (!found)
-	{
-		old = MemoryContextSwitchTo(chunk->context);
-		chunk->rows[chunk->nrows++] = ExecCopySlotMinimalTuple(chunk->row);
-		MemoryContextSwitchTo(old);
-		return;
-	}
-
-	before = chunk->rows[entry->row];
-	ExecStoreMinimalTuple(before, chunk->other, false);
-	sx_combine_rows(chunk->info, chunk->other, chunk->row, chunk->sum);
-	old = MemoryContextSwitchTo(chunk->context);
-	chunk->rows[entry->row] = sx_flatten_row(chunk->info, chunk->sum);
-	MemoryContextSwitchTo(old);
-	ExecClearTuple(chunk->sum);
-	ExecClearTuple(chunk->other);
-	heap_free_minimal_tuple(before);
-	chunk->combined = true;
-}
-
-static bool
-chunk_same_key(Chunk *chunk, int a, int b)
-{
-	Assert(a == chunk->nrows || b == chunk->nrows);
-	ExecStoreMinimalTuple(chunk->rows[a == chunk->nrows ? b : a], chunk->other, false);
-	return sx_keys_equal(chunk->info, chunk->row, chunk->other);
 }
 
 /* ---- dead letters ---- */

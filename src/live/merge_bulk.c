@@ -6,8 +6,8 @@
  * rule, and of the indexes only plain ones.  Then
  *
  *	 - rows of a view without keys are appended, as they are never combined with others;
- *	 - those of a new view, while its table is empty, are sorted by key, those of one key are combined, and what goes into
- *	   the unique index comes in its order.  So a new view's first rows cost little more than those of CREATE TABLE AS.
+ *	 - groups of a new view (merge_groups.c), while its table is empty, go into the unique index in its order.
+ *	   So a new view's first rows cost little more than those of CREATE TABLE AS.
  *	   "Empty" is a file without blocks; only a builder asks for that, when it writes history;
  *	 - others are looked up by the unique index, one by one.  What is there is combined and updated in place, the
  *	   rest is inserted.  That is what the statement of merge.c does, but it combines only once for state and
@@ -59,6 +59,15 @@ typedef struct Bulk
 	int			n;
 } Bulk;
 
+/* Rows of which some may be there */
+typedef struct Upsert
+{
+	Bulk	   *bulk;
+	SxKeyScan  *scan;
+	TupleTableSlot *stored;		/* what it has found */
+	MemoryContext scratch;
+} Upsert;
+
 static bool takes_rows_as_they_are(SxViewInfo *info, Relation rel);
 static bool has_plain_indexes_only(Relation rel);
 static void bulk_begin(Bulk *bulk, SxViewInfo *info, Relation rel);
@@ -67,8 +76,9 @@ static HeapTuple form_row(Bulk *bulk, MinimalTuple row);
 static void bulk_write(Bulk *bulk);
 static void bulk_end(Bulk *bulk);
 static void append_rows(Bulk *bulk, Tuplestorestate *store);
-static void insert_sorted(Bulk *bulk, Tuplestorestate *store);
+static void add_group(void *arg, TupleTableSlot *row);
 static void update_or_insert(Bulk *bulk, Tuplestorestate *store);
+static void upsert_group(void *arg, TupleTableSlot *row);
 
 /* false: they have to go the ordinary way */
 bool
@@ -88,7 +98,7 @@ sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
 		if (info->nkeys == 0)
 			append_rows(&bulk, rows);
 		else
-			insert_sorted(&bulk, rows);
+			sx_merge_groups(info, rows, true, add_group, &bulk);
 		bulk_end(&bulk);
 		SX_STOP_POINT_OF(merge_written, info->def->viewid);
 	}
@@ -96,7 +106,7 @@ sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
 	return possible;
 }
 
-/* rows with keys, none of them twice; false: by the statement */
+/* rows with keys; false: by the statement */
 bool
 sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows)
 {
@@ -167,99 +177,58 @@ append_rows(Bulk *bulk, Tuplestorestate *store)
 	ExecDropSingleTupleTableSlot(row);
 }
 
+/* a group of a new table */
 static void
-insert_sorted(Bulk *bulk, Tuplestorestate *store)
+add_group(void *arg, TupleTableSlot *row)
 {
-	SxViewInfo *info = bulk->info;
-	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *before = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *sum = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
-	MemoryContext old;
-	Tuplesortstate *sort = sx_sort_rows(info, store, info->nkeys - 1, Max(work_mem, maintenance_work_mem), row);
-
-	old = MemoryContextSwitchTo(scratch);
-	while (tuplesort_gettupleslot(sort, true, false, row, NULL))
-	{
-		bool		same = false;
-
-		CHECK_FOR_INTERRUPTS();
-		if (!TTS_EMPTY(before))
-			same = sx_keys_equal(info, before, row);
-		if (same)
-		{
-			MinimalTuple combined;
-
-			sx_combine_rows(info, before, row, sum);
-			MemoryContextSwitchTo(old);
-			combined = sx_flatten_row(info, sum);
-			ExecClearTuple(sum);
-			ExecStoreMinimalTuple(combined, before, true);
-		}
-		else
-		{
-			MemoryContextSwitchTo(old);
-			if (!TTS_EMPTY(before))
-				bulk_add(bulk, ExecFetchSlotMinimalTuple(before, NULL));
-			ExecStoreMinimalTuple(ExecCopySlotMinimalTuple(row), before, true);
-		}
-		MemoryContextSwitchTo(scratch);
-		MemoryContextReset(scratch);
-	}
-	MemoryContextSwitchTo(old);
-	if (!TTS_EMPTY(before))
-		bulk_add(bulk, ExecFetchSlotMinimalTuple(before, NULL));
-	tuplesort_end(sort);
-	ExecDropSingleTupleTableSlot(row);
-	ExecDropSingleTupleTableSlot(before);
-	ExecDropSingleTupleTableSlot(sum);
-	MemoryContextDelete(scratch);
+	bulk_add(arg, ExecFetchSlotMinimalTuple(row, NULL));
 }
 
 static void
 update_or_insert(Bulk *bulk, Tuplestorestate *store)
 {
 	SxViewInfo *info = bulk->info;
-	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
-	TupleTableSlot *stored = table_slot_create(bulk->rel, NULL);
-	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
+	Upsert		upsert = {bulk};
 	Snapshot	snapshot;
-	SxKeyScan  *scan;
 
 	/* what was written and deleted before in this transaction */
 	CommandCounterIncrement();
+	upsert.stored = table_slot_create(bulk->rel, NULL);
+	upsert.scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
-	scan = sx_key_scan_begin(info, bulk->rel, snapshot, stored);
-	tuplestore_rescan(store);
-	while (tuplestore_gettupleslot(store, true, false, row))
-	{
-		MemoryContext old;
-		HeapTuple	tuple;
-
-		CHECK_FOR_INTERRUPTS();
-		/* the scan remembers dead entries in the current context */
-		if (!sx_key_scan_find(scan, row))
-		{
-			bulk_add(bulk, ExecFetchSlotMinimalTuple(row, NULL));
-			continue;
-		}
-		old = MemoryContextSwitchTo(scratch);
-		sx_combine_rows(info, stored, row, bulk->full);
-		sx_compute_results(info, bulk->full, NULL);
-		tuple = ExecCopySlotHeapTuple(bulk->full);
-		CatalogTupleUpdateWithInfo(bulk->rel, &stored->tts_tid, tuple, bulk->indexes);
-		ExecClearTuple(bulk->full);
-		MemoryContextSwitchTo(old);
-		MemoryContextReset(scratch);
-	}
-	ExecClearTuple(stored);
-	sx_key_scan_end(scan);
+	upsert.scan = sx_key_scan_begin(info, bulk->rel, snapshot, upsert.stored);
+	sx_merge_groups(info, store, false, upsert_group, &upsert);
+	ExecClearTuple(upsert.stored);
+	sx_key_scan_end(upsert.scan);
 	UnregisterSnapshot(snapshot);
 	for (int i = 0; i < info->naggs; i++)
 		sx_agg_reset(info->aggs[i]);
-	ExecDropSingleTupleTableSlot(row);
-	ExecDropSingleTupleTableSlot(stored);
-	MemoryContextDelete(scratch);
+	ExecDropSingleTupleTableSlot(upsert.stored);
+	MemoryContextDelete(upsert.scratch);
+}
+
+static void
+upsert_group(void *arg, TupleTableSlot *row)
+{
+	Upsert	   *upsert = arg;
+	Bulk	   *bulk = upsert->bulk;
+	MemoryContext old;
+	HeapTuple	tuple;
+
+	/* the scan remembers dead entries in the current context */
+	if (!sx_key_scan_find(upsert->scan, row))
+	{
+		bulk_add(bulk, ExecFetchSlotMinimalTuple(row, NULL));
+		return;
+	}
+	old = MemoryContextSwitchTo(upsert->scratch);
+	sx_combine_rows(bulk->info, upsert->stored, row, bulk->full);
+	sx_compute_results(bulk->info, bulk->full, NULL);
+	tuple = ExecCopySlotHeapTuple(bulk->full);
+	CatalogTupleUpdateWithInfo(bulk->rel, &upsert->stored->tts_tid, tuple, bulk->indexes);
+	ExecClearTuple(bulk->full);
+	MemoryContextSwitchTo(old);
+	MemoryContextReset(upsert->scratch);
 }
 
 /* ---- pages ---- */

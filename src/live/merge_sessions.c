@@ -116,7 +116,7 @@ sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 	m.maxdeleted = 64;
 	m.ctids = palloc(sizeof(ItemPointerData) * m.maxdeleted);
 
-	sort = sx_sort_rows(info, rows, info->session_key, work_mem, m.row);
+	sort = sx_sort_rows(info, rows, info->session_key, true, work_mem, m.row);
 	MemoryContextSwitchTo(m.scratch);
 	while (tuplesort_gettupleslot(sort, true, false, m.row, NULL))
 	{
@@ -176,40 +176,6 @@ end_lookups(SessionMerge *m)
 	m->scan = NULL;
 	UnregisterSnapshot(m->snapshot);
 	MemoryContextReset(m->scan_context);
-}
-
-/* by the keys: sessions stand last, and ranges are in the order of their beginnings */
-Tuplesortstate *
-sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, int memory, TupleTableSlot *slot)
-{
-	int			nkeys = info->nkeys;
-	int			n = 0;
-	AttrNumber *columns = palloc(sizeof(AttrNumber) * nkeys);
-	Oid		   *operators = palloc(sizeof(Oid) * nkeys);
-	bool	   *nulls_first = palloc0(sizeof(bool) * nkeys);
-	Oid		   *collations = palloc(sizeof(Oid) * nkeys);
-	Tuplesortstate *sort;
-
-	for (int i = 0; i <= nkeys; i++)
-	{
-		int			key = i == nkeys ? last_key : i;
-
-		if (i == last_key)
-			continue;
-		columns[n] = key + 1;
-		operators[n] = lookup_type_cache(TupleDescAttr(info->desc, key)->atttypid, TYPECACHE_LT_OPR)->lt_opr;
-		collations[n++] = info->collations[key];
-	}
-	sort = tuplesort_begin_heap(info->desc, n, columns, operators, collations, nulls_first,
-								memory, NULL, TUPLESORT_NONE);
-	tuplestore_rescan(rows);
-	while (tuplestore_gettupleslot(rows, true, false, slot))
-	{
-		CHECK_FOR_INTERRUPTS();
-		tuplesort_puttupleslot(sort, slot);
-	}
-	tuplesort_performsort(sort);
-	return sort;
 }
 
 static void

@@ -96,7 +96,7 @@ unite(SxViewInfo *info, Tuplestorestate *rows)
 	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *session = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *sum = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
-	Tuplesortstate *sort = sx_sort_rows(info, rows, info->session_key, work_mem, row);
+	Tuplesortstate *sort = sx_sort_rows(info, rows, info->session_key, true, work_mem, row);
 	SxSpan		span = {0};
 
 	while (tuplesort_gettupleslot(sort, true, false, row, NULL))

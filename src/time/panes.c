@@ -98,7 +98,7 @@ sx_panes_merge_late(SxViewInfo *info, Tuplestorestate *rows, int64 closed_until,
 		return;
 
 	begin_closing(&c, info);
-	sort = sx_sort_rows(info, late, info->window_key, work_mem, c.sorted);
+	sort = sx_sort_rows(info, late, info->window_key, true, work_mem, c.sorted);
 	while (tuplesort_gettupleslot(sort, true, false, c.sorted, NULL))
 		take_pane(&c, c.sorted);
 	end_group(&c);
