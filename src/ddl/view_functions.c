@@ -333,8 +333,18 @@ wait_for_views(FunctionCallInfo fcinfo, int timeout_ms, bool flushed, char **blo
 				 errhint("Wait on the primary; the standby shows what is flushed and replicated.")));
 
 	if (!PG_ARGISNULL(0))
-		return sx_wait(sx_view_for_user(PG_GETARG_OID(0), false)->viewid,
-					   timeout_ms, flushed, blocker);
+	{
+		Oid			viewid = sx_view_for_user(PG_GETARG_OID(0), false)->viewid;
+		char	   *name = get_rel_name(viewid);
+
+		if (!sx_wait_all(list_make1_oid(viewid), timeout_ms, flushed, blocker))
+			return false;
+		if (get_rel_name(viewid) == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_UNDEFINED_TABLE),
+					 errmsg("continuous view \"%s\" was dropped while it was waited for", name)));
+		return true;
+	}
 
 	foreach(lc, sx_catalog_views())
 	{

@@ -110,17 +110,25 @@ for my $when ('before the commit', 'after the commit')
 
 # ---- all views, of which one is dropped, or was hidden and takes its place ----
 $node->safe_psql('app', 'CREATE ROLE reader; GRANT SELECT ON sums TO reader');
-for my $call ('streamext.wait_for()', 'streamext.flush()')
+for my $call ('wait_for()', 'flush()', "wait_for('other')", "flush('other')")
 {
 	for my $role ('postgres', 'reader')
 	{
 		$node->safe_psql('app', 'CREATE MATERIALIZED VIEW other WITH (streamext.continuous) AS SELECT v FROM ev; GRANT SELECT ON other TO reader;
 			SELECT streamext.wait_for(); SELECT streamext.pause(\'other\'); INSERT INTO ev VALUES (1, 1)');
-		statement($session, "SET streamext.wait_timeout = '120s'; SET ROLE $role; SELECT $call", 1);
-		ok(query_until($node, 'app', "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%$call%' AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()", '1'),
+		statement($session, "SET streamext.wait_timeout = '120s'; SET ROLE $role; SELECT streamext.$call", 1);
+		ok(query_until($node, 'app', "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT streamext.%' AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()", '1'),
 			"$call as $role waits for a view that is paused");
 		$node->safe_psql('app', 'DROP MATERIALIZED VIEW other');
-		unlike(statement($session), qr/ERROR|f/, 'and not when it is dropped');
+		my $said = statement($session);
+		if ($call =~ /other/)
+		{
+			like($said, qr/ERROR:  continuous view "other" was dropped while it was waited for/, 'and says when it is dropped');
+		}
+		else
+		{
+			unlike($said, qr/ERROR|^f/m, 'and not when it is dropped');
+		}
 		statement($session, 'RESET ROLE');
 	}
 }
