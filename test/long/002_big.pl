@@ -18,6 +18,8 @@ use POSIX ();
 use Time::HiRes qw(sleep time);
 
 use constant LIVE_MEMORY => 16;
+# a builder has it twice: for the groups of history, and for rows that are to be written
+use constant MAINTENANCE_MEMORY => 16;
 use constant LIMIT => LIVE_MEMORY + 64;
 my $millions = $ENV{SX_MILLIONS} || 5;
 my $rows = $millions * 1_000_000;
@@ -32,6 +34,7 @@ synchronous_commit = off
 shared_buffers = 256MB
 dynamic_shared_memory_type = posix
 streamext.live_memory = '${\LIVE_MEMORY}MB'
+maintenance_work_mem = '${\MAINTENANCE_MEMORY}MB'
 log_temp_files = -1
 CONF
 new_database($node, 'app');
