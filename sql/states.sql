@@ -4,33 +4,35 @@
 \i :include
 
 -- states of plain types: the aggregate's own functions at work
+CREATE AGGREGATE mean(int) (SFUNC = int4_avg_accum, STYPE = bigint[], COMBINEFUNC = int4_avg_combine, FINALFUNC = int8_avg, INITCOND = '{0,0}');
+CREATE AGGREGATE mean(float8) (SFUNC = float8_accum, STYPE = float8[], COMBINEFUNC = float8_combine, FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
 SELECT streamext.combine('count()'::regprocedure, 3::bigint, 4::bigint);
 SELECT streamext.combine('max(int)'::regprocedure, 3, 4), streamext.combine('min(text)'::regprocedure, 'a'::text, 'b'::text);
 SELECT streamext.combine('max(int)'::regprocedure, NULL::int, 4), streamext.combine('max(int)'::regprocedure, 3, NULL::int),
 	streamext.combine('max(int)'::regprocedure, NULL::int, NULL::int);
-SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL::numeric);
-SELECT streamext.finalize('avg(int)'::regprocedure, NULL::bigint[], NULL::numeric);
-SELECT streamext.combine('avg(int)'::regprocedure, '{2,7}'::bigint[], '{1,2}'::bigint[]);
+SELECT streamext.finalize('mean(int)'::regprocedure, '{2,7}'::bigint[], NULL::numeric);
+SELECT streamext.finalize('mean(int)'::regprocedure, NULL::bigint[], NULL::numeric);
+SELECT streamext.combine('mean(int)'::regprocedure, '{2,7}'::bigint[], '{1,2}'::bigint[]);
 SELECT streamext.finalize('max(anyarray)'::regprocedure, '{2,7}'::bigint[], NULL::bigint[], NULL::bigint[]);
 
--- an avg(float8) state is an array of three: others are for its functions to refuse
-SELECT streamext.finalize('avg(float8)'::regprocedure, '{2,7}'::float8[], NULL::float8);
+-- a mean(float8) state is an array of three: others are for its functions to refuse
+SELECT streamext.finalize('mean(float8)'::regprocedure, '{2,7}'::float8[], NULL::float8);
 \echo :SQLSTATE
-SELECT streamext.combine('avg(int)'::regprocedure, '{2,7}'::bigint[], '{}'::bigint[]);
+SELECT streamext.combine('mean(int)'::regprocedure, '{2,7}'::bigint[], '{}'::bigint[]);
 \echo :SQLSTATE
-SELECT streamext.combine('avg(int)'::regprocedure, '{2,NULL}'::bigint[], '{1,2}'::bigint[]);
+SELECT streamext.combine('mean(int)'::regprocedure, '{2,NULL}'::bigint[], '{1,2}'::bigint[]);
 \echo :SQLSTATE
 
 -- wrong types, wrong functions, NULL aggregates
 SELECT streamext.combine('max(int)'::regprocedure, 3::bigint, 4::bigint);
 \echo :SQLSTATE
-SELECT streamext.finalize('avg(int)'::regprocedure, 3, NULL::numeric);
+SELECT streamext.finalize('mean(int)'::regprocedure, 3, NULL::numeric);
 \echo :SQLSTATE
-SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL::int);
+SELECT streamext.finalize('mean(int)'::regprocedure, '{2,7}'::bigint[], NULL::int);
 \echo :SQLSTATE
-SELECT streamext.finalize('avg(int)'::regprocedure, NULL, NULL::numeric);
+SELECT streamext.finalize('mean(int)'::regprocedure, NULL, NULL::numeric);
 \echo :SQLSTATE
-SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL);
+SELECT streamext.finalize('mean(int)'::regprocedure, '{2,7}'::bigint[], NULL);
 \echo :SQLSTATE
 SELECT streamext.combine('lower(text)'::regprocedure, 'a'::text, 'b'::text);
 \echo :SQLSTATE
@@ -56,6 +58,11 @@ SELECT streamext.finalize('row_number()'::regprocedure, 1, NULL::bigint);
 \echo :SQLSTATE
 SELECT streamext.combine('max(text)'::regprocedure, 'a'::text COLLATE "C", 'b'::text COLLATE "POSIX");
 \echo :SQLSTATE
+-- the server's own keep the elements of such arrays alone, as a state
+SELECT streamext.finalize('avg(int)'::regprocedure, '{2,7}'::bigint[], NULL::numeric);
+\echo :SQLSTATE
+SELECT streamext.combine('avg(float8)'::regprocedure, NULL::streamext.state, NULL::streamext.state),
+	streamext.finalize('avg(int)'::regprocedure, NULL::streamext.state, NULL::numeric);
 
 -- forged states of an internal type: nothing that comes in from outside is ever used
 SELECT streamext.finalize('sum(numeric)'::regprocedure, '\x00'::streamext.state, NULL::numeric);
@@ -194,3 +201,22 @@ CREATE MATERIALIZED VIEW growing WITH (streamext.continuous) AS SELECT k, max(t)
 INSERT INTO grows SELECT i % 20000, i FROM generate_series(1, 50000) i;
 INSERT INTO grows SELECT i % 7, repeat('x', i % 3000) FROM generate_series(1, 5000) i;
 SELECT test.check('growing');
+
+-- states are packed: of all lengths, of small and of large numbers, with zeros at both ends
+CREATE TABLE sizes (k int, n numeric, i bigint, v int, f float8, g float4);
+CREATE MATERIALIZED VIEW packed WITH (streamext.continuous, streamext.flush_interval = '1h') AS
+	SELECT k, sum(n) AS sn, avg(n) AS an, variance(n) AS vn, sum(i) AS si, avg(i) AS ai, stddev(i) AS di, avg(v) AS av, variance(v) AS vv,
+		avg(f) AS af, stddev_pop(f) AS df, avg(g) AS ag, regr_slope(f, g) AS rs, corr(f, v) AS c, count(*) AS n FROM sizes GROUP BY k;
+INSERT INTO sizes SELECT k, power(10::numeric, k) * CASE WHEN k % 3 = 0 THEN -1 ELSE 1 END, power(2::numeric, k % 63)::bigint, power(2::numeric, k % 31)::int, power(2.0, k - 150), k
+FROM generate_series(1, 300) k;
+SELECT test.check('packed');
+INSERT INTO sizes SELECT k, power(0.1::numeric, k % 200), -power(2::numeric, k % 63)::bigint, -power(2::numeric, k % 31)::int, -power(2.0, k - 150), 0
+FROM generate_series(1, 300) k;
+SELECT test.check('packed');
+INSERT INTO sizes VALUES (0, 0, 0, 0, 0, 0), (-1, 'NaN', 9223372036854775807, 2147483647, 'NaN', 'NaN'), (-2, 'Infinity', -9223372036854775808, -2147483648, 'Infinity', '-Infinity'),
+	(-3, NULL, NULL, NULL, NULL, NULL), (-4, 1, 72057594037927936, 16777216, '-0', 1), (-5, 0.0000, 255, 255, 1e-300, 1e-30);
+SELECT test.check('packed');
+INSERT INTO sizes SELECT k, n, i, v, f, g FROM sizes, generate_series(1, 4) WHERE k <= 0;
+INSERT INTO sizes SELECT k % 10, repeat('9', k)::numeric, k, k, k, k FROM generate_series(1, 1000) k;
+SELECT test.check('packed');
+SELECT min(length(sn::text)), max(length(sn::text)) FROM packed;

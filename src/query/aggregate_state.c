@@ -12,7 +12,8 @@
  *
  * with the Agg node's rules for NULL and strict functions.  The transition value is always
  * a copy, detoasted to a 4-byte header, since combine functions scribble on it.  A state of
- * type internal is deserialized, worked on and serialized again.  For functions that are
+ * type internal is deserialized, worked on and serialized again, and so are the small arrays of the
+ * server's avg(int) and its like, which are half a row otherwise.  For functions that are
  * not the server's own that goes strictly by the Agg node's protocol: combine functions may
  * count on an empty transition value first, and on every further one being theirs.
  *
@@ -38,6 +39,7 @@
 #include "parser/parse_agg.h"
 #include "parser/parse_coerce.h"
 #include "utils/acl.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/expandeddatum.h"
@@ -57,6 +59,7 @@ struct SxAgg
 	Oid			storagetype;
 	Oid			resulttype;
 	bool		internal;
+	Oid			element;		/* the state is an array of these, eight bytes each, of which only they are kept; or invalid */
 	bool		server;			/* the functions for states are the server's own */
 	bool		transbyval;
 	int16		translen;
@@ -91,11 +94,15 @@ static void check_may_execute(Oid function, Oid role, ObjectType kind);
 static uint32 agg_signature(Oid aggfnoid, Oid transtype, Oid deserialfn, const Oid *argtypes, int nargs);
 static FunctionCallInfo prepare_call(SxAgg *agg, FmgrInfo *flinfo, Oid function, Expr *expr, int nargs,
 									 Oid collation, MemoryContext mcxt);
-static Datum combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull);
-static Datum finalize_internal(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Oid	packed_element(SxAgg *agg, Form_pg_aggregate form);
+static Datum combine_packed(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull);
+static Datum finalize_packed(SxAgg *agg, Datum state, bool statenull, bool *isnull);
 static Datum call_combine(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull);
 static Datum call_final(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Datum wrap(SxAgg *agg, Datum partial);
+static Datum serialize(SxAgg *agg, Datum value, bool valuenull, bool *isnull);
 static Datum deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull);
+static Datum unwrap_array(SxAgg *agg, Datum state);
 static Datum advance_internal(SxAgg *agg, Datum transvalue, bool transnull, Datum state, bool statenull,
 							  bool *isnull);
 
@@ -146,10 +153,16 @@ sx_agg_result_type(SxAgg *agg)
 	return agg->resulttype;
 }
 
-bool
-sx_agg_internal(SxAgg *agg)
+Oid
+sx_agg_partial_type(SxAgg *agg)
 {
-	return agg->internal;
+	return agg->internal ? BYTEAOID : agg->transtype;
+}
+
+bool
+sx_agg_packed(SxAgg *agg)
+{
+	return agg->internal || OidIsValid(agg->element);
 }
 
 bool
@@ -246,9 +259,10 @@ build_agg(Aggref *aggref, MemoryContext mcxt)
 	agg->internal = (form.aggtranstype == INTERNALOID);
 	nargs = get_aggregate_argtypes(aggref, argtypes);
 	agg->transtype = resolve_aggregate_transtype(aggfnoid, form.aggtranstype, argtypes, nargs);
-	agg->storagetype = agg->internal ? sx_catalog_state_type_oid() : agg->transtype;
 	agg->resulttype = aggref->aggtype;
 	agg->server = (form.aggcombinefn < FirstNormalObjectId && form.aggdeserialfn < FirstNormalObjectId);
+	agg->element = packed_element(agg, &form);
+	agg->storagetype = sx_agg_packed(agg) ? sx_catalog_state_type_oid() : agg->transtype;
 	agg->hasfinal = OidIsValid(form.aggfinalfn);
 	agg->finalcopies = (form.aggfinalmodify != AGGMODIFY_READ_ONLY);
 	get_typlenbyval(agg->transtype, &agg->translen, &agg->transbyval);
@@ -257,7 +271,7 @@ build_agg(Aggref *aggref, MemoryContext mcxt)
 		func_volatile(form.aggfinalfn) == PROVOLATILE_IMMUTABLE &&
 		(agg->resultlen > 0 || agg->resulttype == NUMERICOID) && !type_is_collatable(agg->resulttype) &&
 		sx_result_is_bounded(aggref);
-	if (agg->internal)
+	if (sx_agg_packed(agg))
 		agg->signature = agg_signature(aggfnoid, agg->transtype, form.aggdeserialfn, argtypes, nargs);
 
 	aggref->aggtranstype = agg->transtype;
@@ -392,6 +406,25 @@ check_may_execute(Oid function, Oid role, ObjectType kind)
 	InvokeFunctionExecuteHook(function);
 }
 
+/* of the server's own that count and sum in an array, which starts with zeros; its type is declared: others take arrays */
+static Oid
+packed_element(SxAgg *agg, Form_pg_aggregate form)
+{
+	if (agg->aggfnoid >= FirstNormalObjectId || !agg->server || !OidIsValid(form->aggfinalfn) ||
+		!func_strict(form->aggcombinefn))
+		return InvalidOid;
+	switch (form->aggtranstype)
+	{
+		case INT8ARRAYOID:
+			return INT8OID;
+		case FLOAT8ARRAYOID:
+			return FLOAT8OID;
+		default:
+			return InvalidOid;
+	}
+}
+
+/* 0: an aggregate of the server's that its OID describes */
 static uint32
 agg_signature(Oid aggfnoid, Oid transtype, Oid deserialfn, const Oid *argtypes, int nargs)
 {
@@ -400,6 +433,9 @@ agg_signature(Oid aggfnoid, Oid transtype, Oid deserialfn, const Oid *argtypes, 
 	int			ndeclared;
 
 	/* only the arguments whose type the aggregate's OID does not say */
+	if (aggfnoid < FirstNormalObjectId && transtype < FirstNormalObjectId && deserialfn < FirstNormalObjectId &&
+		!sx_agg_is_polymorphic(aggfnoid))
+		return 0;
 	(void) get_func_signature(aggfnoid, &declared, &ndeclared);
 	for (int i = 0; i < nargs; i++)
 		if (i >= ndeclared || declared[i] == ANYOID || IsPolymorphicType(declared[i]))
@@ -452,9 +488,7 @@ sx_agg_reset(SxAgg *agg)
 Datum
 sx_agg_wrap(SxAgg *agg, Datum partial, bool isnull)
 {
-	if (isnull || !agg->internal)
-		return partial;
-	return PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, partial));
+	return isnull || !sx_agg_packed(agg) ? partial : wrap(agg, partial);
 }
 
 Datum
@@ -464,8 +498,8 @@ sx_agg_combine(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnul
 	Datum		copy = (Datum) 0;
 	Datum		result;
 
-	if (agg->internal)
-		return combine_internal(agg, a, anull, b, bnull, isnull);
+	if (sx_agg_packed(agg))
+		return combine_packed(agg, a, anull, b, bnull, isnull);
 
 	/* a strict function never sees a NULL: the first state that is not one is the value */
 	if (agg->combinefn.fn_strict && (anull || bnull))
@@ -499,8 +533,8 @@ sx_agg_finalize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 	MemoryContext old;
 	Datum		result;
 
-	if (agg->internal)
-		return finalize_internal(agg, state, statenull, isnull);
+	if (sx_agg_packed(agg))
+		return finalize_packed(agg, state, statenull, isnull);
 
 	if (!agg->hasfinal)
 	{
@@ -534,7 +568,7 @@ sx_agg_finalize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 }
 
 static Datum
-combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull)
+combine_packed(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isnull)
 {
 	MemoryContext old;
 	Datum		value = (Datum) 0;
@@ -542,8 +576,8 @@ combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isn
 	bool		valuenull = true;
 	bool		othernull;
 
-	/* the Agg node skips a NULL that it cannot deserialize: the other state is the value */
-	if (agg->deserialfn.fn_strict && (anull || bnull))
+	/* the Agg node skips a NULL that it cannot deserialize, or combine: the other state is the value */
+	if ((OidIsValid(agg->element) || agg->deserialfn.fn_strict) && (anull || bnull))
 	{
 		*isnull = anull && bnull;
 		return anull ? b : a;
@@ -566,23 +600,15 @@ combine_internal(SxAgg *agg, Datum a, bool anull, Datum b, bool bnull, bool *isn
 		value = advance_internal(agg, value, valuenull, b, bnull, &valuenull);
 	}
 
-	*isnull = valuenull && agg->serialfn.fn_strict;
-	if (!*isnull)
-	{
-		agg->serial->args[0].value = value;
-		agg->serial->args[0].isnull = valuenull;
-		agg->serial->isnull = false;
-		value = FunctionCallInvoke(agg->serial);
-		*isnull = agg->serial->isnull;
-	}
+	value = serialize(agg, value, valuenull, isnull);
 	MemoryContextSwitchTo(old);
-	value = *isnull ? (Datum) 0 : PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, value));
+	value = *isnull ? (Datum) 0 : wrap(agg, value);
 	end_call(agg);
 	return value;
 }
 
 static Datum
-finalize_internal(SxAgg *agg, Datum state, bool statenull, bool *isnull)
+finalize_packed(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 {
 	MemoryContext old;
 	Datum		value = (Datum) 0;
@@ -656,14 +682,73 @@ call_final(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 	return result;
 }
 
+/* what a partial plan puts out -> the column's value */
+static Datum
+wrap(SxAgg *agg, Datum partial)
+{
+	Datum		result;
+
+	if (OidIsValid(agg->element))
+	{
+		ArrayType  *array = DatumGetArrayTypeP(partial);
+
+		if (ARR_NDIM(array) != 1 || ARR_HASNULL(array) || ARR_LBOUND(array)[0] != 1 || ARR_ELEMTYPE(array) != agg->element)
+			elog(ERROR, "state of aggregate %s is not an array of numbers", format_procedure(agg->aggfnoid));
+		result = PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, ARR_DATA_PTR(array),
+											   ARR_DIMS(array)[0] * sizeof(int64)));
+		if ((Pointer) array != DatumGetPointer(partial))
+			pfree(array);
+	}
+	else
+	{
+		bytea	   *bytes = DatumGetByteaPP(partial);
+
+		result = PointerGetDatum(sx_state_wrap(agg->aggfnoid, agg->signature, VARDATA_ANY(bytes), VARSIZE_ANY_EXHDR(bytes)));
+		if ((Pointer) bytes != DatumGetPointer(partial))
+			pfree(bytes);
+	}
+	return result;
+}
+
+/* a transition value -> what a partial plan would put out */
+static Datum
+serialize(SxAgg *agg, Datum value, bool valuenull, bool *isnull)
+{
+	FunctionCallInfo fcinfo = agg->serial;
+
+	if (!agg->internal || (valuenull && agg->serialfn.fn_strict))
+	{
+		*isnull = valuenull;
+		return value;
+	}
+	fcinfo->args[0].value = value;
+	fcinfo->args[0].isnull = valuenull;
+	fcinfo->isnull = false;
+	value = FunctionCallInvoke(fcinfo);
+	*isnull = fcinfo->isnull;
+	return value;
+}
+
 /* in CurrentMemoryContext; the bytes themselves too, which states may point into */
 static Datum
 deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 {
 	FunctionCallInfo fcinfo = agg->deserial;
+	char	   *bytes = NULL;
+	Size		len;
 	Datum		result;
 
-	fcinfo->args[0].value = statenull ? (Datum) 0 : PointerGetDatum(sx_state_unwrap(agg->aggfnoid, agg->signature, state));
+	if (!agg->internal)
+	{
+		*isnull = statenull;
+		return statenull ? (Datum) 0 : unwrap_array(agg, state);
+	}
+	if (!statenull)
+	{
+		bytes = sx_state_unwrap(agg->aggfnoid, agg->signature, state, VARHDRSZ, &len);
+		SET_VARSIZE(bytes, VARHDRSZ + len);
+	}
+	fcinfo->args[0].value = PointerGetDatum(bytes);
 	fcinfo->args[0].isnull = statenull;
 	fcinfo->isnull = false;
 	agg->aggstate->curpertrans = &agg->pertrans;
@@ -671,6 +756,21 @@ deserialize(SxAgg *agg, Datum state, bool statenull, bool *isnull)
 	agg->aggstate->curpertrans = NULL;
 	*isnull = fcinfo->isnull;
 	return result;
+}
+
+static Datum
+unwrap_array(SxAgg *agg, Datum state)
+{
+	Size		len;
+	ArrayType  *array = (ArrayType *) sx_state_unwrap(agg->aggfnoid, agg->signature, state, ARR_OVERHEAD_NONULLS(1), &len);
+
+	SET_VARSIZE(array, ARR_OVERHEAD_NONULLS(1) + len);
+	array->ndim = 1;
+	array->dataoffset = 0;		/* no NULLs */
+	array->elemtype = agg->element;
+	ARR_DIMS(array)[0] = len / sizeof(int64);
+	ARR_LBOUND(array)[0] = 1;
+	return PointerGetDatum(array);
 }
 
 /* one step of the Agg node over partial states */

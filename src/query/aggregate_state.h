@@ -2,9 +2,9 @@
  * aggregate_state.h
  *		Partial aggregate states: combine and finalize by the aggregate's own functions.
  *
- * A state column has the aggregate's transition type, or streamext.state where that is
- * `internal`: the serialized bytes under a header (format version, server major,
- * aggregate OID).  Deserial functions trust their input, so nobody else can make values
+ * A state column has the aggregate's transition type; or streamext.state where that is
+ * `internal`, or an array of numbers in which the server's own sum up: the serialized bytes, packed, and what
+ * says whose they are (state_type.c).  Deserial functions trust their input, so nobody else can make values
  * of that type: its input function yields a value marked unusable (a restored dump).
  */
 #ifndef SX_AGGREGATE_STATE_H
@@ -29,7 +29,8 @@ extern Oid	sx_agg_function(SxAgg *agg);
 extern Aggref *sx_agg_aggref(SxAgg *agg);	/* argument types and input collation */
 extern Oid	sx_agg_storage_type(SxAgg *agg);	/* type of the state column */
 extern Oid	sx_agg_result_type(SxAgg *agg);
-extern bool sx_agg_internal(SxAgg *agg);	/* transition type is internal */
+extern Oid	sx_agg_partial_type(SxAgg *agg);	/* of what a partial plan puts out */
+extern bool sx_agg_packed(SxAgg *agg);	/* state is kept as streamext.state */
 /* has no final function and the storage type is the result type: the column is the result */
 extern bool sx_agg_plain(SxAgg *agg);
 /*
@@ -45,7 +46,7 @@ extern bool sx_agg_is_polymorphic(Oid aggfnoid);
 
 /*
  * What a partial plan (AGGSPLIT_INITIAL_SERIAL) puts out -> what the column stores.
- * For internal states adds the header; otherwise the value as it is.
+ * For packed states makes a streamext.state; otherwise the value as it is.
  */
 extern Datum sx_agg_wrap(SxAgg *agg, Datum partial, bool isnull);
 /* result in CurrentMemoryContext, possibly one of the inputs; raises what the functions raise */

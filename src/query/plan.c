@@ -612,8 +612,7 @@ check_columns(SxPlan *plan, List *targetlist)
 			elog(ERROR, "delta plan of continuous view \"%s\" has too many columns",
 				 get_rel_name(plan->info->def->viewid));
 		if (attno >= plan->info->nkeys && plan->info->def->strategy == SX_MERGE)
-			wanted = sx_agg_internal(plan->info->aggs[attno - plan->info->nkeys]) ? BYTEAOID :
-				TupleDescAttr(desc, plan->info->states[attno - plan->info->nkeys])->atttypid;
+			wanted = sx_agg_partial_type(plan->info->aggs[attno - plan->info->nkeys]);
 		else
 			wanted = TupleDescAttr(desc, attno)->atttypid;
 		if (type != wanted)

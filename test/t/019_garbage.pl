@@ -199,9 +199,14 @@ for my $round (1 .. $rounds)
 	push @bad, "round $round: $seen answers to " . scalar(@statements) . " statements: " . substr($err, 0, 500) if $seen < @statements;
 	last if @bad > 10;
 }
-# every aggregate with states of its own type, and rubbish in them
+# every aggregate with states of its own type, and rubbish in them; of arrays, only a user's keeps them as they are
+$node->safe_psql('app', <<'SQL');
+CREATE AGGREGATE mean(int) (SFUNC = int4_avg_accum, STYPE = bigint[], COMBINEFUNC = int4_avg_combine, FINALFUNC = int8_avg, INITCOND = '{0,0}');
+CREATE AGGREGATE mean(float8) (SFUNC = float8_accum, STYPE = float8[], COMBINEFUNC = float8_combine, FINALFUNC = float8_avg, INITCOND = '{0,0,0}');
+CREATE AGGREGATE slope(float8, float8) (SFUNC = float8_regr_accum, STYPE = float8[], COMBINEFUNC = float8_regr_combine, FINALFUNC = float8_regr_slope, INITCOND = '{0,0,0,0,0,0}');
+SQL
 my @aggregates = map { [ split /\|/ ] } split /\n/, $node->safe_psql('app', <<'SQL');
-SELECT a.aggfnoid::oid, CASE WHEN a.aggtranstype = 'internal'::regtype THEN 'streamext.state' ELSE format_type(a.aggtranstype, NULL) END,
+SELECT a.aggfnoid::oid, CASE WHEN a.aggtranstype = 'internal'::regtype OR (a.aggfnoid < 16384 AND a.aggtranstype IN ('bigint[]'::regtype, 'float8[]'::regtype)) THEN 'streamext.state' ELSE format_type(a.aggtranstype, NULL) END,
 	format_type(p.prorettype, NULL), (SELECT string_agg('NULL::' || format_type(t, NULL), ', ' ORDER BY i) FROM unnest(p.proargtypes) WITH ORDINALITY x(t, i))
 FROM pg_aggregate a JOIN pg_proc p ON p.oid = a.aggfnoid
 WHERE NOT EXISTS (SELECT FROM unnest(p.proargtypes || p.prorettype) t WHERE t::regtype::text ~ '^any|"any"') AND a.aggtranstype::regtype::text !~ '^any' ORDER BY 1
