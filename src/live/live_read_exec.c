@@ -555,6 +555,8 @@ next_streamed(ReadState *st)
 			MemoryContext old;
 			SxReadGroup *group;
 
+			if (!sx_read_groups_possible(st->groups, row))
+				return row;
 			ResetExprContext(econtext);
 			old = MemoryContextSwitchTo(econtext->ecxt_per_tuple_memory);
 			group = sx_read_groups_find(st->groups, row);
@@ -625,7 +627,7 @@ fetch_child(ReadState *st)
 			break;
 		}
 		ResetExprContext(st->child_econtext);
-		if (st->nkeys > 0)
+		if (st->nkeys > 0 && sx_read_groups_possible(st->groups, row))
 		{
 			MemoryContext old = MemoryContextSwitchTo(st->child_econtext->ecxt_per_tuple_memory);
 			bool		live = sx_read_groups_find(st->groups, row) != NULL;

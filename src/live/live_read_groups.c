@@ -143,25 +143,43 @@ build_bitmaps(SxReadGroups *g, SxLiveRequest *request, uint32 nbuckets)
 	int			n = 0;
 
 	g->order = palloc(sizeof(int) * (nkeys + 1));
-	for (int k = 0; k < nkeys; k++)
-		if (TupleDescAttr(g->info->desc, k)->attbyval)
-			g->order[n++] = k;
-	for (int k = 0; k < nkeys; k++)
-		if (!TupleDescAttr(g->info->desc, k)->attbyval && k != g->info->session_key)
-			g->order[n++] = k;
+	for (int pass = 0; pass < 3; pass++)
+	{
+		for (int k = 0; k < nkeys; k++)
+		{
+			bool		byval = TupleDescAttr(g->info->desc, k)->attbyval;
+
+			if (k != g->info->session_key && pass == (byval && g->view->exact[k] ? 0 : byval ? 1 : 2))
+				g->order[n++] = k;
+		}
+		if (pass == 0)
+			g->nsame = n;
+	}
 	g->norder = n;
+	g->natts = nkeys;
 
 	g->bitmask = nbits - 1;
 	g->bits = palloc(sizeof(uint8 *) * (nkeys + 1));
-	for (int k = 0; k < nkeys; k++)
+	for (int i = 0; i < n; i++)
+		g->bits[g->order[i]] = MemoryContextAllocExtended(g->context, nbits / 8, MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
+	for (int row = 0; row < request->nrows; row++)
 	{
-		g->bits[k] = MemoryContextAllocHuge(g->context, nbits / 8);
-		memset(g->bits[k], 0, nbits / 8);
-		for (int i = 0; i < request->nrows; i++)
+		if (g->nsame > 0)
+			ExecStoreMinimalTuple(request->rows[row], g->live, false);
+		for (int i = 0; i < n; i++)
 		{
-			uint32		bit = request->keyhashes[(Size) i * nkeys + k] & g->bitmask;
+			int			k = g->order[i];
+			uint32		hash = request->keyhashes[(Size) row * nkeys + k];
+			bool		isnull;
 
-			g->bits[k][bit / 8] |= 1 << (bit % 8);
+			if (i < g->nsame)
+			{
+				Datum		value = slot_getattr(g->live, k + 1, &isnull);
+
+				hash = sx_same_hash(value, isnull);
+			}
+			hash &= g->bitmask;
+			g->bits[k][hash / 8] |= 1 << (hash % 8);
 		}
 	}
 }
@@ -170,10 +188,13 @@ void
 sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns)
 {
 	bool		any = false;
+	int			column = -1;
 
 	/* the row as a whole */
 	if (bms_is_member(0 - FirstLowInvalidHeapAttributeNumber, columns))
 		return;
+	while ((column = bms_next_member(columns, column)) >= 0)
+		g->natts = Max(g->natts, column + FirstLowInvalidHeapAttributeNumber);
 	for (int i = 0; i < g->info->nresults; i++)
 	{
 		g->results[i] = bms_is_member(g->info->nkeys + g->info->results[i] + 1 - FirstLowInvalidHeapAttributeNumber, columns);
@@ -215,15 +236,14 @@ sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row)
 	SxViewInfo *info = g->info;
 	uint32		hash;
 
-	slot_getsomeattrs(row, info->nkeys);
+	if (!sx_read_groups_possible(g, row))
+		return NULL;
 	for (int i = 0; i < g->norder; i++)
 	{
 		int			k = g->order[i];
-		uint32		bit;
 
 		g->keyhash[k] = sx_key_hash(info, k, row->tts_values[k], row->tts_isnull[k]);
-		bit = g->keyhash[k] & g->bitmask;
-		if ((g->bits[k][bit / 8] & (1 << (bit % 8))) == 0)
+		if (i >= g->nsame && !sx_read_groups_has_bit(g, k, g->keyhash[k]))
 			return NULL;
 	}
 	if (info->session_key >= 0)

@@ -143,8 +143,10 @@ typedef struct SxReadGroups
 	/* for each key a bitmap of its hashes: most rows of the table fail at the first */
 	int		   *order;			/* [norder] keys, those whose hash is cheap first; sessions have none */
 	int			norder;
+	int			nsame;			/* of these, the first ones: equal values are the same Datum, whose bits are hashed */
 	uint8	  **bits;			/* [nkeys] */
 	uint32		bitmask;
+	int			natts;			/* so many columns of a row are asked for, here or above */
 	int			combines;
 	bool	   *results;		/* [nresults] which ones rows need; NULL: none */
 	/* slots of the table's row type */
@@ -161,6 +163,8 @@ extern SxReadGroups *sx_read_groups_create(EState *estate, SxReadView *view, SxL
 extern void sx_read_groups_end(SxReadGroups *g);
 /* rows need no results but those in these columns, as of pull_varattnos(); before any row is asked for */
 extern void sx_read_groups_limit(SxReadGroups *g, Bitmapset *columns);
+/* false: a row of the table has none; takes a few instructions, and runs nobody's code */
+static inline bool sx_read_groups_possible(SxReadGroups *g, TupleTableSlot *row);
 /* the group of a row of the table, or NULL; of sessions any that overlaps it; allocates in the current context */
 extern SxReadGroup *sx_read_groups_find(SxReadGroups *g, TupleTableSlot *row);
 /* fetches and combines the group's row of the table unless done; may mark others as absorbed; leaves scraps in the current context */
@@ -176,6 +180,34 @@ extern TupleTableSlot *sx_read_groups_combine(SxReadGroups *g, TupleTableSlot *r
 extern void sx_read_groups_combined(SxReadGroups *g);
 /* a copy that lives as long as the groups, with results; scraps in the current context */
 extern MinimalTuple sx_read_groups_keep(SxReadGroups *g, MinimalTuple row);
+
+static inline uint32
+sx_same_hash(Datum value, bool isnull)
+{
+	return isnull ? 0 : (uint32) (((uint64) value * UINT64CONST(0x9E3779B97F4A7C15)) >> 32);
+}
+
+static inline bool
+sx_read_groups_has_bit(SxReadGroups *g, int key, uint32 hash)
+{
+	uint32		bit = hash & g->bitmask;
+
+	return (g->bits[key][bit / 8] & (1 << (bit % 8))) != 0;
+}
+
+static inline bool
+sx_read_groups_possible(SxReadGroups *g, TupleTableSlot *row)
+{
+	slot_getsomeattrs(row, g->natts);
+	for (int i = 0; i < g->nsame; i++)
+	{
+		int			k = g->order[i];
+
+		if (!sx_read_groups_has_bit(g, k, sx_same_hash(row->tts_values[k], row->tts_isnull[k])))
+			return false;
+	}
+	return true;
+}
 
 /* ---- live_read_sessions.c ---- */
 
