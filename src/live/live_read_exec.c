@@ -102,6 +102,7 @@ static void init_sort(ReadState *st, List *sort, List *private);
 static void register_node(ReadState *st, EState *estate, Oid matid);
 static TupleTableSlot *exec_scan(CustomScanState *node);
 static TupleTableSlot *next_row(ScanState *node);
+static inline TupleTableSlot *next(ReadState *st);
 static inline TupleTableSlot *copy_columns(ReadState *st, TupleTableSlot *row, TupleTableSlot *into);
 static bool recheck(ScanState *node, TupleTableSlot *slot);
 static void start(ReadState *st);
@@ -369,7 +370,7 @@ exec_scan(CustomScanState *node)
 		return ExecScan(&node->ss, next_row, recheck);
 
 	/* quals were tried below, or on live rows */
-	row = next_row(&node->ss);
+	row = next(st);
 	if (node->ss.ps.ps_ProjInfo == NULL)
 		return row;
 	if (TupIsNull(row))
@@ -409,8 +410,12 @@ recheck(ScanState *node, TupleTableSlot *slot)
 static TupleTableSlot *
 next_row(ScanState *node)
 {
-	ReadState  *st = (ReadState *) node;
+	return next((ReadState *) node);
+}
 
+static inline TupleTableSlot *
+next(ReadState *st)
+{
 	if (!st->started)
 		start(st);
 	if (st->groups == NULL)
