@@ -154,7 +154,7 @@ sx_slot_keep(TransactionId xmin, XLogRecPtr restart_lsn)
 			return;
 		}
 	}
-	sx_slot_advance(xmin, restart_lsn);
+	sx_slot_advance(xmin, xmin, restart_lsn);
 }
 
 /* WAL is reserved from the last checkpoint on; what is there from before may be kept as well */
@@ -173,11 +173,16 @@ sx_slot_reach_back(XLogRecPtr restart_lsn)
 	ReplicationSlotsComputeRequiredLSN();
 }
 
+/*
+ * The horizon may lie ahead of xmin, which a restart will need: it is what is needed as long as the server runs, and is nowhere
+ * on disk.
+ */
 void
-sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn)
+sx_slot_advance(TransactionId xmin, TransactionId horizon, XLogRecPtr restart_lsn)
 {
 	ReplicationSlot *slot = own_slot();
 	bool		xmin_moved = false;
+	bool		horizon_moved = false;
 	bool		lsn_moved = false;
 
 	SpinLockAcquire(&slot->mutex);
@@ -186,8 +191,14 @@ sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn)
 		 TransactionIdPrecedes(slot->data.xmin, xmin)))
 	{
 		slot->data.xmin = xmin;
-		slot->effective_xmin = xmin;
 		xmin_moved = true;
+	}
+	if (TransactionIdIsNormal(horizon) &&
+		(!TransactionIdIsValid(slot->effective_xmin) ||
+		 TransactionIdPrecedes(slot->effective_xmin, horizon)))
+	{
+		slot->effective_xmin = horizon;
+		horizon_moved = true;
 	}
 	/* an invalid one was taken away for good */
 	if (!XLogRecPtrIsInvalid(slot->data.restart_lsn) && slot->data.restart_lsn < restart_lsn)
@@ -199,7 +210,7 @@ sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn)
 
 	if (xmin_moved || lsn_moved)
 		ReplicationSlotMarkDirty();
-	if (xmin_moved)
+	if (horizon_moved)
 		ReplicationSlotsComputeRequiredXmin(false);
 	if (lsn_moved)
 		ReplicationSlotsComputeRequiredLSN();
@@ -215,6 +226,18 @@ sx_slot_xmin(void)
 	xmin = slot->data.xmin;
 	SpinLockRelease(&slot->mutex);
 	return xmin;
+}
+
+TransactionId
+sx_slot_horizon(void)
+{
+	ReplicationSlot *slot = own_slot();
+	TransactionId horizon;
+
+	SpinLockAcquire(&slot->mutex);
+	horizon = slot->effective_xmin;
+	SpinLockRelease(&slot->mutex);
+	return horizon;
 }
 
 XLogRecPtr

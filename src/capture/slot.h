@@ -29,9 +29,13 @@ extern void sx_slot_release(void);
 extern void sx_slot_keep(TransactionId xmin, XLogRecPtr restart_lsn);
 /* lets it hold WAL from here on, if that is still there */
 extern void sx_slot_reach_back(XLogRecPtr restart_lsn);
-/* Moves forward only.  xmin invalid: leave.  Nothing is written to disk now. */
-extern void sx_slot_advance(TransactionId xmin, XLogRecPtr restart_lsn);
+/*
+ * Moves forward only.  Nothing is written to disk now.  xmin is what a restart needs, the horizon what is held meanwhile, which
+ * may be less.  Invalid: leave.
+ */
+extern void sx_slot_advance(TransactionId xmin, TransactionId horizon, XLogRecPtr restart_lsn);
 extern TransactionId sx_slot_xmin(void);
+extern TransactionId sx_slot_horizon(void);
 extern XLogRecPtr sx_slot_restart_lsn(void);
 /* drops it if it exists and nobody owns it; returns true if gone.  Any process. */
 extern bool sx_slot_drop(Oid dboid);

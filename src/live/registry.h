@@ -229,7 +229,7 @@ typedef struct SxDb
 	pg_atomic_uint32 requirers;
 	pg_atomic_uint32 require_epoch;
 	Oid			flushing_view;	/* (m) whose sealed generation the flusher reads */
-	TransactionId slot_xmin;	/* (m) for builders */
+	TransactionId slot_xmin;	/* (m) what it holds now, for builders */
 	XLogRecPtr	slot_lsn;		/* (m) */
 	char		exposed_why[128];	/* (m) why rows were last unprotected; empty: never */
 	int			nviews;			/* highest used slot + 1 */

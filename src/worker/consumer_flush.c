@@ -18,15 +18,13 @@
 #include "testing/stop_points.h"
 
 /*
- * An empty flush moves a view's position after this much WAL, or this many transactions: until then the slot keeps dead
- * rows of all tables, and those that are updated over and over grow.  But of so many transactions at most one is such a flush.
+ * An empty flush moves a view's position after this much WAL, or this many transactions: a restart needs WAL from there, and
+ * holds back VACUUM until the view has caught up (while the server runs an idle view does not: consumer_slot.c).  Of so many
+ * transactions at most one is such a flush.
  */
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
 #define IDLE_FLUSH_XIDS		1000
 #define IDLE_XIDS_PER_VIEW	50
-/* for each view at most once in this time, with few views and with many */
-#define IDLE_FLUSH_MS		100
-#define IDLE_MS_PER_VIEW	10
 /* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
@@ -194,6 +192,13 @@ has_open_rows(SxView *v)
 	return v->open_gen != 0 && (gen->nentries > 0 || gen->ndead > 0 || gen->counts.rows > 0);
 }
 
+/* of what it has consumed something is not stored */
+bool
+sx_consumer_is_unflushed(SxView *v)
+{
+	return has_open_rows(v) || sx_gen_sealed(v) != NULL;
+}
+
 static bool
 is_due(Consumer *c, LiveView *lv, TimestampTz now)
 {
@@ -203,14 +208,10 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 
 	if (lv->def->paused || lv->flush_wanted)
 		return true;
-	if (has_open_rows(v))
-		return TimestampDifferenceExceeds(v->last_seal, now, interval);
-
 	/* nothing new: only so that an idle view holds back little */
-	if (c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews), sx_max_held_xids / 2))
-		return TimestampDifferenceExceeds(v->last_seal, now, Min(interval, Max(IDLE_FLUSH_MS, IDLE_MS_PER_VIEW * nviews)));
 	return TimestampDifferenceExceeds(v->last_seal, now, interval) &&
-		(lv->closed_unsealed ||
+		(has_open_rows(v) || lv->closed_unsealed ||
+		 c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews), sx_max_held_xids / 2) ||
 		 sx_consumer_start_lsn(c) > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2));
 }
 

@@ -185,6 +185,7 @@ extern void sx_consumer_join(Consumer *c);
 
 /* consumer_flush.c */
 extern void sx_consumer_flush(Consumer *c);
+extern bool sx_consumer_is_unflushed(SxView *v);
 extern void sx_consumer_relieve(Consumer *c);
 extern long sx_consumer_next_flush_ms(Consumer *c);
 extern void sx_consumer_wait_flusher(Consumer *c);

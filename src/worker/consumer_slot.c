@@ -10,6 +10,11 @@
  * young as what the slot holds; builders bring it up, noticing rows that are gone.  WAL is
  * simply there or not.
  *
+ * As long as the server runs, less is needed than a restart from the stored positions would need: what a live view has
+ * consumed and not stored yet, and what is to come.  A view that has stored all it has consumed holds back nothing, however
+ * old the position: between that and now its stream had no rows.  So an idle view costs the other tables of the database nothing,
+ * in particular those that are updated over and over.  On disk the slot's xmin is that of the oldest position.
+ *
  * Limits.  A view that makes the slot hold more than streamext.max_held_wal, in whatever state,
  * does not count for restart_lsn any more; one that makes it hold more than
  * streamext.max_held_xids does not count for xmin.  WAL let go costs time (full_scan.c), an
@@ -96,7 +101,7 @@ try_acquire(Consumer *c)
 
 	SpinLockAcquire(&db->mutex);
 	db->slot_ready = true;
-	db->slot_xmin = sx_slot_xmin();
+	db->slot_xmin = sx_slot_horizon();
 	db->slot_lsn = sx_slot_restart_lsn();
 	db->problem[0] = '\0';
 	if (why[0] != '\0')
@@ -221,6 +226,8 @@ sx_consumer_advance_slot(Consumer *c)
 	SxDb	   *db = c->db;
 	uint64		next = c->position->xmax;
 	uint64		xmin = c->position->xmin;
+	uint64		horizon = xmin;
+	bool		complete = !c->tail->has_fresh && sx_pending_found(c->tail->capture->pending) == 0;
 	XLogRecPtr	end = c->tail->capture->read_lsn;
 	XLogRecPtr	lsn = sx_consumer_start_lsn(c);
 	uint64		wal_limit = sx_consumer_wal_limit();
@@ -233,6 +240,7 @@ sx_consumer_advance_slot(Consumer *c)
 	if (creating)
 	{
 		xmin = Min(xmin, sx_widen_xid(sx_slot_xmin()));
+		horizon = Min(horizon, sx_widen_xid(sx_slot_horizon()));
 		lsn = Min(lsn, sx_slot_restart_lsn());
 	}
 	for (int i = 0; i < db->nviews; i++)
@@ -251,21 +259,27 @@ sx_consumer_advance_slot(Consumer *c)
 		if (!OidIsValid(v->viewid))
 			continue;
 		if (v->protect_xmin != 0 && !v->xmin_let_go)
+		{
 			xmin = Min(xmin, v->protect_xmin);
+			if (!complete || v->state != SX_VIEW_LIVE || v->exposed || sx_consumer_is_unflushed(v))
+				horizon = Min(horizon, v->protect_xmin);
+		}
 		if (v->protect_lsn != InvalidXLogRecPtr && !v->wal_let_go)
 			lsn = Min(lsn, v->protect_lsn);
 	}
 	/* what is open for long is in no view's stored position, but its addresses hold WAL as well */
 	lsn = Max(lsn, Min(oldest_lsn, end));
 	xmin = Max(xmin, oldest_xmin);
-	db->slot_xmin = (TransactionId) xmin;
+	horizon = Max(horizon, Max(xmin, oldest_xmin));
+	if (TransactionIdFollows((TransactionId) horizon, db->slot_xmin))
+		db->slot_xmin = (TransactionId) horizon;
 	db->slot_lsn = lsn;
 	SpinLockRelease(&db->mutex);
 
-	if ((TransactionId) xmin != sx_slot_xmin() || lsn != sx_slot_restart_lsn())
+	if ((TransactionId) xmin != sx_slot_xmin() || (TransactionId) horizon != sx_slot_horizon() || lsn != sx_slot_restart_lsn())
 	{
 		SX_STOP_POINT(slot_advance);
-		sx_slot_advance((TransactionId) xmin, lsn);
+		sx_slot_advance((TransactionId) xmin, (TransactionId) horizon, lsn);
 		SX_STOP_POINT(slot_advanced);
 	}
 }

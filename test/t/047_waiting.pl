@@ -60,6 +60,7 @@ oracle($node, 'app', 'sums', 'rebuilt');
 # ---- the swap fails, by an error that may pass, and does not ----
 statement($session, "SELECT testing.stop('swap_done', 'error')");
 statement($session, 'REFRESH MATERIALIZED VIEW sums', 1);
+ok(query_until($node, 'app', "SELECT fired FROM testing.points() WHERE point = 'swap_done'", '1'), 'a swap fails');
 my $fired = 0;
 ok(wait_until('the command to end', 60, sub {
 	my $ended = $node->safe_psql('app', "SELECT swap_ended FROM (SELECT count(*) = 0 AS swap_ended FROM pg_stat_activity WHERE query LIKE 'REFRESH%' AND state = 'active') s");
@@ -115,7 +116,10 @@ for my $call ('wait_for()', 'flush()', "wait_for('other')", "flush('other')")
 	for my $role ('postgres', 'reader')
 	{
 		$node->safe_psql('app', 'CREATE MATERIALIZED VIEW other WITH (streamext.continuous) AS SELECT v FROM ev; GRANT SELECT ON other TO reader;
-			SELECT streamext.wait_for(); SELECT streamext.pause(\'other\'); INSERT INTO ev VALUES (1, 1)');
+			SELECT streamext.wait_for(); SELECT streamext.pause(\'other\')');
+		# the consumer acts on it when it has committed
+		ok(query_until($node, 'app', "SELECT state FROM streamext.views WHERE view = 'other'::regclass", 'paused'), 'a view is paused');
+		$node->safe_psql('app', 'INSERT INTO ev VALUES (1, 1)');
 		statement($session, "SET streamext.wait_timeout = '120s'; SET ROLE $role; SELECT streamext.$call", 1);
 		ok(query_until($node, 'app', "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT streamext.%' AND wait_event_type = 'Extension' AND pid <> pg_backend_pid()", '1'),
 			"$call as $role waits for a view that is paused");
