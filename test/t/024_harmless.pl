@@ -1,4 +1,4 @@
-# I1: what looks dangerous to a reader of WAL and heap, and is not (DESIGN, "known and harmless").
+# I1: what looks dangerous to a reader of WAL and heap, and is not.
 use strict;
 use warnings;
 
