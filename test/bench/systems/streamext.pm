@@ -60,9 +60,9 @@ sub create_result
 sub complete
 {
 	my ($self, $session) = @_;
-	die "views are not complete after a minute: " . ($session->value(
+	die "views are not complete: " . ($session->value(
 		"SELECT string_agg(concat_ws(' ', view, state, reason, last_error), '; ') FROM streamext.status") // '') . "\n"
-	  unless $session->value("SELECT streamext.wait_for(NULL, '60s')") eq 't';
+	  unless $session->value("SELECT streamext.wait_for(NULL, '10min')") eq 't';
 	return;
 }
 
