@@ -57,6 +57,14 @@ CREATE MATERIALIZED VIEW of_own WITH (streamext.continuous) AS SELECT date_trunc
 INSERT INTO own VALUES ('2024-01-01 10:20Z'), ('2024-01-01 10:30Z'), ('2024-01-01 11:00Z');
 RESET ROLE;
 SELECT test.check('of_own');
+-- who may for a while: a plan that calls it is made, and made again
+GRANT EXECUTE ON FUNCTION streamext.tumble(timestamptz, interval) TO PUBLIC;
+INSERT INTO own VALUES ('2024-01-01 11:20Z');
+SELECT test.check('of_own');
+REVOKE EXECUTE ON FUNCTION streamext.tumble(timestamptz, interval) FROM PUBLIC;
+INSERT INTO own VALUES ('2024-01-01 11:40Z');
+SELECT test.check('of_own');
+SELECT last_error FROM streamext.status WHERE view = 'of_own'::regclass;
 DROP MATERIALIZED VIEW of_own;
 GRANT EXECUTE ON FUNCTION streamext.tumble(timestamptz, interval) TO PUBLIC;
 REVOKE ALL ON SCHEMA public FROM regress_trunc;

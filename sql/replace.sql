@@ -227,6 +227,33 @@ SELECT streamext.wait_for('theirs.spied');
 SELECT c.relname, c.relowner::regrole FROM streamext.view_def d, LATERAL (VALUES (d.view), (d.query), (d.mat)) r(oid) JOIN pg_class c ON c.oid = r.oid
 	WHERE d.view = 'theirs.spied'::regclass AND c.relowner <> 'regress_replace_reader'::regrole;
 
+-- while a partition is away, and when it has come back
+CREATE TABLE parts (k int NOT NULL, v int) PARTITION BY LIST (k);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES IN (1);
+CREATE TABLE parts_2 (v int, gone int, k int NOT NULL);
+ALTER TABLE parts_2 DROP COLUMN gone;
+ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES IN (2);
+CREATE MATERIALIZED VIEW of_parts WITH (streamext.continuous) AS SELECT k, count(*) AS n, avg(v)::int AS a FROM parts GROUP BY k;
+INSERT INTO parts SELECT 1 + i % 2, i FROM generate_series(1, 100) i;
+SELECT test.check('of_parts');
+ALTER TABLE parts DETACH PARTITION parts_2;
+INSERT INTO parts_2 (k, v) SELECT 2, i FROM generate_series(1, 10) i;
+SELECT streamext.wait_for('of_parts');
+TABLE of_parts ORDER BY k;
+REFRESH MATERIALIZED VIEW of_parts;
+TABLE of_parts ORDER BY k;
+ALTER TABLE parts ATTACH PARTITION parts_2 FOR VALUES IN (2);
+SELECT test.check('of_parts');
+BEGIN;
+SELECT streamext.replace_view('of_parts', 'SELECT k, count(v) AS n, avg(v)::int AS a, max(v) AS m FROM parts GROUP BY k');
+ALTER TABLE parts DETACH PARTITION parts_1;
+COMMIT;
+SELECT streamext.wait_for('of_parts');
+SELECT test.check('of_parts');
+TABLE of_parts ORDER BY k;
+DROP TABLE parts CASCADE;
+DROP TABLE parts_1;
+
 DROP TABLE ev, names CASCADE;
 DROP SCHEMA theirs CASCADE;
 DROP ROLE regress_replace_reader;
