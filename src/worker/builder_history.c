@@ -30,7 +30,6 @@
 #include "time/watermark.h"
 #include "utils/inval.h"
 #include "utils/lsyscache.h"
-#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "testing/stop_points.h"
@@ -316,7 +315,7 @@ history_by_plan(SxStoredPosition *pos)
 		sx_builder_begin_results();
 		sx_builder_begin_work(0);
 		sx_run_as_begin(&as, sx_builder.def);
-		sx_builder_take_memory();
+		sx_worker_take_memory(maintenance_work_mem);
 		(void) sx_plan_lock(sx_builder.plan, true, NULL);
 		sx_plan_run_history(sx_builder.plan, check_members, sx_builder_store_row, map);
 		if (sx_builder.time.attno != InvalidAttrNumber)
@@ -339,21 +338,6 @@ history_by_plan(SxStoredPosition *pos)
 	(void) sx_builder_end_work();
 	MemoryContextSwitchTo(caller);
 	return ok;
-}
-
-/*
- * Within sx_run_as_begin(): grouping may use what maintenance may, as a table is built and few at a time are.
- */
-void
-sx_builder_take_memory(void)
-{
-	char		value[32];
-
-	if (maintenance_work_mem <= work_mem)
-		return;
-	snprintf(value, sizeof(value), "%dkB", maintenance_work_mem);
-	(void) set_config_option("work_mem", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("hash_mem_multiplier", "1", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 /* in a PG_CATCH: an error of a row ends the transaction, any other is raised again */

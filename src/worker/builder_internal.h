@@ -66,7 +66,6 @@ extern void sx_builder_history_begins(void);
 extern bool sx_builder_has_condition(void);
 /* takes up a result row of history */
 extern void sx_builder_store_row(void *arg, TupleTableSlot *row);
-extern void sx_builder_take_memory(void);
 extern void sx_builder_recover_from_row(MemoryContext caller);
 /* the stream with its partitions, in a transaction; with lock they cannot be replaced until its end */
 extern List *sx_builder_members(bool lock);

@@ -304,7 +304,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 		SX_STOP_POINT_OF(results_emptied, sx_builder.def->viewid);
 	}
 	if (replace || sx_builder.in_history)
-		sx_builder_take_memory();
+		sx_worker_take_memory(maintenance_work_mem);
 	if (replace || (sx_builder.in_history && !sx_builder.is_sample))
 		sx_merge_into_new_table(sx_builder.info, sx_builder.rows);
 	else

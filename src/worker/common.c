@@ -101,6 +101,19 @@ sx_worker_allow_parallel(void)
 							 true, 0, false);
 }
 
+/* sorting and grouping may use so many kB */
+void
+sx_worker_take_memory(int kb)
+{
+	char		value[32];
+
+	if (kb <= work_mem)
+		return;
+	snprintf(value, sizeof(value), "%dkB", kb);
+	(void) set_config_option("work_mem", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("hash_mem_multiplier", "1", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+}
+
 void
 sx_worker_check(void)
 {

@@ -42,6 +42,8 @@
 #define LONGEST_PAUSE_MS	10000
 /* writing and appending closed windows may take as long as writing so many rows */
 #define CLOSED_ROWS			10000
+/* memory to collect rows in, and again to sort them: a hundred thousand groups */
+#define MEMORY_KB			16384
 
 typedef struct FlushView
 {
@@ -352,6 +354,7 @@ flush_view(SxDb *db, SxView *v, SxGeneration *gen)
 
 		sx_budget_start(sx_budget_of_flush(gen->nentries));
 		sx_run_as_begin(&as, info->def);
+		sx_worker_take_memory(Min(maintenance_work_mem, MEMORY_KB));
 		rows.store = tuplestore_begin_heap(false, false, work_mem);
 		rows.slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 		sx_gen_rows(db, gen, put_row, &rows);

@@ -606,7 +606,7 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			sx_builder_begin_results();
 			sx_builder_begin_work(0);
 			sx_run_as_begin(&as, sx_builder.def);
-			sx_builder_take_memory();
+			sx_worker_take_memory(maintenance_work_mem);
 			if (sx_backfill_rate == 0)
 				sx_worker_allow_parallel();
 			sx_progress_expect(expected_result(&part));

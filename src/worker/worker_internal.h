@@ -31,6 +31,8 @@ extern void sx_worker_fill(BackgroundWorker *w, const char *type, const char *fu
 extern void sx_worker_check(void);
 /* until the end of sx_run_as_begin()'s settings: as many parallel workers as a query would get */
 extern void sx_worker_allow_parallel(void);
+/* likewise: maintenance_work_mem, or a part of it, in place of work_mem, by whoever writes tables */
+extern void sx_worker_take_memory(int kb);
 /*
  * In a worker's PG_CATCH at top level: logs nothing, aborts the transaction and returns a copy of
  * the error in mcxt.
