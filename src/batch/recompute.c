@@ -3,8 +3,8 @@
  *		SQL: CALL streamext.backfill(view, from, to): computes windows of a view anew from the raw rows.
  *
  * The view's table is locked against the flush, so its stored position stands still while new rows go on
- * to be consumed and read from memory.  The query runs over the rows of the range as that position sees them, which
- * the slot protects, and its result takes the place of the windows' rows, in one transaction.  What is
+ * to be consumed and read from memory.  The query runs over the rows of the range as that position sees them, for which the
+ * slot keeps them, and its result takes the place of the windows' rows, in one transaction.  What is
  * live is what came after the position: it is added to the new rows as it was to the old ones.
  *
  * Outside of a transaction block the range goes in parts of whole windows, each in a transaction of its own.  A part is
@@ -216,6 +216,8 @@ do_part(Recompute *c)
 	char	   *blocker = NULL;
 	char	   *from_text = text_of(c, c->next);
 
+	/* of what the position will see nothing goes until this part is done */
+	sx_worker_hold_horizon();
 	/* so that the lock is not waited for while much is to be flushed; one that we have keeps the flush out */
 	if (!is_locked_by_us(def->matid) && !sx_wait(c->viewid, sx_wait_timeout, true, &blocker))
 		ereport(ERROR,

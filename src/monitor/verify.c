@@ -130,6 +130,7 @@ sx_verify(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("cannot verify continuous view \"%s\"", name),
 				 errdetail("It was created WITH NO DATA: it leaves out rows that its query on the raw rows counts.")));
+	/* the statement's snapshot, which is older, holds the rows that the position will see */
 	if (!sx_wait(viewid, sx_wait_timeout, true, &blocker))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),

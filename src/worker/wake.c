@@ -27,11 +27,13 @@
 
 /* what this transaction has announced; undone or carried out at its end */
 static SxDb *required_db = NULL;
+static bool creates = false;	/* a view */
 static List *closed_dbs = NIL;	/* of SxDb *, in TopMemoryContext */
 static List *written_views = NIL;	/* OIDs, in TopMemoryContext */
 static bool exit_hook_registered = false;
 
 static void xact_callback(XactEvent event, void *arg);
+static void require(SxDb *db);
 static void end_require(void);
 static void tell_written(void);
 static void begin_close(SxDb *db);
@@ -64,7 +66,7 @@ xact_callback(XactEvent event, void *arg)
 	{
 		case XACT_EVENT_PRE_PREPARE:
 			/* the slot moves on after PREPARE, past what a view that nobody knows yet needs */
-			if (required_db)
+			if (creates)
 				ereport(ERROR,
 						(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 						 errmsg("cannot PREPARE a transaction that has created a continuous view")));
@@ -201,6 +203,31 @@ end_require(void)
 	sx_wake_consumer(required_db);
 	sx_wake_launcher();
 	required_db = NULL;
+	creates = false;
+}
+
+static void
+require(SxDb *db)
+{
+	register_exit_hook();
+	if (required_db == NULL)
+	{
+		pg_atomic_fetch_add_u32(&db->requirers, 1);
+		required_db = db;
+	}
+}
+
+/*
+ * A transaction that will read what a stored position sees: of rows that are updated or deleted from here on VACUUM leaves what
+ * it has to.  So the position must be stored after this: a flush does that.
+ */
+void
+sx_worker_hold_horizon(void)
+{
+	SxDb	   *db = sx_my_db();
+
+	if (db != NULL)
+		require(db);
 }
 
 /*
@@ -223,12 +250,8 @@ sx_worker_require(void)
 				 errhint("Raise streamext.max_databases in postgresql.conf and restart the server.")));
 	CheckSlotRequirements();
 
-	register_exit_hook();
-	if (required_db == NULL)
-	{
-		pg_atomic_fetch_add_u32(&db->requirers, 1);
-		required_db = db;
-	}
+	require(db);
+	creates = true;
 
 	deadline = TimestampTzPlusMilliseconds(sx_now(), START_TIMEOUT_MS);
 	ConditionVariablePrepareToSleep(&db->published_cv);
@@ -283,12 +306,8 @@ sx_worker_announce(void)
 					 errhint("Raise streamext.max_databases in postgresql.conf and restart the server.")));
 		return;
 	}
-	register_exit_hook();
-	if (required_db == NULL)
-	{
-		pg_atomic_fetch_add_u32(&db->requirers, 1);
-		required_db = db;
-	}
+	require(db);
+	creates = true;
 	SpinLockAcquire(&db->mutex);
 	db->wanted = true;
 	SpinLockRelease(&db->mutex);

@@ -31,6 +31,8 @@ extern void sx_worker_require(void);
  * The same for views that are restored: the workers are asked for, nobody waits for them.
  */
 extern void sx_worker_announce(void);
+/* until the transaction ends no row goes that a position sees which is stored from now on */
+extern void sx_worker_hold_horizon(void);
 /* commit callback and friends: see worker/wake.c */
 extern void sx_wake_init(void);
 
