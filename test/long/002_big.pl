@@ -150,7 +150,7 @@ sub undisturbed
 	my $log = slurp_file($node->logfile, $log_read);
 	$log_read = -s $node->logfile;
 	# stop_load() ends pgbench, which then may not have read all that the server had to say
-	my @bad = grep { !/could not (?:receive|send) data (?:from|to) client/ }
+	my @bad = grep { !/could not (?:receive|send) data (?:from|to) client|connection to client lost/ }
 	  grep { /\b(?:ERROR|FATAL|PANIC|WARNING):/ || /could not/ } split /\n/, $log;
 	is(join("\n", @bad), '', "$name: nothing went wrong, says the log");
 	return;
