@@ -3,9 +3,13 @@
  *		SQL: CALL streamext.backfill(view, from, to): computes windows of a view anew from the raw rows.
  *
  * The view's table is locked against the flush, so its stored position stands still while new rows go on
- * to be consumed and read from memory.  The query runs over the rows of the range as that position sees them, for which the
- * slot keeps them, and its result takes the place of the windows' rows, in one transaction.  What is
- * live is what came after the position: it is added to the new rows as it was to the old ones.
+ * to be consumed and read from memory.  The query runs over the rows of the range as that position sees them, and its
+ * result takes the place of the windows' rows, in one transaction.  What is live is what came after the position: it is
+ * added to the new rows as it was to the old ones.
+ *
+ * VACUUM leaves the rows that the position sees, as long as they are read: it was stored after the statement had
+ * its snapshot.  That is not so in a transaction block that has the lock from a statement before; therefore the slot
+ * keeps them until the transaction ends.
  *
  * Outside of a transaction block the range goes in parts of whole windows, each in a transaction of its own.  A part is
  * twice as long as the one before unless that takes too long; it does not count as long if it took hardly longer
@@ -216,7 +220,7 @@ do_part(Recompute *c)
 	char	   *blocker = NULL;
 	char	   *from_text = text_of(c, c->next);
 
-	/* of what the position will see nothing goes until this part is done */
+	/* a later statement of this transaction may read at the position that this one waits for */
 	sx_worker_hold_horizon();
 	/* so that the lock is not waited for while much is to be flushed; one that we have keeps the flush out */
 	if (!is_locked_by_us(def->matid) && !sx_wait(c->viewid, sx_wait_timeout, true, &blocker))

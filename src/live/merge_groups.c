@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/transam.h"
 #include "catalog/pg_collation.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
@@ -40,8 +41,9 @@ sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, bool of_inde
 
 		if (i == last_key)
 			continue;
-		/* where equal means the same bytes */
-		if (!of_index && OidIsValid(collation) && get_collation_isdeterministic(collation))
+		/* where equal means the same bytes, which a type of a user's need not keep to */
+		if (!of_index && OidIsValid(collation) && get_collation_isdeterministic(collation) &&
+			getBaseType(TupleDescAttr(info->desc, key)->atttypid) < FirstNormalObjectId)
 			collation = C_COLLATION_OID;
 		columns[n] = key + 1;
 		operators[n] = lookup_type_cache(TupleDescAttr(info->desc, key)->atttypid, TYPECACHE_LT_OPR)->lt_opr;

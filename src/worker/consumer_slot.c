@@ -270,7 +270,7 @@ sx_consumer_advance_slot(Consumer *c)
 	/* what is open for long is in no view's stored position, but its addresses hold WAL as well */
 	lsn = Max(lsn, Min(oldest_lsn, end));
 	xmin = Max(xmin, oldest_xmin);
-	horizon = Max(horizon, Max(xmin, oldest_xmin));
+	horizon = Max(horizon, xmin);
 	if (TransactionIdFollows((TransactionId) horizon, db->slot_xmin))
 		db->slot_xmin = (TransactionId) horizon;
 	db->slot_lsn = lsn;

@@ -218,8 +218,8 @@ require(SxDb *db)
 }
 
 /*
- * A transaction that will read what a stored position sees: of rows that are updated or deleted from here on VACUUM leaves what
- * it has to.  So the position must be stored after this: a flush does that.
+ * Until the end of this transaction VACUUM leaves what is there now, updated or deleted meanwhile: for a transaction that reads
+ * what a position sees which is stored after this.
  */
 void
 sx_worker_hold_horizon(void)

@@ -74,6 +74,35 @@ ok(wait_ready($node), 'ready after another crash');
 is($sql->('SELECT streamext.wait_for()'), 't', 'rows that were deleted at once are read');
 is($sql->('SELECT sum(s) FROM sums'), 100 * 101 / 2 + 1000 * 1001, 'and counted');
 
+# ---- windows that are computed anew twice in one transaction, which has no snapshot between the two ----
+$sql->(<<'SQL');
+CREATE TABLE met (ts timestamptz NOT NULL, v int NOT NULL);
+SELECT streamext.create_stream('met', event_time => 'ts');
+CREATE MATERIALIZED VIEW days WITH (streamext.continuous) AS
+	SELECT streamext.tumble(ts, '1 day') AS day, sum(v) AS s FROM met GROUP BY 1;
+INSERT INTO met SELECT '2026-01-01 UTC', i FROM generate_series(1, 1000) i;
+SELECT streamext.flush();
+SQL
+my $recompute = "CALL streamext.backfill('days', '2026-01-01 UTC', '2026-01-02 UTC')";
+my ($session, $writer) = (background($node, 'app'), background($node, 'app'));
+# older than the other transaction, whose own id would else be enough
+statement($writer, 'BEGIN');
+statement($writer, 'UPDATE met SET v = v + 1');
+statement($session, 'BEGIN');
+statement($session, $recompute);
+statement($writer, 'COMMIT');
+$sql->('INSERT INTO hot VALUES (0); SELECT streamext.wait_for()');
+$sql->('VACUUM met');
+statement($session, $recompute);
+statement($session, 'COMMIT');
+is($sql->('SELECT s FROM days'), 1000 * 1001 / 2, 'the second time the same rows are there');
+for ($session, $writer)
+{
+	$_->{in} .= "\\q\n";
+	$_->{run}->finish;
+}
+ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('met') == 0 }), 'and nothing is held back afterwards');
+
 # ---- a worker that ends ----
 $sql->('SELECT streamext.flush()');
 $sql->('UPDATE hot SET n = n + 1') for 1 .. 30;
