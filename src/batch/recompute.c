@@ -240,10 +240,12 @@ do_part(Recompute *c)
 	LockRelationOid(def->streamid, AccessShareLock);
 	LockRelationOid(def->matid, ShareRowExclusiveLock);
 	stored = sx_catalog_position_at(c->viewid, GetLatestSnapshot());
-	if (stored == NULL || !stored->ours || stored->scan != NULL || stored->position->wal_only)
+	if (stored == NULL || !stored->ours || stored->scan != NULL || stored->position->wal_only ||
+		!sx_worker_holds(stored->position->xmin))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("continuous view \"%s\" does not stand at a position that can be read now", get_rel_name(c->viewid)),
+				 IsTransactionBlock() ? errhint("End the transaction, and try again when its state in streamext.status is live.") :
 				 errhint("Wait until its state in streamext.status is live, and try again.")));
 
 	sx_run_as_begin(&as, def);

@@ -230,6 +230,21 @@ sx_worker_hold_horizon(void)
 		require(db);
 }
 
+bool
+sx_worker_holds(uint64 xmin)
+{
+	SxDb	   *db = sx_my_db();
+	TransactionId held = InvalidTransactionId;
+
+	if (db != NULL)
+	{
+		SpinLockAcquire(&db->mutex);
+		held = db->slot_xmin;
+		SpinLockRelease(&db->mutex);
+	}
+	return TransactionIdIsNormal(held) && !TransactionIdFollows(held, (TransactionId) xmin);
+}
+
 /*
  * A transaction that creates a view: the workers run and the slot protects from here on,
  * and keep doing so until the transaction has ended and its views are known.

@@ -33,6 +33,8 @@ extern void sx_worker_require(void);
 extern void sx_worker_announce(void);
 /* until the transaction ends no row goes that a position sees which is stored from now on */
 extern void sx_worker_hold_horizon(void);
+/* have these workers held what a position with this xmin sees until now? */
+extern bool sx_worker_holds(uint64 xmin);
 /* commit callback and friends: see worker/wake.c */
 extern void sx_wake_init(void);
 

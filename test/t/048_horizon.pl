@@ -96,12 +96,25 @@ $sql->('VACUUM met');
 statement($session, $recompute);
 statement($session, 'COMMIT');
 is($sql->('SELECT s FROM days'), 1000 * 1001 / 2, 'the second time the same rows are there');
+ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('met') == 0 }), 'and nothing is held back afterwards');
+$sql->($recompute);
+is($sql->('SELECT s FROM days'), 1000 * 1001 / 2 + 1000, 'what an idle view is computed from is there, too');
+
+# ---- a position that stands still for another reason, and that nobody has held ----
+statement($session, 'BEGIN');
+statement($session, "SELECT streamext.retry_dead_letters('days')");
+$sql->('UPDATE met SET v = v + 1');
+ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('met') == 0 }), 'what the position sees is gone');
+like(statement($session, $recompute), qr/does not stand at a position that can be read now.*End the transaction/s,
+	'a recomputation is refused');
+statement($session, 'ROLLBACK');
+$sql->($recompute);
+is($sql->('SELECT s FROM days'), 1000 * 1001 / 2 + 2000, 'outside of that transaction it is done');
 for ($session, $writer)
 {
 	$_->{in} .= "\\q\n";
 	$_->{run}->finish;
 }
-ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('met') == 0 }), 'and nothing is held back afterwards');
 
 # ---- a worker that ends ----
 $sql->('SELECT streamext.flush()');
