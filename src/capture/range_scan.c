@@ -561,6 +561,7 @@ report(RangeReader *r)
 	else if (!r->ranges->complete)
 	{
 		r->ranges->rows += r->rows;
+		r->ranges->processes = 1;
 		if (r->ranges->progress)
 			r->ranges->progress(r->blocks, r->rows);
 	}
@@ -574,7 +575,7 @@ tell_sum(RangeReader *r)
 {
 	uint64		blocks;
 	int64		rows;
-	bool		complete = sx_range_share_sum(r->share, &blocks, &rows, &r->ranges->latest);
+	bool		complete = sx_range_share_sum(r->share, r->ranges, &blocks, &rows);
 
 	if (!r->ranges->complete)
 	{

@@ -34,9 +34,10 @@ typedef struct SxRanges
 	int64		time_limit;		/* later ones are from the future: not asked for */
 	/* called now and then with the number of blocks and rows read since; may be NULL, must not raise */
 	void		(*progress) (BlockNumber blocks, int64 rows);
-	/* found, when the plan has run; at first 0, SX_TIME_NONE, false */
+	/* found, when the plan has run; at first 0, SX_TIME_NONE, 0, false */
 	int64		rows;			/* before any condition of the query */
 	int64		latest;
+	int			processes;		/* that have read: see range_share.c */
 	bool		complete;		/* all rows were read; a join with nothing reads none */
 } SxRanges;
 

@@ -31,6 +31,7 @@ struct SxRangeShare
 	uint64		blocks;
 	int64		rows;
 	int64		latest;
+	int			processes;
 	int			n;
 	SxRange		ranges[FLEXIBLE_ARRAY_MEMBER];
 	/* the snapshot follows */
@@ -68,6 +69,8 @@ sx_range_share_init(SxRangeShare *share, const SxRanges *ranges)
 	share->blocks = 0;
 	share->rows = 0;
 	share->latest = ranges->latest;
+	/* the leader */
+	share->processes = 1;
 	SerializeSnapshot(ranges->snapshot, (char *) share + size_without_snapshot(share->n));
 }
 
@@ -78,6 +81,7 @@ sx_range_share_restart(SxRangeShare *share)
 	pg_atomic_write_u64(&share->next, 0);
 	share->blocks = 0;
 	share->rows = 0;
+	share->processes = 1;
 }
 
 SxRanges *
@@ -92,6 +96,9 @@ sx_range_share_attach(SxRangeShare *share)
 	ranges->time_type = share->time_type;
 	ranges->time_limit = share->time_limit;
 	ranges->latest = SX_TIME_NONE;
+	SpinLockAcquire(&share->mutex);
+	share->processes++;
+	SpinLockRelease(&share->mutex);
 	ranges->snapshot = RegisterSnapshot(RestoreSnapshot((char *) share + size_without_snapshot(share->n)));
 	return ranges;
 }
@@ -129,12 +136,13 @@ sx_range_share_add(SxRangeShare *share, BlockNumber blocks, int64 rows, int64 la
 }
 
 bool
-sx_range_share_sum(SxRangeShare *share, uint64 *blocks, int64 *rows, int64 *latest)
+sx_range_share_sum(SxRangeShare *share, SxRanges *ranges, uint64 *blocks, int64 *rows)
 {
 	SpinLockAcquire(&share->mutex);
 	*blocks = share->blocks;
 	*rows = share->rows;
-	*latest = share->latest;
+	ranges->latest = share->latest;
+	ranges->processes = share->processes;
 	SpinLockRelease(&share->mutex);
 	return *blocks == share->all;
 }

@@ -20,7 +20,7 @@ extern SxRanges *sx_range_share_attach(SxRangeShare *share);
 extern bool sx_range_share_next(SxRangeShare *share, SxRange *piece);
 /* what was read since */
 extern void sx_range_share_add(SxRangeShare *share, BlockNumber blocks, int64 rows, int64 latest);
-/* all together; true: all blocks */
-extern bool sx_range_share_sum(SxRangeShare *share, uint64 *blocks, int64 *rows, int64 *latest);
+/* all together, with latest and processes of ranges; true: all blocks */
+extern bool sx_range_share_sum(SxRangeShare *share, SxRanges *ranges, uint64 *blocks, int64 *rows);
 
 #endif							/* SX_RANGE_SHARE_H */

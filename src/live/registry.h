@@ -85,6 +85,7 @@ typedef struct SxHistoryProgress
 	int64		spent_rows;		/* of chunks that are done */
 	bool		grouped;
 	/* as of late, microseconds; 0: not known yet */
+	double		row_us;			/* a row takes one process to read */
 	double		read_us;		/* a block takes to read */
 	double		read_blocks;	/* found by so many, the last ones counting most */
 	double		rest_us;		/* is waited for it, for streamext.backfill_rate */
@@ -92,7 +93,8 @@ typedef struct SxHistoryProgress
 	double		write_us;		/* and to be written */
 	double		rows_per_block; /* of the result */
 	/* the chunk on its way */
-	TimestampTz chunk_since;
+	TimestampTz chunk_since;	/* or since its first blocks were read */
+	uint64		first_done;		/* these; 0: not yet */
 	TimestampTz chunk_read;		/* when all of it was; 0: not yet */
 	TimestampTz chunk_computed; /* when its result was complete; 0: not yet */
 	uint64		chunk;

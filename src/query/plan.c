@@ -120,6 +120,7 @@ static PathTarget *partial_target(PathTarget *target);
 static PlannedStmt *plan_other(Query *parse, const char *query_string, int cursorOptions,
 							   ParamListInfo boundParams);
 static void check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, PlanUse *use);
+static void give_room(PlannedStmt *stmt);
 static void check_columns(SxPlan *plan, List *targetlist);
 static void look_at_plan(Plan *node, PlanUse *use);
 static void look_at_plans(List *nodes, PlanUse *use);
@@ -245,6 +246,8 @@ sx_plan_build(SxPlan *plan, SxPlanVariant variant, const SxPartSize *part, SxBui
 		stmt->jitFlags = PGJIT_NONE;
 	stmt->queryId = UINT64CONST(0);
 	check_plan(plan, stmt, &build, &use);
+	if (build.ranges)
+		give_room(stmt);
 
 	result->context = AllocSetContextCreate(plan->info->context, "streamext plan", ALLOCSET_SMALL_SIZES);
 	MemoryContextSwitchTo(result->context);
@@ -590,6 +593,18 @@ check_plan(SxPlan *plan, PlannedStmt *stmt, Build *build, PlanUse *use)
 	if (use->deltascans > 1)
 		elog(ERROR, "delta plan of continuous view \"%s\" reads its stream more than once",
 			 get_rel_name(def->viewid));
+}
+
+/* in a hash table that is half full a group is found sooner than in one with as many places as groups */
+static void
+give_room(PlannedStmt *stmt)
+{
+	Plan	   *node = stmt->planTree;
+
+	if (IsA(node, Gather))
+		node = outerPlan(node);
+	if (IsA(node, Agg) && ((Agg *) node)->numGroups < LONG_MAX / 2)
+		((Agg *) node)->numGroups *= 2;
 }
 
 static void

@@ -525,23 +525,30 @@ sx_plan_run_ranges(SxPlan *plan, SxRanges *ranges, const SxPartSize *part, SxRow
 }
 
 /*
- * How many groups a hash table holds, in the executor of a plan that runs in this process and nowhere else; -1: there is none,
- * or some are on disk.
+ * How many groups the hash tables of a plan hold that runs in this process: those of parallel workers are taken to hold as many
+ * as this one's; -1: there is none here, or some are on disk.
  */
 double
 sx_plan_groups_so_far(void)
 {
 	PlanState  *node = running ? running->planstate : NULL;
+	int			processes = 1;
 
 	while (node != NULL && !IsA(node, AggState))
 	{
-		if (IsA(node, GatherState) || IsA(node, SubqueryScanState))
+		if (IsA(node, SubqueryScanState))
 			return -1;
+		if (IsA(node, GatherState))
+		{
+			if (!((GatherState *) node)->need_to_scan_locally)
+				return -1;
+			processes += ((GatherState *) node)->nworkers_launched;
+		}
 		node = outerPlanState(node);
 	}
 	if (node == NULL || ((AggState *) node)->aggstrategy != AGG_HASHED || ((AggState *) node)->hash_ever_spilled)
 		return -1;
-	return ((AggState *) node)->hash_ngroups_current;
+	return (double) processes * ((AggState *) node)->hash_ngroups_current;
 }
 
 static SxPlanVariant

@@ -42,7 +42,6 @@ typedef struct SxBuilder
 	XLogRecPtr	written_lsn;	/* start LSN of the stored position */
 	bool		redefined;		/* what we know of the view is out of date */
 	bool		in_history;		/* what is written belongs to history */
-	bool		is_sample;		/* and is the first of many chunks, written as they will be */
 } SxBuilder;
 
 extern SxBuilder sx_builder;

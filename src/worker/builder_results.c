@@ -305,7 +305,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	}
 	if (replace || sx_builder.in_history)
 		sx_worker_take_memory(maintenance_work_mem);
-	if (replace || (sx_builder.in_history && !sx_builder.is_sample))
+	if (replace || sx_builder.in_history)
 		sx_merge_into_new_table(sx_builder.info, sx_builder.rows);
 	else
 		sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !sx_builder.in_history ? &written : NULL);

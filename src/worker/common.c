@@ -7,6 +7,7 @@
 #include <signal.h>
 
 #include "access/xact.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "optimizer/cost.h"
 #include "pgstat.h"
@@ -25,8 +26,9 @@
 
 bool		sx_is_worker = false;
 
-/* what the configuration says, before we said 0 */
+/* what the configuration says, before we said otherwise */
 static int	configured_parallel_workers = 0;
+static bool configured_jit = false;
 
 static void view_context_callback(void *arg);
 
@@ -76,6 +78,7 @@ sx_worker_start(void)
 
 	/* a worker's own statements are not the users': plain settings, nothing parallel */
 	configured_parallel_workers = max_parallel_workers_per_gather;
+	configured_jit = jit_enabled;
 	SetConfigOption("max_parallel_workers_per_gather", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("jit", "off", PGC_USERSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
@@ -92,13 +95,14 @@ sx_worker_start(void)
 }
 
 void
-sx_worker_allow_parallel(void)
+sx_worker_allow_large_plans(void)
 {
 	char		value[32];
 
 	snprintf(value, sizeof(value), "%d", configured_parallel_workers);
 	(void) set_config_option("max_parallel_workers_per_gather", value, PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE,
 							 true, 0, false);
+	(void) set_config_option("jit", configured_jit ? "on" : "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 }
 
 /* sorting and grouping may use so many kB */

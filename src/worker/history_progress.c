@@ -4,25 +4,28 @@
  *
  * A chunk takes its time in three parts: its blocks are read; the result is put out, which is nothing for rows that pass a
  * condition and much for groups that did not fit memory; the result is written.  The first goes by blocks, the others by rows of
- * the result.  Chunks to come take what was seen of late; before anything was, a row of the result is taken for so many that are
- * read.
+ * the result.  Chunks to come take what was seen of late; a row of the result is at first taken for so many that are
+ * read, and few of them, which are written at a cost that many share, change little of that.
  */
 #include "worker/builder_internal.h"
 
 #include "worker/history_progress.h"
 
-/* in rows read, before it is known: to put out a group, to write it, and to write a row that is none */
-#define PUT_GROUP	2
-#define WRITE_GROUP	5
-#define WRITE_ROW	3
+/* in rows read: to put out a group, to write it, and to write a row that is none */
+#define PUT_GROUP	3
+#define WRITE_GROUP	7
+#define WRITE_ROW	4
+/* so many of the result count as much as that */
+#define ASSUMED_ROWS	10000
 /* then the builder ends, and the consumer takes the view in: about so long, in microseconds */
-#define END_US		40000
+#define END_US		20000
 /* what a chunk itself shows counts from this part of it on */
 #define TELLING		8
 
 static void expect_by_groups(SxHistoryProgress *h, double groups);
 static double average_read(const SxHistoryProgress *h, double read_us, double blocks);
-static double per_row_read(const SxHistoryProgress *h, double read_us);
+static void assume(const SxHistoryProgress *h, double read_us, double *put_us, double *write_us);
+static double so_far(double us, TimestampTz took, int64 rows);
 
 void
 sx_progress_begin(const SxStoredScan *scan)
@@ -44,6 +47,14 @@ sx_progress_begin(const SxStoredScan *scan)
 }
 
 void
+sx_progress_sampled(double us)
+{
+	SpinLockAcquire(&sx_builder.db->mutex);
+	sx_builder.v->history.row_us = us;
+	SpinLockRelease(&sx_builder.db->mutex);
+}
+
+void
 sx_progress_chunk(uint64 blocks)
 {
 	SxView	   *v = sx_builder.v;
@@ -51,6 +62,7 @@ sx_progress_chunk(uint64 blocks)
 
 	SpinLockAcquire(&sx_builder.db->mutex);
 	v->history.chunk_since = now;
+	v->history.first_done = 0;
 	v->history.chunk_read = v->history.chunk_computed = 0;
 	v->history.chunk = blocks;
 	v->history.chunk_result = 0;
@@ -78,7 +90,13 @@ sx_progress_blocks(BlockNumber blocks, int64 rows)
 	double		groups = sx_plan_groups_so_far();
 
 	SpinLockAcquire(&sx_builder.db->mutex);
+	/* until now it has been prepared: parallel workers started, expressions compiled */
 	h->chunk_done += blocks;
+	if (h->first_done == 0)
+	{
+		h->chunk_since = now;
+		h->first_done = h->chunk_done;
+	}
 	h->chunk_rows += rows;
 	if (groups >= 0)
 		expect_by_groups(h, groups);
@@ -137,18 +155,17 @@ sx_progress_written(const SxStoredScan *scan, int64 rows, int64 rest_us)
 	(void) sx_scan_blocks(scan, &done);
 	SpinLockAcquire(&sx_builder.db->mutex);
 	blocks = Max(h->chunk, 1);
-	read_us = (h->chunk_read - h->chunk_since) / blocks;
+	read_us = (h->chunk_read - h->chunk_since) / (blocks > h->first_done ? blocks - h->first_done : blocks);
 	h->done = done;
 	h->rows = scan->rows;
 	h->spent_rows += rows;
 	h->read_us = average_read(h, read_us, blocks);
 	h->read_blocks = (h->read_blocks + blocks) / 2;
 	h->rest_us = rest_us / blocks;
-	if (h->chunk_put > 0)
-	{
-		h->put_us = (double) (h->chunk_computed - h->chunk_read) / h->chunk_put;
-		h->write_us = (double) (now - h->chunk_computed) / h->chunk_put;
-	}
+	if (h->write_us == 0)
+		assume(h, read_us, &h->put_us, &h->write_us);
+	h->put_us = so_far(h->put_us, h->chunk_computed - h->chunk_read, h->chunk_put);
+	h->write_us = so_far(h->write_us, now - h->chunk_computed, h->chunk_put);
 	h->rows_per_block = h->chunk_put / blocks;
 	h->chunk_done -= Min(h->chunk_done, h->chunk);
 	h->chunk_rows -= Min(h->chunk_rows, rows);
@@ -167,15 +184,12 @@ sx_history_time_left(const SxHistoryProgress *h, TimestampTz now)
 	uint64		after = h->blocks - h->done - Min(h->chunk, h->blocks - h->done);
 	double		left = 0;
 
-	if (h->chunk > 0 && h->chunk_done > 0 && (read_us == 0 || h->chunk_done * TELLING > h->chunk))
-		read_us = (double) ((h->chunk_read != 0 ? h->chunk_read : now) - h->chunk_since) / Min(h->chunk_done, h->chunk);
+	if (h->chunk > 0 && h->chunk_done > h->first_done && (read_us == 0 || h->chunk_done * TELLING > h->chunk))
+		read_us = (double) ((h->chunk_read != 0 ? h->chunk_read : now) - h->chunk_since) / (h->chunk_done - h->first_done);
 	if (read_us == 0)
 		return -1;
 	if (write_us == 0)
-	{
-		put_us = h->grouped ? PUT_GROUP * per_row_read(h, read_us) : 0;
-		write_us = (h->grouped ? WRITE_GROUP : WRITE_ROW) * per_row_read(h, read_us);
-	}
+		assume(h, read_us, &put_us, &write_us);
 	if (h->chunk > 0 && result > 0)
 		per_block = result / h->chunk;
 
@@ -212,12 +226,20 @@ average_read(const SxHistoryProgress *h, double read_us, double blocks)
 	return (h->read_us * h->read_blocks + read_us * blocks) / (h->read_blocks + blocks);
 }
 
-/* by the rows of the blocks that were read */
-static double
-per_row_read(const SxHistoryProgress *h, double read_us)
+static void
+assume(const SxHistoryProgress *h, double read_us, double *put_us, double *write_us)
 {
 	double		rows = h->rows + h->chunk_rows;
-	double		blocks = h->done + Min(h->chunk_done, h->chunk);
+	double		row_us = h->row_us;
 
-	return rows > 0 ? read_us * blocks / rows : 0;
+	if (row_us == 0 && rows > 0)
+		row_us = read_us * (h->done + Min(h->chunk_done, h->chunk)) / rows;
+	*put_us = h->grouped ? PUT_GROUP * row_us : 0;
+	*write_us = (h->grouped ? WRITE_GROUP : WRITE_ROW) * row_us;
+}
+
+static double
+so_far(double us, TimestampTz took, int64 rows)
+{
+	return (us * ASSUMED_ROWS + took) / (ASSUMED_ROWS + rows);
 }

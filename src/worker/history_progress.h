@@ -10,6 +10,8 @@
 
 /* the builder goes on with what is stored */
 extern void sx_progress_begin(const SxStoredScan *scan);
+/* in a sample a row took so long: one process, which does nothing else */
+extern void sx_progress_sampled(double us);
 /* with the next chunk, of so many blocks */
 extern void sx_progress_chunk(uint64 blocks);
 /* which comes to so many rows of the result; 0: not known */

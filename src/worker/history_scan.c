@@ -28,14 +28,17 @@
  * Size of chunks: groups that come again in each chunk are written in each.  So a chunk is as large as it takes for
  * writing to be a small part of the time by the planner's estimate of groups.  Where keys are computed, and in windows of
  * event time, that is no good: the planner takes each time for another window, and rows mostly lie in the order of their time,
- * so that windows hardly come again.  Such views begin with a small chunk, which shows what writing takes.  While it turns
- * out to take a notable part, chunks double.
+ * so that windows hardly come again.  Then a small part is read first, as a sample, whose result goes away: it shows how long
+ * rows take, and how many new groups they bring.  A chunk is what one process would read in a few seconds: so much is lost
+ * by a crash, and by a command that wants a lock.  While writing turns out to take a notable part, chunks double.
  *
  * Locks: AccessShareLock on the leaves of a chunk while it is computed; a command that waits for it ends
  * the builder (consumer_builders.c).  Commands that would remove rows or replace a file wait until the view is
  * built (ddl/settle.c).
  */
 #include "worker/builder_internal.h"
+
+#include <math.h>
 
 #include "access/relation.h"
 #include "access/table.h"
@@ -58,9 +61,13 @@
 #include "worker/history_progress.h"
 #include "testing/stop_points.h"
 
-/* size of a chunk: 256 MB; of the first one, which one process reads, and which shows how many groups there are */
+/* size of a chunk, as long as nothing is known: 256 MB */
 #define CHUNK_BLOCKS	32768
-#define FIRST_BLOCKS	2048
+/* of the sample: 4 MB, and the least that is a chunk */
+#define SAMPLE_BLOCKS	512
+#define LEAST_BLOCKS	2048
+/* what one process would read in this time is a chunk */
+#define CHUNK_US		3000000
 /* and of one that is gone through by rows, so that its addresses fit memory */
 #define ROWS_BLOCKS		2048
 #define CHUNK_FILES		64
@@ -68,8 +75,9 @@
 #define REST_SHARE		4
 /* chunks grow while writing takes more than one part in so many */
 #define WRITE_SHARE		20
-/* a group written costs as much as so many rows read */
+/* a group written costs as much as so many rows read, and one that is new to the hash table as so many */
 #define GROUP_COST		10
+#define NEW_GROUP		2
 /* but they are at most so many times as large: 8 GB */
 #define MOST_CHUNKS		32
 /* of the result, between two notes */
@@ -99,8 +107,28 @@ typedef struct Chunk
 	uint32		file;
 } Chunk;
 
+/* What the first rows have shown */
+typedef struct Sample
+{
+	uint64		blocks;
+	uint64		blocks_read;
+	int64		rows;
+	double		groups;			/* in the hash table; -1: there is none */
+	/* a row takes so many microseconds when nothing else happens: the least of several intervals */
+	TimestampTz last;
+	double		row_us;
+	/* when half of it had been read */
+	int64		half_rows;
+	double		half_groups;
+} Sample;
+
+static Sample sample;
+
 static uint64 most_blocks(void);
 static uint64 size_by_groups(SxStoredScan *scan);
+static double size_to_write(double groups_per_row);
+static uint64 take_sample(SxStoredScan *scan, double *groups_per_row);
+static void note_sample(BlockNumber blocks, int64 rows);
 static List *newest_first(Oid relid, List *leaves);
 static void list_files(SxStoredPosition *pos, SxStoredScan *scan);
 static void run_empty(void);
@@ -150,17 +178,79 @@ size_by_groups(SxStoredScan *scan)
 	if (rows > 0)
 	{
 		SxPartSize	part = {.blocks = CHUNK_BLOCKS,.rows = rows};
-		double		share;
 
 		sx_run_as_begin(&as, sx_builder.def);
-		share = sx_plan_range_groups(sx_builder.plan, &part) * GROUP_COST / rows;
+		size = size_to_write(sx_plan_range_groups(sx_builder.plan, &part) / rows);
 		sx_run_as_end(&as);
-		if (share * WRITE_SHARE > 1)
-			size = CHUNK_BLOCKS * Min(share * WRITE_SHARE, MOST_CHUNKS);
 	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return size;
+}
+
+/* 0: any */
+static double
+size_to_write(double groups_per_row)
+{
+	double		chunks = groups_per_row * GROUP_COST * WRITE_SHARE;
+
+	return chunks > 1 ? CHUNK_BLOCKS * Min(chunks, MOST_CHUNKS) : 0;
+}
+
+/* returns the size of a chunk, in blocks */
+static uint64
+take_sample(SxStoredScan *scan, double *groups_per_row)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "streamext sample", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext old = MemoryContextSwitchTo(context);
+	Chunk	   *chunk = palloc0(sizeof(Chunk));
+	double		size = most_blocks();
+	bool		replaced;
+
+	choose(scan, Min(SAMPLE_BLOCKS, most_blocks()), chunk);
+	memset(&sample, 0, sizeof(sample));
+	sample.blocks = chunk->blocks;
+	chunk->part.progress = note_sample;
+	/* what is wrong the chunk will show as well */
+	if (compute(scan, chunk, &replaced) && sample.rows > sample.half_rows && sample.row_us > 0)
+	{
+		double		found = tuplestore_tuple_count(sx_builder.rows);
+		double		rows = (double) sample.rows / sample.blocks * blocks_left(scan);
+		double		late = sample.groups >= 0 ? (sample.groups - sample.half_groups) / (sample.rows - sample.half_rows) :
+			found / sample.rows;
+
+		sx_progress_sampled(sample.row_us / (1 + NEW_GROUP * (sx_builder.def->strategy == SX_MERGE ? found / sample.rows : 0)));
+		/* new ones go on to come as they did to the end, at least, and as they did in all, at most: between the two */
+		*groups_per_row = sqrt(Max(found, late * rows) * (found / sample.rows * rows)) / rows;
+		size = Max(LEAST_BLOCKS, Min(CHUNK_US / sample.row_us * chunk->blocks / sample.rows, MOST_CHUNKS * CHUNK_BLOCKS));
+		if (sx_builder.def->strategy == SX_MERGE)
+			size = Max(size, size_to_write(late));
+	}
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return most_blocks() < CHUNK_BLOCKS ? most_blocks() : (uint64) size;
+}
+
+static void
+note_sample(BlockNumber blocks, int64 rows)
+{
+	TimestampTz now = sx_now();
+
+	if (sample.last != 0 && rows > 0)
+	{
+		double		us = (double) Max(now - sample.last, 1) / rows;
+
+		sample.row_us = sample.row_us == 0 ? us : Min(us, sample.row_us);
+	}
+	sample.last = now;
+	sample.blocks_read += blocks;
+	sample.rows += rows;
+	sample.groups = sx_plan_groups_so_far();
+	if (sample.half_rows == 0 && sample.blocks_read * 2 >= sample.blocks)
+	{
+		sample.half_rows = sample.rows;
+		sample.half_groups = sample.groups;
+	}
 }
 
 /* in a transaction with a snapshot, with the members locked */
@@ -324,20 +414,20 @@ sx_history_run(SxStoredPosition *stored)
 	SxStoredScan *scan = stored->scan;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
 	uint64		size = size_by_groups(scan);
-	bool		first = size == 0 && scan->rows == 0;
 	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
 	double		groups_per_row = 0;
 	SxHistoryResult result = SX_HISTORY_DONE;
 
-	if (size == 0)
-		size = most_blocks();
 	sx_progress_begin(scan);
 	sx_builder.in_history = true;
 	sx_builder.watermark = SX_TIME_NONE;
+	if (size == 0)
+		size = sx_backfill_rate == 0 && !sx_builder_has_condition() && is_protected(stored) ?
+			take_sample(scan, &groups_per_row) : most_blocks();
 	while (stored->scan != NULL)
 	{
 		Chunk	   *chunk;
-		uint64		blocks = first ? Min(size, FIRST_BLOCKS) : size;
+		uint64		blocks = size;
 		int64		before = scan->rows;
 		int64		rows;
 		TimestampTz started = sx_now();
@@ -363,7 +453,7 @@ sx_history_run(SxStoredPosition *stored)
 			blocks = Min(blocks, Max(1, sx_backfill_rate * (RATE_MS / 1000.0) * blocks_done(scan) / scan->rows));
 		else if (sx_backfill_rate > 0)
 			blocks = 1;
-		else if (!first && blocks_left(scan) < blocks + blocks / REST_SHARE)
+		else if (blocks_left(scan) < blocks + blocks / REST_SHARE)
 			blocks = blocks_left(scan);
 		singly = by_rows > 0 || sx_builder_has_condition();
 		if (by_rows > 0)
@@ -372,6 +462,7 @@ sx_history_run(SxStoredPosition *stored)
 			blocks = Min(blocks, ROWS_BLOCKS);
 		choose(scan, blocks, chunk);
 		sx_progress_chunk(chunk->blocks);
+		chunk->part.progress = sx_progress_blocks;
 		chunk->groups_per_row = groups_per_row;
 		if (!singly && !compute(scan, chunk, &replaced) && !replaced)
 		{
@@ -392,35 +483,34 @@ sx_history_run(SxStoredPosition *stored)
 		sx_progress_computed(computed, tuplestore_tuple_count(sx_builder.rows));
 		SX_STOP_POINT_OF(history_chunk_computed, sx_builder.def->viewid);
 
-		rows = scan->rows - before;
-		/* groups that several processes had come several times: the least is nearest to the truth */
-		if (!singly && rows > 0)
+		if (!singly)
 		{
-			double		seen = (double) tuplestore_tuple_count(sx_builder.rows) / rows;
-
-			groups_per_row = groups_per_row == 0 ? seen : Min(groups_per_row, seen);
+			scan->rows += chunk->part.rows;
+			scan->latest = Max(scan->latest, chunk->part.latest);
 		}
+		rows = scan->rows - before;
+		/* each of several processes may have had all of them */
+		if (!singly && rows > 0)
+			groups_per_row = (double) tuplestore_tuple_count(sx_builder.rows) / chunk->part.processes / rows;
 		scan->file = chunk->next_file;
 		scan->block = chunk->next_block;
 		if (scan->file >= scan->nfiles)
 			finish(stored);
-		sx_builder.is_sample = first && stored->scan != NULL;
 		sx_builder_commit(stored);
 		SX_STOP_POINT_OF(history_chunk_committed, sx_builder.def->viewid);
 		sx_builder_protect(stored->position->xmin, stored->start_lsn);
 		sx_builder.turn_us = 0;
 
-		if (!first && !singly && sx_builder.def->strategy == SX_MERGE &&
+		if (!singly && sx_builder.def->strategy == SX_MERGE &&
 			(sx_now() - computed) * WRITE_SHARE > computed - started && size < MOST_CHUNKS * most_blocks())
 			size *= 2;
-		first = false;
 		sx_progress_written(scan, rows, Max(rest_us(started, rows), 0));
 		if (stored->scan != NULL)
 			rest(started, rows);
 		else
 			SX_STOP_POINT_OF(history_committed, sx_builder.def->viewid);
 	}
-	sx_builder.in_history = sx_builder.is_sample = false;
+	sx_builder.in_history = false;
 	MemoryContextSwitchTo(TopMemoryContext);
 	MemoryContextDelete(context);
 	return result;
@@ -601,14 +691,13 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 			if (sx_builder.time.attno != InvalidAttrNumber)
 				chunk->part.time_limit = sx_time_limit(&sx_builder.time);
 			chunk->part.latest = SX_TIME_NONE;
-			chunk->part.progress = sx_progress_blocks;
 
 			sx_builder_begin_results();
 			sx_builder_begin_work(0);
 			sx_run_as_begin(&as, sx_builder.def);
 			sx_worker_take_memory(maintenance_work_mem);
 			if (sx_backfill_rate == 0)
-				sx_worker_allow_parallel();
+				sx_worker_allow_large_plans();
 			sx_progress_expect(expected_result(&part));
 			sx_plan_run_ranges(sx_builder.plan, &chunk->part, &part, store_row, NULL);
 			sx_ranges_find_latest(&chunk->part);
@@ -626,11 +715,6 @@ compute(SxStoredScan *scan, Chunk *chunk, bool *replaced)
 	PG_END_TRY();
 	(void) sx_builder_end_work();
 	MemoryContextSwitchTo(caller);
-	if (ok)
-	{
-		scan->rows += chunk->part.rows;
-		scan->latest = Max(scan->latest, chunk->part.latest);
-	}
 	return ok;
 }
 

@@ -29,8 +29,8 @@ extern void sx_worker_fill(BackgroundWorker *w, const char *type, const char *fu
 						   Oid dboid, Oid viewid);
 /* SIGHUP and interrupts, once per turn of a worker's loop */
 extern void sx_worker_check(void);
-/* until the end of sx_run_as_begin()'s settings: as many parallel workers as a query would get */
-extern void sx_worker_allow_parallel(void);
+/* until the end of sx_run_as_begin()'s settings: parallel workers and JIT as any query would get them */
+extern void sx_worker_allow_large_plans(void);
 /* likewise: maintenance_work_mem, or a part of it, in place of work_mem, by whoever writes tables */
 extern void sx_worker_take_memory(int kb);
 /*

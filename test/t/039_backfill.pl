@@ -320,6 +320,25 @@ oracle($node, 'app', $_, 'a column with a default') for qw(before extra extra_ro
 is(sql("SELECT string_agg(extra || ':' || n, ' ' ORDER BY extra) FROM extra"), '7:30000 8:2001', 'rows that have not the column have its default');
 drop('before', 'extra', 'extra_rows');
 
+# ---- a sample long enough to tell something: many groups, few, none, and a row that fails in it; by compiled expressions ----
+$node->append_conf('postgresql.conf', "streamext.testing_chunk_blocks = 300\njit_above_cost = 0");
+$node->reload;
+sql(<<'SQL');
+CREATE TABLE wide (id int, v int, pad text);
+INSERT INTO wide SELECT i, i % 100, repeat('x', 150) FROM generate_series(1, 40000) i;
+CREATE MATERIALIZED VIEW many WITH (streamext.continuous) AS SELECT id / 2 AS half, count(*) AS n, avg(v) AS mean FROM wide GROUP BY 1;
+CREATE MATERIALIZED VIEW few WITH (streamext.continuous) AS SELECT v % 7 AS k, count(*) AS n, avg(id) AS mean FROM wide GROUP BY 1;
+CREATE MATERIALIZED VIEW all_of_them WITH (streamext.continuous) AS SELECT count(*) AS n, sum(v) AS total FROM wide;
+CREATE MATERIALIZED VIEW passing WITH (streamext.continuous) AS SELECT id, v FROM wide WHERE v % 3 = 0;
+CREATE MATERIALIZED VIEW failing WITH (streamext.continuous) AS SELECT v, count(1000 / (id - 39000)) AS n FROM wide GROUP BY v;
+SQL
+oracle($node, 'app', $_, 'with a sample') for qw(many few all_of_them passing);
+oracle($node, 'app', 'failing', 'with a row that fails in the sample', 'SELECT v, count(*) AS n FROM wide WHERE id <> 39000 GROUP BY v');
+is(sql("SELECT count(*) FROM streamext.dead_letters WHERE view = 'failing'::regclass"), '1', 'and that row is the one dead letter');
+drop(qw(many few all_of_them passing failing));
+$node->append_conf('postgresql.conf', 'streamext.testing_chunk_blocks = 8');
+$node->reload;
+
 # ---- the slot lets go of what the snapshot sees: from the beginning, with another ----
 $node->append_conf('postgresql.conf', "streamext.max_held_xids = 1000");
 $node->reload;
