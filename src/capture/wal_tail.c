@@ -12,6 +12,8 @@
  * The reader looks only at WAL on disk, so what it finds survives a crash.  It is
  * made anew after an error, whose moment is unknown; the capture goes on at read_lsn.
  * Only an error in the middle of a record's entries (no memory) makes it unusable.
+ * The file is kept open meanwhile: on a busy server every read ends within a record,
+ * and the reader forgets which file it has.
  *
  * Private to one process, no locks; a crash leaves nothing.
  */
@@ -42,14 +44,20 @@
 
 typedef struct SxWalTail
 {
+	ReadLocalXLogPageNoWaitPrivate end; /* first: the reader's private data */
 	XLogReaderState *reader;	/* NULL: made at the next read */
 	bool		reading;		/* still set when the last read ended in an error */
 	bool		applying;		/* ... in the middle of a record */
-	ReadLocalXLogPageNoWaitPrivate end;
+	/* the file that was opened last */
+	int			file;			/* -1: none */
+	XLogSegNo	segno;
+	TimeLineID	tli;
 	MemoryContextCallback cleanup;
 } SxWalTail;
 
-static void close_segment(void *arg);
+static void open_segment(XLogReaderState *reader, XLogSegNo segno, TimeLineID *tli);
+static void leave_segment(XLogReaderState *reader);
+static void close_file(void *arg);
 static void open_reader(SxCapture *c);
 static void apply_record(SxCapture *c, XLogReaderState *reader);
 static void apply_heap(SxCapture *c, XLogReaderState *reader);
@@ -73,7 +81,8 @@ sx_capture_create(MemoryContext parent, XLogRecPtr start)
 	c->pending = sx_pending_create(context);
 	c->read_lsn = start;
 	c->tail = MemoryContextAllocZero(context, sizeof(SxWalTail));
-	c->tail->cleanup.func = close_segment;
+	c->tail->file = -1;
+	c->tail->cleanup.func = close_file;
 	c->tail->cleanup.arg = c->tail;
 	MemoryContextRegisterResetCallback(context, &c->tail->cleanup);
 	return c;
@@ -127,8 +136,10 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready)
 			 */
 			if (tail->end.end_of_wal)
 			{
+				XLogBeginRead(tail->reader, c->read_lsn);
+				tail->reading = false;
 				MemoryContextSwitchTo(old);
-				return false;	/* `reading` stays set: with a new reader */
+				return false;
 			}
 
 			/* a segment that was recycled while we had it open holds other pages now */
@@ -231,15 +242,37 @@ sx_wal_available(XLogRecPtr lsn)
 	return stat(path, &st) == 0;
 }
 
+static void
+open_segment(XLogReaderState *reader, XLogSegNo segno, TimeLineID *tli)
+{
+	SxWalTail  *tail = reader->private_data;
+
+	if (tail->file < 0 || tail->segno != segno || tail->tli != *tli)
+	{
+		close_file(tail);
+		wal_segment_open(reader, segno, tli);
+		tail->file = reader->seg.ws_file;
+		tail->segno = segno;
+		tail->tli = *tli;
+	}
+	reader->seg.ws_file = tail->file;
+}
+
+static void
+leave_segment(XLogReaderState *reader)
+{
+	reader->seg.ws_file = -1;
+}
+
 /* The descriptor belongs to no resource owner */
 static void
-close_segment(void *arg)
+close_file(void *arg)
 {
 	SxWalTail  *tail = arg;
 
-	if (tail->reader != NULL && tail->reader->seg.ws_file >= 0)
-		wal_segment_close(tail->reader);
-	tail->reader = NULL;
+	if (tail->file >= 0)
+		close(tail->file);
+	tail->file = -1;
 }
 
 /* After an error the reader's page buffer may be half written: never go on with it */
@@ -248,6 +281,7 @@ open_reader(SxCapture *c)
 {
 	SxWalTail  *tail = c->tail;
 
+	close_file(tail);
 	if (tail->reader != NULL)
 	{
 		XLogReaderState *reader = tail->reader;
@@ -257,9 +291,9 @@ open_reader(SxCapture *c)
 	}
 	tail->reader = XLogReaderAllocate(wal_segment_size, NULL,
 									  XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait,
-												 .segment_open = &wal_segment_open,
-												 .segment_close = &wal_segment_close),
-									  &tail->end);
+												 .segment_open = &open_segment,
+												 .segment_close = &leave_segment),
+									  tail);
 	if (tail->reader == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),

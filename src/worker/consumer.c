@@ -42,6 +42,9 @@
 
 /* rows of one cycle: catching up is many short cycles with progress */
 #define BATCH_ROWS		100000
+/* with more transactions than this in a millisecond cycles come less often, but within so many milliseconds */
+#define BUSY_TRANSACTIONS	20
+#define LONGEST_INTERVAL	4
 
 static volatile bool catalog_stale;
 
@@ -60,6 +63,7 @@ static void consume(Consumer *c, SxPosition *snapshot);
 static void publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken);
 static void note_freshness(Consumer *c, List *taken);
 static void note_lag(Consumer *c, List *postponed);
+static int64 interval(Consumer *c);
 static void rest(Consumer *c, TimestampTz turn_started);
 
 void
@@ -586,8 +590,26 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken)
 }
 
 /*
+ * From the beginning of one turn to that of the next, in microseconds.  A cycle costs about the same for one transaction as for
+ * ten; when so many come that others want the processor as well, more of them share one.
+ */
+static int64
+interval(Consumer *c)
+{
+	uint64		completed = SxXactCompletionCount();
+	TimestampTz now = sx_now();
+	uint64		per_ms = (completed - c->completed) * 1000 / Max(now - c->completed_at, 1);
+
+	c->completed = completed;
+	c->completed_at = now;
+	if (sx_cycle_interval == 0)
+		return 0;
+	return Max(sx_cycle_interval, (int) Min(per_ms / BUSY_TRANSACTIONS, LONGEST_INTERVAL)) * INT64CONST(1000);
+}
+
+/*
  * Sleeps until a transaction commits or something is due; at most a cycle per
- * cycle_interval.  A latch set at any time since the turn began means one more turn.
+ * interval.  A latch set at any time since the turn began means one more turn.
  */
 static void
 rest(Consumer *c, TimestampTz turn_started)
@@ -596,7 +618,7 @@ rest(Consumer *c, TimestampTz turn_started)
 	long		timeout;
 	int			events;
 	/* in microseconds: most turns take a small part of a millisecond, which is not all of one */
-	int64		pace = sx_cycle_interval * INT64CONST(1000) - (sx_now() - turn_started);
+	int64		pace = interval(c) - (sx_now() - turn_started);
 
 	if (pace > 0 &&
 		(WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, (pace + 999) / 1000,

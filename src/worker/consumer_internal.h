@@ -107,6 +107,9 @@ typedef struct Consumer
 	uint32		require_epoch;	/* of the last load of the catalog */
 	uint64		flush_request;	/* being carried out; 0: none */
 	long		longest_sleep;	/* ms; 0: the shortest of the longest */
+	/* transactions of the whole server that had ended at the end of the last turn */
+	uint64		completed;
+	TimestampTz completed_at;
 	XLogRecPtr	slept_at;		/* WAL had been read up to there */
 	TimestampTz last_free;		/* when generations were last looked through */
 	TimestampTz last_watch;		/* when builders were last looked after */
