@@ -51,7 +51,7 @@ CREATE INDEX hours_hour ON hours (hour);
 CREATE INDEX hours_a ON hours (a);
 CREATE VIEW over_hours AS SELECT k, sum(n) AS n FROM hours GROUP BY k;
 ALTER VIEW hours RENAME COLUMN a TO average;
-ALTER MATERIALIZED VIEW hours SET (streamext.flush_interval = '100ms', streamext.retention = '1 year', fillfactor = 60);
+ALTER MATERIALIZED VIEW hours SET (streamext.flush_interval = '100ms', streamext.retention = '1 year', fillfactor = 60, toast.autovacuum_enabled = off);
 REFRESH MATERIALIZED VIEW hours;
 SELECT test.check('hours');
 SELECT options FROM streamext.views WHERE view = 'hours'::regclass;
@@ -65,7 +65,8 @@ SELECT streamext.verify('hours');
 SELECT has_table_privilege('regress_replace_reader', 'hours', 'SELECT') AS granted, obj_description('hours'::regclass) AS comment,
 	col_description('hours'::regclass, 3) AS column, (SELECT sum(n) FROM over_hours) = (SELECT sum(n) FROM hours) AS dependent;
 SELECT indexname FROM pg_indexes WHERE schemaname = 'streamext' AND indexname LIKE 'hours%' ORDER BY 1;
-SELECT c.reloptions FROM pg_class c JOIN streamext.view_def d ON d.mat = c.oid WHERE d.view = 'hours'::regclass;
+SELECT c.reloptions, t.reloptions AS toast FROM pg_class c JOIN pg_class t ON t.oid = c.reltoastrelid JOIN streamext.view_def d ON d.mat = c.oid
+	WHERE d.view = 'hours'::regclass;
 SELECT options FROM streamext.views WHERE view = 'hours'::regclass;
 SELECT attname, format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = 'hours'::regclass AND attnum > 0 ORDER BY attnum;
 

@@ -53,6 +53,7 @@ static void check_expired(const SxViewDef *def, const SxViewDef *hidden);
 static SxViewDef *lock_view(Oid viewid);
 static SxViewOptions options_of(const SxViewDef *def);
 static IntoClause *into_of(const SxViewDef *def, List *names);
+static List *stored_options(HeapTuple tup);
 static List *column_names(Oid relid);
 static void check_columns(const SxViewDef *def, Oid hidden);
 static bool is_same_query(const SxViewDef *def, Query *query);
@@ -206,8 +207,8 @@ into_of(const SxViewDef *def, List *names)
 	IntoClause *into = makeNode(IntoClause);
 	Oid			tablespace = get_rel_tablespace(def->matid);
 	HeapTuple	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(def->matid));
-	Datum		reloptions;
-	bool		isnull;
+	Oid			toastid;
+	ListCell   *lc;
 
 	into->rel = makeRangeVar(SX_SCHEMA, pstrdup(get_rel_name(def->viewid)), -1);
 	into->colNames = names;
@@ -216,11 +217,30 @@ into_of(const SxViewDef *def, List *names)
 		into->tableSpaceName = get_tablespace_name(tablespace);
 	if (!HeapTupleIsValid(tup))
 		elog(ERROR, "cache lookup failed for relation %u", def->matid);
-	reloptions = SysCacheGetAttr(RELOID, tup, Anum_pg_class_reloptions, &isnull);
-	if (!isnull)
-		into->options = untransformRelOptions(reloptions);
+	into->options = stored_options(tup);
+	toastid = ((Form_pg_class) GETSTRUCT(tup))->reltoastrelid;
 	ReleaseSysCache(tup);
+	tup = SearchSysCache1(RELOID, ObjectIdGetDatum(toastid));
+	if (HeapTupleIsValid(tup))
+	{
+		List	   *options = stored_options(tup);
+
+		foreach(lc, options)
+			lfirst_node(DefElem, lc)->defnamespace = pstrdup("toast");
+		into->options = list_concat(into->options, options);
+		ReleaseSysCache(tup);
+	}
 	return into;
+}
+
+/* of a table: its row in pg_class */
+static List *
+stored_options(HeapTuple tup)
+{
+	bool		isnull;
+	Datum		options = SysCacheGetAttr(RELOID, tup, Anum_pg_class_reloptions, &isnull);
+
+	return isnull ? NIL : untransformRelOptions(options);
 }
 
 static List *

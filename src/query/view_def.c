@@ -354,12 +354,13 @@ create_table(IntoClause *into, SxAnalysis *a, List *columns, const char *relname
 	create->options = table_options(into, a->strategy);
 	address = DefineRelation(create, RELKIND_RELATION, owner, NULL, NULL);
 	CommandCounterIncrement();
-	identify_rows(address.objectId);
 
+	/* before anything alters the table, which would make one without options */
 	toast_options = transformRelOptions((Datum) 0, create->options, "toast", validnsps, true, false);
 	(void) heap_reloptions(RELKIND_TOASTVALUE, toast_options, true);
 	NewRelationCreateToastTable(address.objectId, toast_options);
 	CommandCounterIncrement();
+	identify_rows(address.objectId);
 	return address.objectId;
 }
 
