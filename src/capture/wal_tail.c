@@ -9,7 +9,7 @@
  *
  * A speculative insertion (ON CONFLICT) counts at its confirmation; one that lost has none.
  *
- * The reader looks only at WAL on disk, so what it finds survives a crash.  It is
+ * The reader looks only at WAL that has been written (see worker/cycle.c).  It is
  * made anew after an error, whose moment is unknown; the capture goes on at read_lsn.
  * Only an error in the middle of a record's entries (no memory) makes it unusable.
  * The file is kept open meanwhile: on a busy server every read ends within a record,
@@ -55,6 +55,7 @@ typedef struct SxWalTail
 	MemoryContextCallback cleanup;
 } SxWalTail;
 
+static int	read_page(XLogReaderState *reader, XLogRecPtr page, int needed, XLogRecPtr record, char *buffer);
 static void open_segment(XLogReaderState *reader, XLogSegNo segno, TimeLineID *tli);
 static void leave_segment(XLogReaderState *reader);
 static void close_file(void *arg);
@@ -130,8 +131,8 @@ sx_capture_read(SxCapture *c, XLogRecPtr upto, uint32 max_ready)
 		if (XLogReadRecord(tail->reader, &message) == NULL)
 		{
 			/*
-			 * A record that starts below upto, but ends above what is flushed: when upto is only
-			 * what others have flushed, nobody may flush its rest for long.  The next read begins
+			 * A record that starts below upto, but ends above what is written: when upto is only
+			 * what others have written, nobody may write its rest for long.  The next read begins
 			 * with it.
 			 */
 			if (tail->end.end_of_wal)
@@ -242,6 +243,30 @@ sx_wal_available(XLogRecPtr lsn)
 	return stat(path, &st) == 0;
 }
 
+/* core's function reads what is flushed; what is only written is on the timeline on which the server writes */
+static int
+read_page(XLogReaderState *reader, XLogRecPtr page, int needed, XLogRecPtr record, char *buffer)
+{
+	SxWalTail  *tail = reader->private_data;
+	WALReadError error;
+	TimeLineID	tli;
+	XLogRecPtr	end;
+	int			count;
+
+	if (RecoveryInProgress() || page + needed <= GetFlushRecPtr(&tli))
+		return read_local_xlog_page_no_wait(reader, page, needed, record, buffer);
+	end = GetXLogWriteRecPtr();
+	if (page + needed > end)
+	{
+		tail->end.end_of_wal = true;
+		return -1;
+	}
+	count = (int) Min((XLogRecPtr) XLOG_BLCKSZ, end - page);
+	if (!WALRead(reader, buffer, page, count, tli, &error))
+		WALReadRaiseError(&error);
+	return count;
+}
+
 static void
 open_segment(XLogReaderState *reader, XLogSegNo segno, TimeLineID *tli)
 {
@@ -290,7 +315,7 @@ open_reader(SxCapture *c)
 		XLogReaderFree(reader);
 	}
 	tail->reader = XLogReaderAllocate(wal_segment_size, NULL,
-									  XL_ROUTINE(.page_read = &read_local_xlog_page_no_wait,
+									  XL_ROUTINE(.page_read = &read_page,
 												 .segment_open = &open_segment,
 												 .segment_close = &leave_segment),
 									  tail);

@@ -5,7 +5,7 @@
  *
  * The order matters (see src/README.md):
  *	 S	the snapshot: what it sees as finished has its commit record below L;
- *	 L	the end of WAL, flushed;
+ *	 L	the end of WAL, written: see written_end();
  *	 invalidations: a writer can only use a new file after the command that made it has sent
  *		them, so the map is complete for every record below L, except for the rows of that
  *		command's own transaction;
@@ -85,7 +85,7 @@ typedef struct ScannedFile
 	bool		announced;		/* it is known how the table came from the file it had to this one */
 } ScannedFile;
 
-static XLogRecPtr flushed_end(void);
+static XLogRecPtr written_end(SxTail *t);
 static bool may_flush(SxTail *t);
 static XLogRecPtr flush_to(SxTail *t, XLogRecPtr upto);
 static SxPosition *reached(SxTail *t, SxPosition *s, const SxPosition *position);
@@ -190,7 +190,7 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	/* without a transaction that ended since the last S nothing can have been committed */
 	if (!t->started || completion != t->last_completion)
 		t->need = sx_wal_end();
-	upto = flushed_end();
+	upto = written_end(t);
 	if ((upto < t->need || t->flush_wal) && may_flush(t))
 		upto = flush_to(t, sx_wal_end());
 	t->last_completion = completion;
@@ -240,10 +240,29 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	return complete && !t->has_fresh && !has_changed(t, s_seen);
 }
 
+/*
+ * What has been written is read, though a crash may take away what is not on disk yet: asynchronous commits, which everybody sees
+ * as well.  Then shared memory is gone, too; and where a position is stored its commit has brought all before it to disk.
+ *
+ * Where nobody has written since we last did and pages are full, we write them, without flushing.  Otherwise what we know of other
+ * tables' transactions would be as old as the WAL writer's pauses, and the horizon with it: versions of rows that are updated
+ * over and over could not be pruned.
+ */
 static XLogRecPtr
-flushed_end(void)
+written_end(SxTail *t)
 {
-	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetFlushRecPtr(NULL);
+	XLogRecPtr	end;
+
+	if (RecoveryInProgress())
+		return GetXLogReplayRecPtr(NULL);
+	end = GetXLogWriteRecPtr();
+	if (end == t->written && t->need >= end + XLOG_BLCKSZ)
+	{
+		(void) XLogBackgroundFlush();
+		end = GetXLogWriteRecPtr();
+	}
+	t->written = end;
+	return end;
 }
 
 /*

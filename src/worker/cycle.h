@@ -26,6 +26,7 @@ typedef struct SxTail
 	bool		started;
 	bool		stale;			/* an invalidation concerns the map */
 	bool		has_fresh;		/* files wait for their scan */
+	XLogRecPtr	written;		/* WAL was up to here when we last looked */
 	bool		flush_wal;		/* a large transaction is followed: see what it has written */
 	TimestampTz last_flush;		/* of moment.h: when a flush of WAL that we caused ended */
 	int64		flush_us;		/* how long it took */

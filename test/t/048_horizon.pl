@@ -11,7 +11,7 @@ use PostgreSQL::Test::Utils;
 use StreamextTest;
 use Test::More;
 
-my $node = new_node('horizon', settings => "autovacuum = off\nstreamext.flush_interval = '1h'\ncheckpoint_timeout = 1h\n");
+my $node = new_node('horizon', settings => "autovacuum = off\nstreamext.flush_interval = '1h'\ncheckpoint_timeout = 1h\nbgwriter_lru_maxpages = 0\nwal_buffers = 16MB\nshared_buffers = 64MB\n");
 new_database($node, 'app');
 my $sql = sub { return $node->safe_psql('app', $_[0]) };
 $sql->(<<'SQL');
@@ -44,6 +44,18 @@ my $age = stored_age();
 $sql->('UPDATE hot SET n = n + 1') for 1 .. 30;
 ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('hot') == 0 }), 'dead rows of another table can go');
 cmp_ok(stored_age(), '>=', $age + 30, 'while the stored position is as old as it was');
+
+# ---- idle, and nobody brings commits to disk ----
+{
+	local $ENV{PGOPTIONS} = '-c synchronous_commit=off';
+	my $writer = $sql->("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+	kill 'STOP', $writer;
+	$sql->('DO $$ BEGIN FOR i IN 1 .. 5000 LOOP UPDATE hot SET n = n + 1; COMMIT; END LOOP; END $$');
+	ok(query_until($node, 'app', 'SELECT pg_wal_lsn_diff(pg_current_wal_insert_lsn(), pg_current_wal_lsn()) < 2 * 8192', 't'),
+		'the consumer writes pages that are full');
+	ok(wait_until('the horizon to follow', 60, sub { left_by_vacuum('hot') < 1000 }), 'and the horizon follows');
+	kill 'CONT', $writer;
+}
 
 # ---- rows that are consumed and not stored ----
 $sql->('INSERT INTO ev SELECT i % 10, i FROM generate_series(1, 1000) i');
