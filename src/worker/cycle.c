@@ -85,7 +85,8 @@ typedef struct ScannedFile
 	bool		announced;		/* it is known how the table came from the file it had to this one */
 } ScannedFile;
 
-static XLogRecPtr written_end(SxTail *t);
+static XLogRecPtr written_end(void);
+static XLogRecPtr write_pages(SxTail *t, XLogRecPtr upto);
 static bool may_flush(SxTail *t);
 static XLogRecPtr flush_to(SxTail *t, XLogRecPtr upto);
 static SxPosition *reached(SxTail *t, SxPosition *s, const SxPosition *position);
@@ -190,9 +191,12 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 	/* without a transaction that ended since the last S nothing can have been committed */
 	if (!t->started || completion != t->last_completion)
 		t->need = sx_wal_end();
-	upto = written_end(t);
+	upto = written_end();
 	if ((upto < t->need || t->flush_wal) && may_flush(t))
 		upto = flush_to(t, sx_wal_end());
+	else
+		upto = write_pages(t, upto);
+	t->written = upto;
 	t->last_completion = completion;
 	t->started = true;
 	SX_STOP_POINT(capture_flushed);
@@ -243,26 +247,25 @@ sx_tail_cycle(SxTail *t, const SxPosition *position, MemoryContext turn, SxPosit
 /*
  * What has been written is read, though a crash may take away what is not on disk yet: asynchronous commits, which everybody sees
  * as well.  Then shared memory is gone, too; and where a position is stored its commit has brought all before it to disk.
- *
- * Where nobody has written since we last did and pages are full, we write them, without flushing.  Otherwise what we know of other
- * tables' transactions would be as old as the WAL writer's pauses, and the horizon with it: versions of rows that are updated
- * over and over could not be pruned.
  */
 static XLogRecPtr
-written_end(SxTail *t)
+written_end(void)
 {
-	XLogRecPtr	end;
+	return RecoveryInProgress() ? GetXLogReplayRecPtr(NULL) : GetXLogWriteRecPtr();
+}
 
-	if (RecoveryInProgress())
-		return GetXLogReplayRecPtr(NULL);
-	end = GetXLogWriteRecPtr();
-	if (end == t->written && t->need >= end + XLOG_BLCKSZ)
-	{
-		(void) XLogBackgroundFlush();
-		end = GetXLogWriteRecPtr();
-	}
-	t->written = end;
-	return end;
+/*
+ * Full pages, where nobody has written since we last looked, without flushing.  Otherwise what we know of other tables'
+ * transactions would be as old as the WAL writer's pauses, and the horizon with it: versions of rows that are updated over and
+ * over could not be pruned.
+ */
+static XLogRecPtr
+write_pages(SxTail *t, XLogRecPtr upto)
+{
+	if (upto != t->written || t->need < upto + XLOG_BLCKSZ || RecoveryInProgress())
+		return upto;
+	(void) XLogBackgroundFlush();
+	return written_end();
 }
 
 /*
