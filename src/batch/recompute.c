@@ -9,7 +9,7 @@
  *
  * VACUUM leaves the rows that the position sees, as long as they are read: it was stored after the statement had
  * its snapshot.  That is not so in a transaction block that has the lock from a statement before; therefore the slot
- * keeps them until the transaction ends.
+ * keeps them until the transaction ends, and who has the lock from another function is refused where they may be gone.
  *
  * Outside of a transaction block the range goes in parts of whole windows, each in a transaction of its own.  A part is
  * twice as long as the one before unless that takes too long; it does not count as long if it took hardly longer

@@ -90,8 +90,8 @@ sx_progress_blocks(BlockNumber blocks, int64 rows)
 	double		groups = sx_plan_groups_so_far();
 
 	SpinLockAcquire(&sx_builder.db->mutex);
-	/* until now it has been prepared: parallel workers started, expressions compiled */
 	h->chunk_done += blocks;
+	/* until now the chunk has been prepared: parallel workers started, expressions compiled */
 	if (h->first_done == 0)
 	{
 		h->chunk_since = now;
@@ -226,6 +226,7 @@ average_read(const SxHistoryProgress *h, double read_us, double blocks)
 	return (h->read_us * h->read_blocks + read_us * blocks) / (h->read_blocks + blocks);
 }
 
+/* by what a row takes one process in a sample; without one, by the rows that were read */
 static void
 assume(const SxHistoryProgress *h, double read_us, double *put_us, double *write_us)
 {
@@ -238,6 +239,7 @@ assume(const SxHistoryProgress *h, double read_us, double *put_us, double *write
 	*write_us = (h->grouped ? WRITE_GROUP : WRITE_ROW) * row_us;
 }
 
+/* what was seen of rows of the result, beside what was thought before */
 static double
 so_far(double us, TimestampTz took, int64 rows)
 {

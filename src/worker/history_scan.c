@@ -197,7 +197,10 @@ size_to_write(double groups_per_row)
 	return chunks > 1 ? CHUNK_BLOCKS * Min(chunks, MOST_CHUNKS) : 0;
 }
 
-/* returns the size of a chunk, in blocks */
+/*
+ * Returns the size of a chunk, in blocks.  Nothing is stored, so whatever happens to it leaves things as they were; what was
+ * read is read again by the first chunk, which has the table to itself.
+ */
 static uint64
 take_sample(SxStoredScan *scan, double *groups_per_row)
 {
