@@ -96,15 +96,17 @@ sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written)
 		return;
 	if (info->session_key >= 0)
 		sx_merge_sessions(info, rows, written);
-	else if (info->nkeys > 0 || !sx_merge_bulk(info, rows))
-		sx_merge_write(info, rows);
+	else if (info->nkeys > 0 || !sx_merge_bulk(info, rows, NULL))
+		sx_merge_write(info, rows, NULL);
 }
 
 void
-sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress)
 {
-	if (info->session_key >= 0 || !sx_merge_bulk(info, rows))
+	if (info->session_key >= 0 || tuplestore_tuple_count(rows) == 0)
 		sx_merge_into_table(info, rows, NULL);
+	else if (!sx_merge_bulk(info, rows, progress))
+		sx_merge_write(info, rows, progress);
 }
 
 static SxMerge *
@@ -140,14 +142,14 @@ free_plans(void *arg)
 }
 
 void
-sx_merge_write(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_write(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress)
 {
 	SxMerge    *merge;
 	EphemeralNamedRelationData enr;
 	Tuplestorestate *store = rows;
 	int			result;
 
-	if (info->nkeys > 0 && sx_merge_upsert(info, rows))
+	if (info->nkeys > 0 && sx_merge_upsert(info, rows, progress))
 	{
 		SX_STOP_POINT_OF(merge_written, info->def->viewid);
 		return;
@@ -155,7 +157,7 @@ sx_merge_write(SxViewInfo *info, Tuplestorestate *rows)
 	if (info->nkeys > 0)
 	{
 		store = tuplestore_begin_heap(false, false, work_mem);
-		sx_merge_groups(info, rows, false, put_row, store);
+		sx_merge_groups(info, rows, false, put_row, store, progress);
 	}
 	memset(&enr, 0, sizeof(enr));
 	enr.md.name = ROWS_NAME;

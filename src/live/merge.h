@@ -22,6 +22,9 @@ typedef struct SxWritten
 	int64		max;
 } SxWritten;
 
+/* Told how many rows are written; may be NULL */
+typedef void (*SxMergeProgress) (int64 rows);
+
 /*
  * Upserts (merge) or inserts (append) the rows of the tuplestore, as the view's
  * owner (the caller is inside SxRunAs), in the caller's transaction.  Rows of one key may occur
@@ -29,19 +32,19 @@ typedef struct SxWritten
  */
 extern void sx_merge_into_table(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
 /* the same for a table that may have no rows yet: then they are stored in bulk if that is possible (live/merge_bulk.c) */
-extern void sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows);
+extern void sx_merge_into_new_table(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress);
 /* for live/merge_sessions.c; and rows that the table must have, by their ctids */
-extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows);
+extern void sx_merge_write(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress);
 extern void sx_merge_delete(SxViewInfo *info, Datum *ctids, int n);
-extern bool sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows);
-extern bool sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows);
+extern bool sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress);
+extern bool sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress);
 extern void sx_merge_sessions(SxViewInfo *info, Tuplestorestate *rows, SxWritten *written);
 /* of live/merge_groups.c: the rows by their keys, this one last (sessions, panes), in so many kB; slot: minimal, of the table's row type */
 extern Tuplesortstate *sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, bool of_index, int memory,
 									TupleTableSlot *slot);
 /* each group in the order of its key; rows of one key are combined */
 extern void sx_merge_groups(SxViewInfo *info, Tuplestorestate *rows, bool of_index,
-							void (*take) (void *arg, TupleTableSlot *row), void *arg);
+							void (*take) (void *arg, TupleTableSlot *row), void *arg, SxMergeProgress progress);
 /* inserts rows into streamext.dead_letter; as the extension's owner, runs no user code */
 extern void sx_dead_letter_insert(Oid viewid, Oid stream, const char *sqlstate, const char *reason,
 								  const char *row_json, const char *message, TimestampTz at);

@@ -75,14 +75,14 @@ static void bulk_add(Bulk *bulk, MinimalTuple row);
 static HeapTuple form_row(Bulk *bulk, MinimalTuple row);
 static void bulk_write(Bulk *bulk);
 static void bulk_end(Bulk *bulk);
-static void append_rows(Bulk *bulk, Tuplestorestate *store);
+static void append_rows(Bulk *bulk, Tuplestorestate *store, SxMergeProgress progress);
 static void add_group(void *arg, TupleTableSlot *row);
-static void update_or_insert(Bulk *bulk, Tuplestorestate *store);
+static void update_or_insert(Bulk *bulk, Tuplestorestate *store, SxMergeProgress progress);
 static void upsert_group(void *arg, TupleTableSlot *row);
 
 /* false: they have to go the ordinary way */
 bool
-sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress)
 {
 	Relation	rel;
 	bool		possible;
@@ -96,9 +96,9 @@ sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
 	{
 		bulk_begin(&bulk, info, rel);
 		if (info->nkeys == 0)
-			append_rows(&bulk, rows);
+			append_rows(&bulk, rows, progress);
 		else
-			sx_merge_groups(info, rows, true, add_group, &bulk);
+			sx_merge_groups(info, rows, true, add_group, &bulk, progress);
 		bulk_end(&bulk);
 		SX_STOP_POINT_OF(merge_written, info->def->viewid);
 	}
@@ -108,7 +108,7 @@ sx_merge_bulk(SxViewInfo *info, Tuplestorestate *rows)
 
 /* rows with keys; false: by the statement */
 bool
-sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows)
+sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows, SxMergeProgress progress)
 {
 	Relation	rel = table_open(info->def->matid, RowExclusiveLock);
 	bool		possible = takes_rows_as_they_are(info, rel);
@@ -118,7 +118,7 @@ sx_merge_upsert(SxViewInfo *info, Tuplestorestate *rows)
 	{
 		CheckCmdReplicaIdentity(rel, CMD_UPDATE);
 		bulk_begin(&bulk, info, rel);
-		update_or_insert(&bulk, rows);
+		update_or_insert(&bulk, rows, progress);
 		bulk_end(&bulk);
 	}
 	table_close(rel, NoLock);
@@ -167,13 +167,18 @@ has_plain_indexes_only(Relation rel)
 }
 
 static void
-append_rows(Bulk *bulk, Tuplestorestate *store)
+append_rows(Bulk *bulk, Tuplestorestate *store, SxMergeProgress progress)
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(bulk->info->desc, &TTSOpsMinimalTuple);
+	int64		nrows = 0;
 
 	tuplestore_rescan(store);
 	while (tuplestore_gettupleslot(store, true, false, row))
+	{
 		bulk_add(bulk, ExecFetchSlotMinimalTuple(row, NULL));
+		if (progress != NULL && ++nrows % ROWS_AT_ONCE == 0)
+			progress(nrows);
+	}
 	ExecDropSingleTupleTableSlot(row);
 }
 
@@ -185,7 +190,7 @@ add_group(void *arg, TupleTableSlot *row)
 }
 
 static void
-update_or_insert(Bulk *bulk, Tuplestorestate *store)
+update_or_insert(Bulk *bulk, Tuplestorestate *store, SxMergeProgress progress)
 {
 	SxViewInfo *info = bulk->info;
 	Upsert		upsert = {bulk};
@@ -197,7 +202,7 @@ update_or_insert(Bulk *bulk, Tuplestorestate *store)
 	upsert.scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
 	snapshot = RegisterSnapshot(GetLatestSnapshot());
 	upsert.scan = sx_key_scan_begin(info, bulk->rel, snapshot, upsert.stored);
-	sx_merge_groups(info, store, false, upsert_group, &upsert);
+	sx_merge_groups(info, store, false, upsert_group, &upsert, progress);
 	ExecClearTuple(upsert.stored);
 	sx_key_scan_end(upsert.scan);
 	UnregisterSnapshot(snapshot);

@@ -17,6 +17,9 @@
 
 #include "live/merge.h"
 
+/* told after so many */
+#define PROGRESS_ROWS	1000
+
 static void take_combined(TupleTableSlot *group, void (*take) (void *arg, TupleTableSlot *row), void *arg);
 
 /*
@@ -63,7 +66,8 @@ sx_sort_rows(SxViewInfo *info, Tuplestorestate *rows, int last_key, bool of_inde
 
 /* each group once; take may keep nothing of the row, which is a minimal tuple */
 void
-sx_merge_groups(SxViewInfo *info, Tuplestorestate *rows, bool of_index, void (*take) (void *arg, TupleTableSlot *row), void *arg)
+sx_merge_groups(SxViewInfo *info, Tuplestorestate *rows, bool of_index, void (*take) (void *arg, TupleTableSlot *row), void *arg,
+				SxMergeProgress progress)
 {
 	TupleTableSlot *row = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 	TupleTableSlot *group = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
@@ -71,12 +75,15 @@ sx_merge_groups(SxViewInfo *info, Tuplestorestate *rows, bool of_index, void (*t
 	MemoryContext scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext merge scratch", ALLOCSET_DEFAULT_SIZES);
 	MemoryContext old;
 	Tuplesortstate *sort;
+	int64		nrows = 0;
 
 	sort = sx_sort_rows(info, rows, info->nkeys - 1, of_index, work_mem, row);
 	old = MemoryContextSwitchTo(scratch);
 	while (tuplesort_gettupleslot(sort, true, false, row, NULL))
 	{
 		CHECK_FOR_INTERRUPTS();
+		if (progress != NULL && nrows++ % PROGRESS_ROWS == 0)
+			progress(nrows);
 		/* sessions that overlap are one already */
 		if (!TTS_EMPTY(group) && info->session_key < 0 && sx_keys_equal(info, group, row))
 		{

@@ -371,7 +371,7 @@ write_chunk(SessionMerge *m)
 		m->ndeleted = 0;
 	}
 	if (tuplestore_tuple_count(m->store) > 0)
-		sx_merge_write(m->info, m->store);
+		sx_merge_write(m->info, m->store, NULL);
 	tuplestore_clear(m->store);
 	m->nbytes = 0;
 }

@@ -83,7 +83,9 @@ typedef struct SxHistoryProgress
 	/* since this builder began, at this moment */
 	TimestampTz since;
 	int64		spent_rows;		/* of chunks that are done */
-	bool		grouped;
+	double		percent;		/* of the time that all takes; never falls */
+	int			columns;		/* of a group; 0: there are none */
+	double		in_memory;		/* so many groups fit */
 	/* as of late, microseconds; 0: not known yet */
 	double		row_us;			/* a row takes one process to read */
 	double		read_us;		/* a block takes to read */
@@ -102,6 +104,8 @@ typedef struct SxHistoryProgress
 	int64		chunk_rows;
 	double		chunk_result;	/* rows of its result, as far as can be told */
 	int64		chunk_put;		/* put out so far */
+	TimestampTz chunk_sorted;	/* when the first were written, for which groups are sorted; 0: not yet */
+	int64		chunk_written;	/* so far */
 	/* groups found when so many rows had been read, the last time that they had doubled */
 	int64		mark_rows;
 	double		mark_groups;

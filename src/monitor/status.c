@@ -612,6 +612,7 @@ set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPositi
 	const SxHistoryProgress *h = &v->history;
 	uint64		done;
 	uint64		blocks = sx_scan_blocks(stored->scan, &done);
+	double		percent = blocks > 0 ? 100.0 * done / blocks : 0;
 	int64		rows = stored->scan->rows;
 	uint64		next = U64FromFullTransactionId(ReadNextFullTransactionId());
 
@@ -622,6 +623,7 @@ set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPositi
 
 		done = h->done + Min(h->chunk_done, h->chunk);
 		rows = h->rows + h->chunk_rows;
+		percent = h->percent;
 		if (now > h->since)
 		{
 			values[STATE_BACKFILL_RATE] = Float8GetDatum((h->spent_rows + h->chunk_rows) * 1000000.0 / (now - h->since));
@@ -638,7 +640,7 @@ set_backfill(Datum *values, bool *nulls, const ViewCopy *v, const SxStoredPositi
 		}
 	}
 	values[STATE_BACKFILL_DONE] = Int64GetDatum(rows);
-	values[STATE_BACKFILL_PERCENT] = Float8GetDatum(blocks > 0 ? 100.0 * done / blocks : 0);
+	values[STATE_BACKFILL_PERCENT] = Float8GetDatum(percent);
 	values[STATE_BACKFILL_HELD] = Int64GetDatum((int64) (next - stored->position->xmin));
 	nulls[STATE_BACKFILL_DONE] = nulls[STATE_BACKFILL_PERCENT] = nulls[STATE_BACKFILL_HELD] = false;
 	if (done > 0)

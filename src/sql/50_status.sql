@@ -185,9 +185,9 @@ COMMENT ON VIEW streamext.backfill_progress IS 'continuous views that are being 
 COMMENT ON COLUMN streamext.backfill_progress.phase IS 'what is being done, in words; or that it is paused or has failed';
 COMMENT ON COLUMN streamext.backfill_progress.rows_done IS 'rows of the stream that were there when the view was created and are read; rows_consumed when there is nothing to be read in chunks';
 COMMENT ON COLUMN streamext.backfill_progress.rows_total IS 'an estimate, from the rows in the blocks that are read';
-COMMENT ON COLUMN streamext.backfill_progress.percent IS 'of the blocks of the stream';
+COMMENT ON COLUMN streamext.backfill_progress.percent IS 'of the time that reading the rows and writing the result takes';
 COMMENT ON COLUMN streamext.backfill_progress.rows_per_second IS 'since the process that builds the view began';
-COMMENT ON COLUMN streamext.backfill_progress.eta IS 'time until all rows are read that were there when the view was created';
+COMMENT ON COLUMN streamext.backfill_progress.eta IS 'time until the result of all rows that were there when the view was created is written';
 COMMENT ON COLUMN streamext.backfill_progress.held_transactions IS 'how many transactions old the horizon is that is held back from VACUUM for this view';
 
 CREATE VIEW streamext.lost_intervals WITH (security_barrier) AS

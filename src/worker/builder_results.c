@@ -22,6 +22,7 @@
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
+#include "worker/history_progress.h"
 #include "testing/stop_points.h"
 
 /* looks for a lock that is not free */
@@ -306,7 +307,7 @@ sx_builder_write(SxStoredPosition *pos, bool replace)
 	if (replace || sx_builder.in_history)
 		sx_worker_take_memory(maintenance_work_mem);
 	if (replace || sx_builder.in_history)
-		sx_merge_into_new_table(sx_builder.info, sx_builder.rows);
+		sx_merge_into_new_table(sx_builder.info, sx_builder.rows, sx_builder.in_history ? sx_progress_writes : NULL);
 	else
 		sx_merge_into_table(sx_builder.info, sx_builder.rows, sinks && !sx_builder.in_history ? &written : NULL);
 	sx_panes_merge_late(sx_builder.info, sx_builder.rows, closed_until, pos->removed_until, &written);

@@ -21,6 +21,8 @@ extern void sx_progress_blocks(BlockNumber blocks, int64 rows);
 /* rows of the result, in all */
 extern void sx_progress_put(int64 result);
 extern void sx_progress_computed(TimestampTz at, int64 result);
+/* so many of its rows are */
+extern void sx_progress_writes(int64 rows);
 /* rows: read for the chunk; rest_us: to be waited now */
 extern void sx_progress_written(const SxStoredScan *scan, int64 rows, int64 rest_us);
 

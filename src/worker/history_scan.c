@@ -417,6 +417,7 @@ sx_history_run(SxStoredPosition *stored)
 	SxStoredScan *scan = stored->scan;
 	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "streamext history", ALLOCSET_DEFAULT_SIZES);
 	uint64		size = size_by_groups(scan);
+	uint64		sampled = most_blocks();
 	uint64		by_rows = 0;	/* so many blocks, because a row of them fails */
 	double		groups_per_row = 0;
 	SxHistoryResult result = SX_HISTORY_DONE;
@@ -424,9 +425,10 @@ sx_history_run(SxStoredPosition *stored)
 	sx_progress_begin(scan);
 	sx_builder.in_history = true;
 	sx_builder.watermark = SX_TIME_NONE;
+	if (sx_backfill_rate == 0 && !sx_builder_has_condition() && is_protected(stored))
+		sampled = take_sample(scan, &groups_per_row);
 	if (size == 0)
-		size = sx_backfill_rate == 0 && !sx_builder_has_condition() && is_protected(stored) ?
-			take_sample(scan, &groups_per_row) : most_blocks();
+		size = sampled;
 	while (stored->scan != NULL)
 	{
 		Chunk	   *chunk;
