@@ -25,6 +25,11 @@
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
 #define IDLE_FLUSH_XIDS		1000
 #define IDLE_XIDS_PER_VIEW	50
+/*
+ * A view whose flush takes long is flushed as much less often: of the flusher's time it takes this part at most.  While
+ * rows keep coming many of its groups would be written again and again.
+ */
+#define REST_SHARE			3
 /* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
@@ -42,6 +47,7 @@
 #define OPEN_ROWS_PART		8
 
 static bool may_seal(Consumer *c);
+static int pause_of(SxView *v);
 static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
 static bool seal(Consumer *c, LiveView *lv);
@@ -199,20 +205,36 @@ sx_consumer_is_unflushed(SxView *v)
 	return has_open_rows(v) || sx_gen_sealed(v) != NULL;
 }
 
+/* how long a view goes without a flush while something is new, milliseconds */
+static int
+pause_of(SxView *v)
+{
+	return v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
+}
+
 static bool
 is_due(Consumer *c, LiveView *lv, TimestampTz now)
 {
 	SxView	   *v = lv->shared;
-	int			interval = v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
 	int			nviews = list_length(c->views);
+	uint64		xids = sx_max_held_xids / 2;
+	uint64		bytes = sx_consumer_wal_limit() / 2;
 
 	if (lv->def->paused || lv->flush_wanted)
 		return true;
+	if (!TimestampDifferenceExceeds(v->last_seal, now, pause_of(v)))
+		return false;
+	if (lv->closed_unsealed)
+		return true;
 	/* nothing new: only so that an idle view holds back little */
-	return TimestampDifferenceExceeds(v->last_seal, now, interval) &&
-		(has_open_rows(v) || lv->closed_unsealed ||
-		 c->position->xmin > v->protect_xmin + Min(Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews), sx_max_held_xids / 2) ||
-		 sx_consumer_start_lsn(c) > lv->sealed_lsn + Min(IDLE_FLUSH_BYTES, sx_consumer_wal_limit() / 2));
+	if (!has_open_rows(v))
+	{
+		xids = Min(xids, Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews));
+		bytes = Min(bytes, IDLE_FLUSH_BYTES);
+	}
+	else if (now - v->last_seal >= (int64) REST_SHARE * v->last_flush_us)
+		return true;
+	return c->position->xmin > v->protect_xmin + xids || sx_consumer_start_lsn(c) > lv->sealed_lsn + bytes;
 }
 
 static bool
@@ -457,10 +479,13 @@ sx_consumer_next_flush_ms(Consumer *c)
 	{
 		LiveView   *lv = lfirst(lc);
 		SxView	   *v = lv->shared;
-		int			interval = v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
 
 		if (v->state == SX_VIEW_LIVE && has_open_rows(v) && sx_gen_sealed(v) == NULL)
-			next = Min(next, Max(1, interval - TimestampDifferenceMilliseconds(v->last_seal, now)));
+		{
+			int64		pause = Max(pause_of(v), (int64) REST_SHARE * v->last_flush_us / 1000 + 1);
+
+			next = Min(next, Max(1, pause - TimestampDifferenceMilliseconds(v->last_seal, now)));
+		}
 		else if (v->state == SX_VIEW_NEW || v->state == SX_VIEW_FAILED || v->state == SX_VIEW_CATCHUP)
 			next = Min(next, 100);
 		if (lv->builder || lv->drop_pending)
