@@ -160,6 +160,7 @@ typedef struct SxView
 	int64		flushes;
 	TimestampTz last_flush;
 	int			last_flush_us;
+	TimestampTz rest_until;		/* without need it is not flushed again before; of moment.h */
 	TimestampTz last_error_at;
 	TimestampTz retry_at;
 	int			failures;		/* in a row */

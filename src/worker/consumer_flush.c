@@ -25,11 +25,6 @@
 #define IDLE_FLUSH_BYTES	(UINT64CONST(64) * 1024 * 1024)
 #define IDLE_FLUSH_XIDS		1000
 #define IDLE_XIDS_PER_VIEW	50
-/*
- * A view whose flush takes long is flushed as much less often: of the flusher's time it takes this part at most.  While
- * rows keep coming many of its groups would be written again and again.
- */
-#define REST_SHARE			3
 /* flushes that fail this often cost the view its live memory, when somebody waits for it or needs the memory */
 #define MAX_FLUSH_FAILURES	3
 /*
@@ -48,6 +43,7 @@
 
 static bool may_seal(Consumer *c);
 static int pause_of(SxView *v);
+static TimestampTz rests_until(LiveView *lv);
 static bool is_due(Consumer *c, LiveView *lv, TimestampTz now);
 static bool has_open_rows(SxView *v);
 static bool seal(Consumer *c, LiveView *lv);
@@ -212,6 +208,13 @@ pause_of(SxView *v)
 	return v->flush_interval >= 0 ? v->flush_interval : sx_flush_interval;
 }
 
+/* windows close with a flush: that is not put off */
+static TimestampTz
+rests_until(LiveView *lv)
+{
+	return lv->lateness == NULL ? lv->shared->rest_until : 0;
+}
+
 static bool
 is_due(Consumer *c, LiveView *lv, TimestampTz now)
 {
@@ -232,7 +235,7 @@ is_due(Consumer *c, LiveView *lv, TimestampTz now)
 		xids = Min(xids, Max(IDLE_FLUSH_XIDS, IDLE_XIDS_PER_VIEW * nviews));
 		bytes = Min(bytes, IDLE_FLUSH_BYTES);
 	}
-	else if (now - v->last_seal >= (int64) REST_SHARE * v->last_flush_us)
+	else if (now >= rests_until(lv))
 		return true;
 	return c->position->xmin > v->protect_xmin + xids || sx_consumer_start_lsn(c) > lv->sealed_lsn + bytes;
 }
@@ -482,9 +485,9 @@ sx_consumer_next_flush_ms(Consumer *c)
 
 		if (v->state == SX_VIEW_LIVE && has_open_rows(v) && sx_gen_sealed(v) == NULL)
 		{
-			int64		pause = Max(pause_of(v), (int64) REST_SHARE * v->last_flush_us / 1000 + 1);
+			long		pause = pause_of(v) - TimestampDifferenceMilliseconds(v->last_seal, now);
 
-			next = Min(next, Max(1, pause - TimestampDifferenceMilliseconds(v->last_seal, now)));
+			next = Min(next, Max(1, Max(pause, TimestampDifferenceMilliseconds(now, rests_until(lv)))));
 		}
 		else if (v->state == SX_VIEW_NEW || v->state == SX_VIEW_FAILED || v->state == SX_VIEW_CATCHUP)
 			next = Min(next, 100);

@@ -360,6 +360,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	lv->shared->reason[0] = '\0';
 	lv->shared->phase[0] = '\0';
 	lv->shared->last_seal = now;
+	lv->shared->rest_until = 0;
 	SpinLockRelease(&db->mutex);
 	lv->sealed_lsn = pos->start_lsn;
 	lv->sealed_watermark = pos->watermark;

@@ -44,6 +44,11 @@
 #define CLOSED_ROWS			10000
 /* memory to collect rows in, and again to sort them: a hundred thousand groups */
 #define MEMORY_KB			16384
+/*
+ * A view whose flush takes long is flushed as much less often: of the flusher's time it takes this part at most.  While
+ * rows keep coming many of its groups would be written again and again.
+ */
+#define REST_SHARE			3
 
 typedef struct FlushView
 {
@@ -492,6 +497,7 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	v->flushes++;
 	v->last_flush = wall_clock;
 	v->last_flush_us = (int) Min(now - started, PG_INT32_MAX);
+	v->rest_until = now + (REST_SHARE - 1) * (now - started);
 	v->failures = 0;
 	v->retry_at = 0;
 	v->reason[0] = '\0';

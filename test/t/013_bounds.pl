@@ -291,5 +291,25 @@ SQL
 	finish_session($busy);
 }
 
+#
+# A view whose flush takes long is flushed less often, so that it takes a part of the flusher's time only.
+#
+{
+	my $mat = query("SELECT mat FROM streamext.view_def WHERE view = 'by_key'::regclass");
+	query("CREATE FUNCTION slowly(k int, n bigint) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.3) WHERE k = 53; RETURN k; END'");
+	query("CREATE INDEX slow ON $mat (slowly(k, n)); ALTER MATERIALIZED VIEW by_key SET (streamext.flush_interval = '10ms')");
+	my %flushes;
+	ok(wait_until('five slow flushes', 60, sub {
+		query('INSERT INTO ev VALUES (53, 1)');
+		my ($at, $ms) = split /\|/, query("SELECT extract(epoch FROM last_flush), last_flush_ms FROM streamext.status WHERE view = 'by_key'::regclass");
+		$flushes{$at} = $ms / 1000 if $ms >= 300;
+		return keys %flushes >= 5;
+	}), 'slow flushes');
+	my @at = sort { $a <=> $b } keys %flushes;
+	is(scalar(grep { $at[$_] - $at[ $_ - 1 ] < 1.9 * $flushes{ $at[ $_ - 1 ] } + $flushes{ $at[$_] } } 1 .. $#at), 0, 'each is followed by a rest');
+	query("DROP INDEX streamext.slow");
+	oracle($node, 'app', 'by_key', 'slow flushes');
+}
+
 $node->stop;
 done_testing();
