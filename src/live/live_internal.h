@@ -66,6 +66,7 @@ struct SxLiveWriter
 	MemoryContext context;
 	MemoryContext scratch;		/* reset with every row */
 	TupleTableSlot *entry_slot; /* an entry's tuple */
+	TupleTableSlot *next_slot;	/* a row that will come */
 	TupleTableSlot *combined;
 	uint32	   *keyhash;		/* [nkeys], of the row at hand */
 	SxTouched  *touched;

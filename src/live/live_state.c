@@ -23,10 +23,14 @@
 #include "executor/tuptable.h"
 #include "utils/memutils.h"
 
+/* with fewer groups all is in the caches */
+#define FETCH_GROUPS		5000
+
 /* aggregates' scratch memory is given back after this many combined rows */
 #define COMBINES_PER_RESET	1000
 
 static SxGeneration *open_generation(SxLiveWriter *w);
+static uint32 hash_keys(SxLiveWriter *w, TupleTableSlot *row);
 static SxLiveEntry *find_entry(SxLiveWriter *w, SxGeneration *gen, uint32 hash, TupleTableSlot *row,
 							   dsa_pointer *dp);
 static void grow_buckets(SxLiveWriter *w, SxGeneration *gen);
@@ -53,6 +57,7 @@ sx_live_writer_create(SxDb *db, SxView *v, SxViewInfo *info, MemoryContext paren
 	w->context = context;
 	w->scratch = AllocSetContextCreate(context, "streamext live row", ALLOCSET_DEFAULT_SIZES);
 	w->entry_slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
+	w->next_slot = MakeSingleTupleTableSlot(info->desc, &TTSOpsMinimalTuple);
 	w->combined = MakeSingleTupleTableSlot(info->desc, &TTSOpsVirtual);
 	w->keyhash = palloc0(sizeof(uint32) * (info->nkeys + 1));
 	MemoryContextSwitchTo(old);
@@ -63,6 +68,7 @@ void
 sx_live_writer_destroy(SxLiveWriter *w)
 {
 	ExecDropSingleTupleTableSlot(w->entry_slot);
+	ExecDropSingleTupleTableSlot(w->next_slot);
 	ExecDropSingleTupleTableSlot(w->combined);
 	MemoryContextDelete(w->context);
 }
@@ -75,6 +81,70 @@ open_generation(SxLiveWriter *w)
 	if (w->view->open_gen == 0 || gen->state != SX_GEN_OPEN)
 		elog(ERROR, "continuous view with OID %u has no open generation", w->view->viewid);
 	return gen;
+}
+
+/*
+ * With many groups, finding one means waiting for memory three times: for its bucket, its entry, and its tuple.  Here
+ * each is waited for by many rows at once.
+ */
+void
+sx_live_expect(SxLiveWriter *w, MinimalTuple *rows, int n)
+{
+	SxViewInfo *info = w->info;
+	SxGeneration *gen = open_generation(w);
+	SxBuckets  *buckets;
+	dsa_pointer *heads[SX_LIVE_AHEAD];
+	SxLiveEntry *entries[SX_LIVE_AHEAD];
+	uint32		hashes[SX_LIVE_AHEAD];
+	MemoryContext old;
+
+	Assert(n <= SX_LIVE_AHEAD);
+	if (info->nkeys == 0 || info->session_key >= 0 || gen->nentries < FETCH_GROUPS)
+		return;
+	MemoryContextReset(w->scratch);
+	old = MemoryContextSwitchTo(w->scratch);
+	buckets = dsa_get_address(w->area, gen->buckets);
+	for (int i = 0; i < n; i++)
+	{
+		ExecStoreMinimalTuple(rows[i], w->next_slot, false);
+		hashes[i] = hash_keys(w, w->next_slot);
+		heads[i] = &buckets->bucket[hashes[i] & (buckets->nbuckets - 1)];
+		sx_fetch_memory(heads[i]);
+	}
+	ExecClearTuple(w->next_slot);
+	MemoryContextSwitchTo(old);
+	for (int i = 0; i < n; i++)
+	{
+		entries[i] = DsaPointerIsValid(*heads[i]) ? dsa_get_address(w->area, *heads[i]) : NULL;
+		if (entries[i] != NULL)
+			sx_fetch_memory(entries[i]);
+	}
+	for (int i = 0; i < n; i++)
+	{
+		SxLiveEntry *entry = entries[i];
+		dsa_pointer tuple;
+
+		if (entry == NULL)
+			continue;
+		/* another group's: the one that comes next in the chain may be it */
+		if (entry->hash != hashes[i])
+			tuple = entry->next[buckets->chain];
+		else
+			tuple = DsaPointerIsValid(entry->prepared) ? entry->prepared : entry->row;
+		if (DsaPointerIsValid(tuple))
+			sx_fetch_memory(dsa_get_address(w->area, tuple));
+	}
+}
+
+static uint32
+hash_keys(SxLiveWriter *w, TupleTableSlot *row)
+{
+	SxViewInfo *info = w->info;
+
+	slot_getsomeattrs(row, info->nkeys);
+	for (int i = 0; i < info->nkeys; i++)
+		w->keyhash[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
+	return sx_row_hash(w->keyhash, info->nkeys);
 }
 
 bool
@@ -94,10 +164,7 @@ sx_live_prepare(SxLiveWriter *w, TupleTableSlot *row)
 
 	if (info->nkeys > 0)
 	{
-		slot_getsomeattrs(row, info->nkeys);
-		for (int i = 0; i < info->nkeys; i++)
-			w->keyhash[i] = sx_key_hash(info, i, row->tts_values[i], row->tts_isnull[i]);
-		hash = sx_row_hash(w->keyhash, info->nkeys);
+		hash = hash_keys(w, row);
 		if (info->session_key < 0)
 			entry = find_entry(w, gen, hash, row, &dp);
 	}

@@ -59,6 +59,9 @@ typedef struct SxLiveWriter SxLiveWriter;	/* the consumer's side of one view */
 
 extern SxLiveWriter *sx_live_writer_create(SxDb *db, SxView *v, SxViewInfo *info, MemoryContext parent);
 extern void sx_live_writer_destroy(SxLiveWriter *w);	/* does not free shared memory */
+/* these rows come next, at most SX_LIVE_AHEAD: what they will look at is fetched into the processor's caches */
+#define SX_LIVE_AHEAD	32
+extern void sx_live_expect(SxLiveWriter *w, MinimalTuple *rows, int n);
 /* adds one delta row to what is prepared; false: memory is exhausted (discard, then flush) */
 extern bool sx_live_prepare(SxLiveWriter *w, TupleTableSlot *row);
 extern bool sx_live_prepare_dead_letter(SxLiveWriter *w, Oid stream, const char *sqlstate, const char *reason,

@@ -57,6 +57,7 @@ static void end_compute(LiveView *lv, SxProcess *p, SxBatch *batch);
 static List *without_stream(Consumer *c, List *taken, List **postponed, Oid streamid);
 static void leave_locked(Consumer *c, Oid streamid);
 static void discard_all(Consumer *c);
+static void expect_rows(void *arg, MinimalTuple *rows, int n);
 static bool apply_row(void *arg, TupleTableSlot *row);
 static bool apply_reject(void *arg, const char *reason, const char *sqlstate, const char *row_json,
 						 const char *message);
@@ -468,6 +469,7 @@ begin_compute(LiveView *lv, SxProcess *p, SxBatch *batch, MemoryContext mcxt)
 	p->info = lv->info;
 	p->plan = lv->plan;
 	p->apply = apply_row;
+	p->expect = expect_rows;
 	p->reject = apply_reject;
 	p->live_end = live_end;
 	p->arg = lv;
@@ -503,6 +505,14 @@ sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt, ErrorData 
 	*error = p.error;
 	*blocked_by = p.blocked_by;
 	return result;
+}
+
+static void
+expect_rows(void *arg, MinimalTuple *rows, int n)
+{
+	LiveView   *lv = arg;
+
+	sx_live_expect(lv->writer, rows, n);
 }
 
 static bool

@@ -462,6 +462,8 @@ apply_rows(SxProcess *p, SliceRows *rows)
 	slot = MakeSingleTupleTableSlot(p->info->desc, &TTSOpsMinimalTuple);
 	for (int i = 0; ok && i < rows->n; i++)
 	{
+		if (p->expect != NULL && i % SX_LIVE_AHEAD == 0)
+			p->expect(p->arg, rows->rows + i, Min(rows->n - i, SX_LIVE_AHEAD));
 		ExecStoreMinimalTuple(rows->rows[i], slot, false);
 		ok = p->apply(p->arg, slot);
 	}

@@ -99,6 +99,8 @@ typedef struct SxProcess
 	bool		give_up;		/* at the first error: do not look for the row */
 	/* rows of one slice that succeeded, inside its transaction, as the owner; false: no memory */
 	bool		(*apply) (void *arg, TupleTableSlot *row);
+	/* these will come, at most SX_LIVE_AHEAD; may be NULL */
+	void		(*expect) (void *arg, MinimalTuple *rows, int n);
 	/* a row that is rejected, when its slice is through: error, late or invalid; sqlstate may be NULL; false: no memory */
 	bool		(*reject) (void *arg, const char *reason, const char *sqlstate, const char *row_json,
 						   const char *message);
