@@ -14,12 +14,11 @@
 #include "miscadmin.h"
 #include "worker/history_progress.h"
 
-/* in rows read: to put out a group and to write it, each with so much more for a column, and to write a row that is none */
-#define PUT_GROUP		2
-#define PUT_COLUMN		0.5
-#define WRITE_GROUP		6.5
-#define WRITE_COLUMN	0.9
-#define WRITE_ROW		1.4
+/* in rows read: to put out a group; to write it, with so much more for each column; and to write a row that is none */
+#define PUT_GROUP		6
+#define WRITE_GROUP		9.5
+#define WRITE_COLUMN	0.75
+#define WRITE_ROW		3
 /* groups that fit memory take as much less */
 #define IN_MEMORY		0.5
 /* of the time to write: until groups are sorted, at most; and after the last row */
@@ -329,7 +328,7 @@ assume(const SxHistoryProgress *h, double read_us, double result, double *put_us
 		return;
 	if (result < h->in_memory)
 		row_us *= IN_MEMORY;
-	*put_us = (PUT_GROUP + PUT_COLUMN * h->columns) * row_us;
+	*put_us = PUT_GROUP * row_us;
 	*write_us = (WRITE_GROUP + WRITE_COLUMN * h->columns) * row_us;
 }
 

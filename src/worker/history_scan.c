@@ -75,9 +75,10 @@
 #define REST_SHARE		4
 /* chunks grow while writing takes more than one part in so many */
 #define WRITE_SHARE		20
-/* a group written costs as much as so many rows read, and one that is new to the hash table as so many */
+/* a group written costs as much as so many rows read; one that is new to the hash table, and a row that is put out, as so many */
 #define GROUP_COST		10
 #define NEW_GROUP		2
+#define NEW_ROW			1
 /* but they are at most so many times as large: 8 GB */
 #define MOST_CHUNKS		32
 /* of the result, between two notes */
@@ -222,7 +223,7 @@ take_sample(SxStoredScan *scan, double *groups_per_row)
 		double		late = sample.groups >= 0 ? (sample.groups - sample.half_groups) / (sample.rows - sample.half_rows) :
 			found / sample.rows;
 
-		sx_progress_sampled(sample.row_us / (1 + NEW_GROUP * (sx_builder.def->strategy == SX_MERGE ? found / sample.rows : 0)));
+		sx_progress_sampled(sample.row_us / (1 + (sx_builder.def->strategy == SX_MERGE ? NEW_GROUP : NEW_ROW) * found / sample.rows));
 		/* new ones go on to come as they did to the end, at least, and as they did in all, at most: between the two */
 		*groups_per_row = sqrt(Max(found, late * rows) * (found / sample.rows * rows)) / rows;
 		size = Max(LEAST_BLOCKS, Min(CHUNK_US / sample.row_us * chunk->blocks / sample.rows, MOST_CHUNKS * CHUNK_BLOCKS));
