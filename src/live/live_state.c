@@ -23,8 +23,12 @@
 #include "executor/tuptable.h"
 #include "utils/memutils.h"
 
-/* with fewer groups all is in the caches */
+/* with fewer groups all is in the caches; tests have few */
+#ifdef SX_TESTING
+#define FETCH_GROUPS		4
+#else
 #define FETCH_GROUPS		5000
+#endif
 
 /* aggregates' scratch memory is given back after this many combined rows */
 #define COMBINES_PER_RESET	1000
