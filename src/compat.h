@@ -261,11 +261,4 @@ typedef char *SxOptionNamespace;
 #define SX_EXPLAIN_STATE_HEADER	"commands/explain.h"
 #endif
 
-/* a hint: this address is read soon */
-#if defined(__GNUC__) || defined(__clang__)
-#define sx_fetch_memory(address)	__builtin_prefetch(address)
-#else
-#define sx_fetch_memory(address)	((void) (address))
-#endif
-
 #endif							/* SX_COMPAT_H */

@@ -30,6 +30,13 @@
 #define FETCH_GROUPS		5000
 #endif
 
+/* a hint for the processor, not needed: it will be read soon */
+#if defined(__GNUC__) || defined(__clang__)
+#define fetch_memory(address)	__builtin_prefetch(address)
+#else
+#define fetch_memory(address)	((void) (address))
+#endif
+
 /* aggregates' scratch memory is given back after this many combined rows */
 #define COMBINES_PER_RESET	1000
 
@@ -113,7 +120,7 @@ sx_live_expect(SxLiveWriter *w, MinimalTuple *rows, int n)
 		ExecStoreMinimalTuple(rows[i], w->next_slot, false);
 		hashes[i] = hash_keys(w, w->next_slot);
 		heads[i] = &buckets->bucket[hashes[i] & (buckets->nbuckets - 1)];
-		sx_fetch_memory(heads[i]);
+		fetch_memory(heads[i]);
 	}
 	ExecClearTuple(w->next_slot);
 	MemoryContextSwitchTo(old);
@@ -121,7 +128,7 @@ sx_live_expect(SxLiveWriter *w, MinimalTuple *rows, int n)
 	{
 		entries[i] = DsaPointerIsValid(*heads[i]) ? dsa_get_address(w->area, *heads[i]) : NULL;
 		if (entries[i] != NULL)
-			sx_fetch_memory(entries[i]);
+			fetch_memory(entries[i]);
 	}
 	for (int i = 0; i < n; i++)
 	{
@@ -136,7 +143,7 @@ sx_live_expect(SxLiveWriter *w, MinimalTuple *rows, int n)
 		else
 			tuple = DsaPointerIsValid(entry->prepared) ? entry->prepared : entry->row;
 		if (DsaPointerIsValid(tuple))
-			sx_fetch_memory(dsa_get_address(w->area, tuple));
+			fetch_memory(dsa_get_address(w->area, tuple));
 	}
 }
 
