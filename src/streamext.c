@@ -27,6 +27,7 @@ PG_MODULE_MAGIC;
 /* settings: each is described in README.md */
 int			sx_flush_interval = 1000;
 int			sx_cycle_interval = 1;
+bool		sx_enable_helper = true;
 int			sx_live_memory = 64 * 1024;
 int			sx_view_budget = 100;
 int			sx_read_consistency = SX_READ_LATEST;
@@ -102,6 +103,12 @@ define_settings(void)
 							"Shortest pause between two cycles of a consumer.",
 							NULL, &sx_cycle_interval, 1, 0, 60000,
 							PGC_SIGHUP, GUC_UNIT_MS, NULL, NULL, NULL);
+
+	/* It runs while a large transaction is open that the consumer does not keep up with; see worker/helper.c. */
+	DefineCustomBoolVariable("streamext.enable_helper",
+							 "Whether a second process may help to compute large transactions.",
+							 NULL, &sx_enable_helper, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 
 	/* Shared memory for live state; when it is full we flush early. */
 	DefineCustomIntVariable("streamext.live_memory",

@@ -18,6 +18,7 @@
 /* settings (streamext.c) */
 extern int	sx_flush_interval;	/* ms */
 extern int	sx_cycle_interval;	/* ms */
+extern bool sx_enable_helper;
 extern int	sx_live_memory;		/* kB */
 extern int	sx_view_budget;		/* ms; 0: none */
 extern int	sx_read_consistency;	/* SxReadConsistency */

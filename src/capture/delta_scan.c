@@ -87,7 +87,7 @@ sx_delta_scan_init(void)
 }
 
 SxBatch *
-sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready, bool skip_early)
+sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready, uint32 skip)
 {
 	SxBatch    *batch = palloc0(sizeof(SxBatch));
 	uint32		nfiles = sx_file_map_count(map);
@@ -124,7 +124,7 @@ sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready, bool sk
 		{
 			const SxRun *run = &ready[i]->runs[j];
 
-			if (!ours[SxRunFile(run)] || (skip_early && (run->file & SX_RUN_EARLY) != 0))
+			if (!ours[SxRunFile(run)] || (run->file & skip) != 0)
 				continue;
 			batch->runs[nruns] = *run;
 			batch->runs[nruns++].file = SxRunFile(run);

@@ -93,10 +93,10 @@ typedef struct SxBatch
 
 /*
  * A batch of the rows of these ready transactions that belong to one stream (palloc'd);
- * nready may be 0.  skip_early: without the runs marked SX_RUN_EARLY.
+ * nready may be 0.  skip: without the runs that have this mark (SX_RUN_EARLY, SX_RUN_JOINED); 0: all.
  */
 extern SxBatch *sx_batch_create(SxFileMap *map, Oid stream, SxReady **ready, int nready,
-								bool skip_early);
+								uint32 skip);
 /* a batch of one row that lies nowhere */
 extern SxBatch *sx_batch_of_row(Oid stream, HeapTuple tuple);
 extern SxBatch *sx_batch_slice(SxBatch *batch, uint64 from, uint64 limit);

@@ -311,6 +311,16 @@ sx_file_map_add_former(SxFileMap *map, Oid leaf, SxFile file, bool known)
 	MemoryContextSwitchTo(old);
 }
 
+void
+sx_file_map_enter(SxFileMap *map, Oid leaf, SxFile file, List *streams)
+{
+	MemoryContext old = MemoryContextSwitchTo(map->context);
+
+	map->last_valid = false;
+	add_entry(map, leaf, file, false)->streams = list_copy(streams);
+	MemoryContextSwitchTo(old);
+}
+
 SxFileEntry *
 sx_file_map_lookup(SxFileMap *map, SxFile file)
 {

@@ -46,6 +46,8 @@ extern bool sx_file_map_refresh(SxFileMap *map, List *streams, bool mark_fresh);
 extern bool sx_file_map_compare(SxFileMap *map, int nfiles, const Oid *rels, const Oid *nodes);
 /* a file that this leaf had before: its rows in WAL still to be read are the leaf's; known: we had seen it there */
 extern void sx_file_map_add_former(SxFileMap *map, Oid leaf, SxFile file, bool known);
+/* a file as somebody else's map has it, instead of a refresh */
+extern void sx_file_map_enter(SxFileMap *map, Oid leaf, SxFile file, List *streams);
 /* NULL: not ours; a file replaced lately may have a dead entry */
 extern SxFileEntry *sx_file_map_lookup(SxFileMap *map, SxFile file);
 extern SxFileEntry *sx_file_map_entry(SxFileMap *map, uint32 index);

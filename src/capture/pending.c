@@ -457,7 +457,7 @@ sx_pending_drop_file(SxPending *p, uint32 file,
 			if (SxRunFile(&ready->runs[i]) == file)
 			{
 				/* what was computed early contains it: all is computed again */
-				if ((ready->runs[i].file & SX_RUN_EARLY) != 0)
+				if ((ready->runs[i].file & (SX_RUN_EARLY | SX_RUN_JOINED)) != 0)
 					ready->early = false;
 				continue;
 			}

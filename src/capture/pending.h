@@ -33,9 +33,10 @@ typedef struct SxReady
 	uint64		fxid;			/* top-level */
 	XLogRecPtr	first_lsn;		/* of its first address */
 	XLogRecPtr	commit_lsn;		/* where its commit record starts */
-	bool		early;			/* some runs are marked SX_RUN_EARLY */
+	bool		early;			/* some runs are marked SX_RUN_EARLY or SX_RUN_JOINED */
 	bool		found;			/* some runs come from a file scan: no WAL leads to them again */
 	bool		subs;			/* some runs are of sub-transactions */
+	bool		held;			/* goes on being computed early: not to be consumed yet */
 	TimestampTz commit_time;	/* by its commit record; 0: found by a scan */
 	uint64		nrows;
 	uint32		nruns;
@@ -46,13 +47,14 @@ typedef struct SxReady
 typedef struct SxPending SxPending;
 
 /*
- * Rows of this run have been computed while the transaction was open (worker/consumer_early.c):
- * set in SxRun.file.
+ * Rows of this run have been computed before their transaction is consumed (worker/consumer_early.c): set in SxRun.file.
+ * For views that join other tables, which is done when it has committed, there is a mark of its own.
  */
 #define SX_RUN_EARLY		(1U << 31)
+#define SX_RUN_JOINED		(1U << 29)
 /* This run is kept with the stored positions (open_rows.h): no WAL needs to lead to it again */
 #define SX_RUN_STORED		(1U << 30)
-#define SxRunFile(run)		((run)->file & ~(SX_RUN_EARLY | SX_RUN_STORED))
+#define SxRunFile(run)		((run)->file & ~(SX_RUN_EARLY | SX_RUN_STORED | SX_RUN_JOINED))
 
 extern SxPending *sx_pending_create(MemoryContext parent);
 /* appends to the last run when adjacent */

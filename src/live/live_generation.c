@@ -289,6 +289,12 @@ sx_gen_sealed(SxView *v)
 	return NULL;
 }
 
+uint32
+sx_gen_open_entries(SxView *v)
+{
+	return v->open_gen == 0 ? 0 : sx_gen_at(v, v->open_gen)->nentries;
+}
+
 void
 sx_gen_free_flushed(SxDb *db, SxView *v, bool force)
 {
@@ -322,7 +328,7 @@ snapshots_need(TransactionId flush_xid, SxDb *db)
 	{
 		PGPROC	   *proc = SxVirtualXidProc(vxids[i]);
 		pid_t		pid = proc ? proc->pid : 0;
-		bool		ours = pid != 0 && pid == db->flusher_pid;
+		bool		ours = pid != 0 && (pid == db->flusher_pid || pid == db->helper_pid);
 
 		for (int j = 0; j < db->nviews && pid != 0 && !ours; j++)
 			ours = db->views[j].builder_pid == pid;

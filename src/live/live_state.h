@@ -97,6 +97,7 @@ extern SxGeneration *sx_gen_sealed(SxView *v);	/* the oldest sealed, or NULL */
 extern void sx_gen_free_flushed(SxDb *db, SxView *v, bool force);
 /* drops all live state of a view: a failed or removed view (call without the lock; consumer only) */
 extern void sx_gen_drop_all(SxDb *db, SxView *v);
+extern uint32 sx_gen_open_entries(SxView *v);	/* in the open one; 0: there is none */
 /* calls back for each row of a sealed generation (flusher; no lock: it does not change) */
 extern void sx_gen_rows(SxDb *db, SxGeneration *gen, void (*row) (void *arg, MinimalTuple tuple), void *arg);
 extern void sx_gen_dead_letters(SxDb *db, SxGeneration *gen,

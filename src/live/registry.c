@@ -94,6 +94,8 @@ db_reset(SxDb *db, Oid dboid)
 	db->flusher_pid = 0;
 	db->consumer_latch = NULL;
 	db->flusher_latch = NULL;
+	db->helper_pid = 0;
+	db->helper_latch = NULL;
 	db->alerts_wanted = false;
 	db->alerter_pid = 0;
 	db->alerter_latch = NULL;
@@ -267,6 +269,18 @@ sx_wake_flusher(SxDb *db)
 
 	SpinLockAcquire(&db->mutex);
 	latch = db->flusher_latch;
+	SpinLockRelease(&db->mutex);
+	if (latch)
+		SetLatch(latch);
+}
+
+void
+sx_wake_helper(SxDb *db)
+{
+	Latch	   *latch;
+
+	SpinLockAcquire(&db->mutex);
+	latch = db->helper_latch;
 	SpinLockRelease(&db->mutex);
 	if (latch)
 		SetLatch(latch);

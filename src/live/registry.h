@@ -195,6 +195,9 @@ typedef struct SxView
 	uint64		lost_changes;	/* newest cycle whose changes could not be listed */
 } SxView;
 
+/* while one is done the next is there */
+#define SX_HELPER_JOBS	2
+
 typedef struct SxDb
 {
 	Oid			dboid;			/* InvalidOid: slot unused */
@@ -211,6 +214,11 @@ typedef struct SxDb
 	Latch	   *consumer_latch; /* (m) */
 	Latch	   *flusher_latch;	/* (m) */
 	bool		alerts_wanted;	/* (m) there are alerts: the launcher keeps an alerter */
+	pid_t		helper_pid;		/* (m) while the consumer has one (worker/helper.h) */
+	Latch	   *helper_latch;	/* (m) */
+	dsa_pointer helper_jobs[SX_HELPER_JOBS];	/* (m) by number; … */
+	uint64		jobs_given;		/* (m) … the first so many are given */
+	uint64		jobs_done;		/* (m) … and done */
 	pid_t		alerter_pid;	/* (m) */
 	Latch	   *alerter_latch;	/* (m) */
 	Oid			blamed_alert;	/* (m) its condition had to be ended with the alerter */
@@ -278,6 +286,7 @@ extern int	sx_view_setback(SxDb *db, SxView *v, int first_ms, int longest_ms);
 extern void sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
 extern void sx_wake_consumer(SxDb *db);
 extern void sx_wake_flusher(SxDb *db);
+extern void sx_wake_helper(SxDb *db);	/* nothing if there is none */
 extern void sx_wake_alerter(SxDb *db);	/* nothing if there is none */
 extern void sx_wake_launcher(void);
 

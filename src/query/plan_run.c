@@ -675,7 +675,7 @@ sx_plan_explain(SxPlan *plan)
 	es->format = EXPLAIN_FORMAT_TEXT;
 	PG_TRY();
 	{
-		sx_delta_batch = sx_batch_create(map, plan->info->def->streamid, NULL, 0, false);
+		sx_delta_batch = sx_batch_create(map, plan->info->def->streamid, NULL, 0, 0);
 		desc = CreateQueryDesc(plan->plans[SX_PLAN_FEW].stmt, "streamext delta query",
 							   GetActiveSnapshot(), InvalidSnapshot, None_Receiver, NULL, NULL, 0);
 		ExecutorStart(desc, EXEC_FLAG_EXPLAIN_ONLY);

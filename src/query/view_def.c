@@ -531,7 +531,7 @@ insert_only_row(const SxViewDef *def)
 	PushActiveSnapshot(GetTransactionSnapshot());
 	info = sx_view_info_create(def, CurrentMemoryContext);
 	rows = tuplestore_begin_heap(false, false, work_mem);
-	sx_plan_run(sx_plan_create(info), sx_batch_create(map, def->streamid, NULL, 0, false), keep_row, rows);
+	sx_plan_run(sx_plan_create(info), sx_batch_create(map, def->streamid, NULL, 0, 0), keep_row, rows);
 	sx_merge_into_table(info, rows, NULL);
 	tuplestore_end(rows);
 	sx_view_info_destroy(info);

@@ -29,6 +29,12 @@ SX_POINT(publish_locked, SX_NO_ERROR)	/* under the lock: all are */
 SX_POINT(published, SX_NO_ERROR)		/* the lock is released, what was replaced is not freed */
 SX_POINT(consumed, SX_ANY)				/* the transactions are forgotten */
 
+/* large transactions: worker/helper.c, worker/consumer_helper.c */
+SX_POINT(helper_started, SX_ANY)		/* it takes jobs */
+SX_POINT(helper_given, SX_ANY)			/* a job is given, its rows are not marked */
+SX_POINT(helper_computed, SX_ANY)		/* a job is computed, the consumer is not told */
+SX_POINT(helper_collected, SX_ANY)		/* its results are known, nothing of them is published */
+
 /* flushing: worker/consumer_flush.c, worker/flusher.c, live/merge.c, live/live_generation.c */
 SX_POINT(seal_begin, SX_ANY)			/* before a generation is sealed */
 SX_POINT(seal_locked, SX_NO_ERROR)		/* under the lock: sealed, the next is open */

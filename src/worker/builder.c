@@ -525,7 +525,7 @@ consume_once(SxTail *tail, SxStoredPosition *stored, MemoryContext turn)
 	sx_builder_begin_results();
 	if (taken > 0)
 	{
-		SxBatch    *batch = sx_batch_create(tail->capture->map, sx_builder.def->streamid, ready, taken, false);
+		SxBatch    *batch = sx_batch_create(tail->capture->map, sx_builder.def->streamid, ready, taken, 0);
 		int64		us;
 
 		if (sx_builder.v->exposed)

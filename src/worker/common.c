@@ -41,7 +41,7 @@ sx_worker_fill(BackgroundWorker *w, const char *type, const char *function, Oid 
 	w->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
 	/* consumers have something to do on a standby, too: standby.c */
 	w->bgw_start_time = OidIsValid(viewid) || strcmp(type, "streamext flusher") == 0 ||
-		strcmp(type, "streamext alerter") == 0 ? BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState;
+		strcmp(type, "streamext alerter") == 0 || strcmp(type, "streamext helper") == 0 ? BgWorkerStart_RecoveryFinished : BgWorkerStart_ConsistentState;
 	w->bgw_restart_time = BGW_NEVER_RESTART;
 	snprintf(w->bgw_library_name, BGW_MAXLEN, "streamext");
 	snprintf(w->bgw_function_name, BGW_MAXLEN, "%s", function);

@@ -193,7 +193,7 @@ start(SxDb *db)
 
 /*
  * Forgets what a predecessor had.  Its builders end first: they write into tables, by positions
- * that nobody would know of.  The flusher may be at work on one of its generations; it claims them
+ * that nobody would know of; and its helper, whose jobs are gone.  The flusher may be at work on one of its generations; it claims them
  * under the publish lock, so the look at flushing_view and the end of all generations are one.
  */
 static void
@@ -207,11 +207,18 @@ clear_views(Consumer *c)
 	for (;;)
 	{
 		bool		busy;
+		pid_t		helper;
 
 		sx_lock_publish_exclusive(db);
 		SpinLockAcquire(&db->mutex);
 		busy = OidIsValid(db->flushing_view) && db->flusher_pid != 0;
+		helper = db->helper_pid;
 		SpinLockRelease(&db->mutex);
+		if (helper != 0)
+		{
+			kill(helper, SIGTERM);
+			busy = true;
+		}
 		for (int i = 0; i < db->nviews; i++)
 		{
 			pid_t		pid = db->views[i].builder_pid;
@@ -234,6 +241,7 @@ clear_views(Consumer *c)
 				db->views[i].incarnation = incarnation + 1;
 			}
 			db->nviews = 0;
+			db->jobs_given = db->jobs_done = 0;
 		}
 		sx_unlock_publish(db);
 		if (!busy)
@@ -328,12 +336,14 @@ cycle(Consumer *c)
 	}
 	else if (complete)
 	{
-		c->follow_closely = sx_consumer_early(c);
-		c->tail->flush_wal = c->follow_closely;
+		c->follow_closely = sx_consumer_early(c, snapshot);
+		/* with rows at hand there is no need to see more of them */
+		c->tail->flush_wal = c->follow_closely && !c->early_backlog && !c->holds;
 		if (c->tail->broken != NIL)
 			sx_consumer_stop_broken(c);
 		consume(c, snapshot);
-		sx_consumer_follow_clock(c);
+		if (!c->holds)
+			sx_consumer_follow_clock(c);
 	}
 	else
 	{
@@ -354,6 +364,7 @@ consume(Consumer *c, SxPosition *snapshot)
 	List	   *taken = NIL;
 	List	   *postponed = NIL;
 	uint64		nrows = 0;
+	bool		waits = false;
 	bool		relieved = false;
 	bool		again;
 	SxReady   **held;
@@ -373,6 +384,8 @@ consume(Consumer *c, SxPosition *snapshot)
 			sx_pending_remove(pending, r);
 		else if (!sx_position_contains(snapshot, r->fxid))
 			continue;			/* its commit is not visible yet */
+		else if ((waits |= r->held) && !r->found)
+			postponed = lappend(postponed, r);
 		else if (nrows > 0 && nrows + r->nrows > BATCH_ROWS && !r->found)
 			postponed = lappend(postponed, r);
 		else
@@ -382,6 +395,14 @@ consume(Consumer *c, SxPosition *snapshot)
 		}
 	}
 
+	c->holds = waits;
+	if (waits && taken == NIL)
+	{
+		/* nothing is new, but that more and more would stand beside the position */
+		c->backlog = true;
+		note_lag(c, postponed);
+		return;
+	}
 	if (taken != NIL)
 		SX_STOP_POINT(consume_taken);
 	do
@@ -441,7 +462,7 @@ note_lag(Consumer *c, List *postponed)
 			continue;
 		}
 		if (batch == NULL || batch->stream != lv->def->streamid)
-			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, n, false);
+			batch = sx_batch_create(c->tail->capture->map, lv->def->streamid, ready, n, 0);
 		lv->shared->lag_rows = batch->nrows;
 	}
 }
@@ -629,7 +650,7 @@ rest(Consumer *c, TimestampTz turn_started)
 		pg_usleep(sx_cycle_interval * 500L);
 		return;
 	}
-	if (c->backlog || c->tail->stale || catalog_stale)
+	if (c->backlog || c->early_backlog || c->tail->stale || catalog_stale)
 		return;
 
 	timeout = sx_consumer_next_flush_ms(c);

@@ -9,7 +9,6 @@
  */
 #include "worker/consumer_internal.h"
 
-#include "capture/batch_rows.h"
 #include "time/watermark.h"
 #include "utils/memutils.h"
 
@@ -25,8 +24,9 @@ typedef struct Member
 typedef struct Share
 {
 	SxBatch    *all;			/* of their rows */
-	bool	   *early;			/* of each transaction that was taken: it was computed while it was open */
+	bool	   *early;			/* of each transaction that was taken: some of it was computed before; … */
 	int			nearly;
+	uint32		mark;			/* … these runs (SX_RUN_EARLY, SX_RUN_JOINED) */
 	List	   *members;		/* of Member * */
 } Share;
 
@@ -50,6 +50,7 @@ static bool add_early(Compute *compute, Share *share, uint64 rows);
 static SxBatch *batch_of(Compute *compute, Share *share, bool early);
 static bool compute_batch(Compute *compute, Share *share, SxBatch *batch);
 static List *views_of(Share *share);
+static List *plans_of(List *views);
 static bool compute_slice(Compute *compute, Share *share, bool *more);
 static bool settle(Compute *compute, Member *m, SxProcessResult result);
 static void begin_compute(LiveView *lv, SxProcess *p, SxBatch *batch, MemoryContext mcxt);
@@ -126,7 +127,8 @@ find_shares(Compute *compute)
 		{
 			Share	   *other = lfirst(lc2);
 
-			if (other->all == all && memcmp(other->early, early, sizeof(bool) * compute->nready) == 0)
+			if (other->all == all && memcmp(other->early, early, sizeof(bool) * compute->nready) == 0 &&
+				(nearly == 0 || other->mark == sx_early_mark(lv)))
 				share = other;
 		}
 		if (share == NULL)
@@ -135,6 +137,7 @@ find_shares(Compute *compute)
 			share->all = all;
 			share->early = early;
 			share->nearly = nearly;
+			share->mark = sx_early_mark(lv);
 			shares = lappend(shares, share);
 		}
 		m = palloc0(sizeof(Member));
@@ -156,7 +159,7 @@ all_of_stream(Compute *compute, List *shares, Oid streamid)
 		if (share->all->stream == streamid)
 			return share->all;
 	}
-	return sx_batch_create(compute->c->tail->capture->map, streamid, compute->ready, compute->nready, false);
+	return sx_batch_create(compute->c->tail->capture->map, streamid, compute->ready, compute->nready, 0);
 }
 
 /* false: all is to be computed once more, or with fewer transactions */
@@ -211,7 +214,7 @@ batch_of(Compute *compute, Share *share, bool early)
 	for (int i = 0; i < compute->nready; i++)
 		if (share->early[i] == early)
 			ready[n++] = compute->ready[i];
-	batch = sx_batch_create(compute->c->tail->capture->map, share->all->stream, ready, n, early);
+	batch = sx_batch_create(compute->c->tail->capture->map, share->all->stream, ready, n, early ? share->mark : 0);
 	pfree(ready);
 	return batch;
 }
@@ -249,7 +252,7 @@ compute_batch(Compute *compute, Share *share, SxBatch *batch)
 	if (!more)
 		return true;
 	sx_ask_times(batch, &((LiveView *) linitial(views))->time);
-	sx_consumer_begin_share(batch, views);
+	sx_process_share(batch, plans_of(views));
 	foreach(lc, share->members)
 	{
 		Member	   *m = lfirst(lc);
@@ -259,7 +262,7 @@ compute_batch(Compute *compute, Share *share, SxBatch *batch)
 	}
 	while (more && ok)
 		ok = compute_slice(compute, share, &more);
-	sx_consumer_end_share(batch);
+	sx_process_end_share(batch);
 	foreach(lc, share->members)
 	{
 		Member	   *m = lfirst(lc);
@@ -284,6 +287,17 @@ views_of(Share *share)
 			views = lappend(views, m->lv);
 	}
 	return views;
+}
+
+static List *
+plans_of(List *views)
+{
+	List	   *plans = NIL;
+	ListCell   *lc;
+
+	foreach(lc, views)
+		plans = lappend(plans, ((LiveView *) lfirst(lc))->plan);
+	return plans;
 }
 
 /* the next one, for each view */
@@ -377,33 +391,6 @@ settle(Compute *compute, Member *m, SxProcessResult result)
 	return true;
 }
 
-/*
- * These views are about to take the batch, slice by slice or one after the other while it is no more than a slice.  With one
- * nothing is kept: it would be work for nobody.
- */
-void
-sx_consumer_begin_share(SxBatch *batch, List *views)
-{
-	Bitmapset  *columns = NULL;
-	ListCell   *lc;
-
-	if (list_length(views) < 2)
-		return;
-	foreach(lc, views)
-		columns = sx_plan_columns(((LiveView *) lfirst(lc))->plan, columns);
-	batch->rows = sx_batch_rows_create(GetMemoryChunkContext(batch), columns);
-	bms_free(columns);
-}
-
-void
-sx_consumer_end_share(SxBatch *batch)
-{
-	if (batch->rows == NULL)
-		return;
-	sx_batch_rows_destroy(batch->rows);
-	batch->rows = NULL;
-}
-
 /* moves the transactions with rows in this stream from taken to postponed */
 static List *
 without_stream(Consumer *c, List *taken, List **postponed, Oid streamid)
@@ -414,7 +401,7 @@ without_stream(Consumer *c, List *taken, List **postponed, Oid streamid)
 	foreach(lc, taken)
 	{
 		SxReady    *r = lfirst(lc);
-		SxBatch    *own = sx_batch_create(c->tail->capture->map, streamid, &r, 1, false);
+		SxBatch    *own = sx_batch_create(c->tail->capture->map, streamid, &r, 1, 0);
 
 		if (own->nrows == 0 || r->fxid == SX_ALWAYS_XID)
 			rest_of = lappend(rest_of, r);

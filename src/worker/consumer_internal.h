@@ -2,12 +2,14 @@
  * consumer_internal.h
  *		The parts of the consumer: the cycle (consumer.c), computing (consumer_compute.c), the views it knows
  *		(consumer_views.c), joining (consumer_join.c), leaving (consumer_leave.c), flush and slot
- *		(consumer_flush.c), watermarks without rows (consumer_time.c).
+ *		(consumer_flush.c), watermarks without rows (consumer_time.c), large transactions (consumer_early.c) and the process
+ *		that helps with them (consumer_helper.c).
  */
 #ifndef SX_CONSUMER_INTERNAL_H
 #define SX_CONSUMER_INTERNAL_H
 
 #include "worker/cycle.h"
+#include "worker/helper.h"
 #include "worker/worker_internal.h"
 
 /* this long the rows of a locked stream wait before its views leave */
@@ -102,6 +104,8 @@ typedef struct Consumer
 	TimestampTz complete_at;	/* every transaction that ended before is in position */
 	bool		follow_closely; /* a large transaction is open */
 	bool		backlog;		/* there is more to do at once */
+	bool		early_backlog;	/* … of open transactions */
+	bool		holds;			/* a transaction is not consumed yet, because its rows are still being computed early */
 	bool		retry_soon;		/* … when a lock is free */
 	bool		reload;			/* the catalog is to be read again */
 	uint32		require_epoch;	/* of the last load of the catalog */
@@ -128,9 +132,6 @@ extern bool sx_consumer_end_run(LiveView *lv, uint64 rows);
 /* consumer_compute.c */
 /* runs every live view over the transactions taken */
 extern void sx_consumer_compute_all(Consumer *c, List **taken, List **postponed, bool relieved, bool *again);
-/* around what several views do with a batch: its rows are read once */
-extern void sx_consumer_begin_share(SxBatch *batch, List *views);
-extern void sx_consumer_end_share(SxBatch *batch);
 /* runs a batch for one view into what its writer has prepared */
 extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryContext mcxt,
 										   ErrorData **error, char **blocked_by);
@@ -138,11 +139,38 @@ extern SxProcessResult sx_consumer_compute(LiveView *lv, SxBatch *batch, MemoryC
 extern void sx_consumer_begin_prepare(LiveView *lv, int64 watermark);
 
 /* consumer_early.c */
-extern bool sx_consumer_early(Consumer *c);
+/* S: what has committed by it may be joined with other tables, early */
+extern bool sx_consumer_early(Consumer *c, SxPosition *snapshot);
+
+/* of the runs that have been computed early for this view */
+static inline uint32
+sx_early_mark(LiveView *lv)
+{
+	return lv->has_lookups ? SX_RUN_JOINED : SX_RUN_EARLY;
+}
+
 extern void sx_consumer_drop_early(Consumer *c);
 extern void sx_consumer_drop_early_of(Consumer *c, LiveView *lv);
 extern bool sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r);
 extern SxProcessResult sx_consumer_apply_early(Consumer *c, LiveView *lv, SxReady *r, ErrorData **error);
+
+/* consumer_helper.c */
+typedef struct SxWantedView
+{
+	SxHelperView view;
+	void	   *owner;			/* of the result */
+} SxWantedView;
+
+/* a result, in the memory of the job: result, times, slow_ms */
+typedef void (*SxCollect) (Consumer *c, void *owner, const SxHelperView *result);
+
+extern int	sx_consumer_helper_room(Consumer *c, bool open);
+extern bool sx_consumer_is_crowded(void);
+/* these rows, for these (SxWantedView *) of the live views; false: no memory */
+extern bool sx_consumer_give(Consumer *c, SxReady *slice, List *wanted);
+extern void sx_consumer_collect(Consumer *c, SxCollect collect);
+extern void sx_consumer_unwanted(Consumer *c, void *owner);
+extern void sx_consumer_wait_helper(Consumer *c, SxCollect collect);
 
 /* consumer_leave.c */
 extern void sx_consumer_leave(Consumer *c, LiveView *lv, const char *reason);

@@ -300,7 +300,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	ready = palloc(sizeof(SxReady *) * (list_length(taken) + 1));
 	foreach(lc, taken)
 		ready[n++] = lfirst(lc);
-	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, false);
+	batch = sx_batch_create(own->capture->map, lv->def->streamid, ready, n, 0);
 	sx_ask_times(batch, &lv->time);
 	lv->shared->watermark = pos->watermark;
 	lv->shared->removed_until = pos->removed_until;

@@ -219,7 +219,7 @@ scan_part(SxStoredPosition *stored, MemoryContext context)
 	sx_builder_begin_results();
 	if (part.ready->nrows > 0)
 	{
-		SxBatch    *batch = sx_batch_create(part.map, sx_builder.def->streamid, &part.ready, 1, false);
+		SxBatch    *batch = sx_batch_create(part.map, sx_builder.def->streamid, &part.ready, 1, 0);
 
 		/* those that are going while we read them are in the interval that was reported */
 		if (sx_builder.v->exposed)

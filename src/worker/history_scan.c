@@ -767,7 +767,7 @@ compute_by_rows(SxStoredPosition *stored, Chunk *chunk, MemoryContext context)
 	SX_STOP_POINT_OF(history_scanned, sx_builder.def->viewid);
 
 	sx_builder_begin_results();
-	batch = sx_batch_create(chunk->map, sx_builder.def->streamid, &chunk->ready, 1, false);
+	batch = sx_batch_create(chunk->map, sx_builder.def->streamid, &chunk->ready, 1, 0);
 	nrows = batch->nrows;
 	sx_builder_compute(batch, false);
 	if (batch->times)

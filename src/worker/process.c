@@ -26,6 +26,7 @@
 #include "worker/worker_internal.h"
 
 #include "access/xact.h"
+#include "capture/batch_rows.h"
 #include "miscadmin.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -155,6 +156,30 @@ sx_process_slice(SxProcess *p)
 	if (valid->times != NULL && valid->times->covered < valid->nrows)
 		return find_times(p, valid);
 	return SX_PROCESS_OK;
+}
+
+void
+sx_process_share(SxBatch *batch, List *plans)
+{
+	Bitmapset  *columns = NULL;
+	ListCell   *lc;
+
+	/* with one nothing is kept: it would be work for nobody */
+	if (list_length(plans) < 2)
+		return;
+	foreach(lc, plans)
+		columns = sx_plan_columns(lfirst(lc), columns);
+	batch->rows = sx_batch_rows_create(GetMemoryChunkContext(batch), columns);
+	bms_free(columns);
+}
+
+void
+sx_process_end_share(SxBatch *batch)
+{
+	if (batch->rows == NULL)
+		return;
+	sx_batch_rows_destroy(batch->rows);
+	batch->rows = NULL;
 }
 
 static SxProcessResult

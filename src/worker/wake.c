@@ -589,7 +589,7 @@ sx_wait_flushed(List *views, int timeout_ms, bool (*needed) (Oid viewid), char *
 }
 
 /*
- * DROP EXTENSION: builders and the alerter stop now, so that they hold no lock that the drop waits for; the
+ * DROP EXTENSION: builders, helper and alerter stop now, so that they hold no lock that the drop waits for; the
  * consumer leaves, with the slot, when it sees that the extension is gone.
  */
 void
@@ -602,6 +602,8 @@ sx_worker_stop_at_commit(void)
 	begin_close(db);
 	if (db->alerter_pid != 0)
 		kill(db->alerter_pid, SIGTERM);
+	if (db->helper_pid != 0)
+		kill(db->helper_pid, SIGTERM);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;
@@ -631,7 +633,8 @@ sx_worker_stop_database(Oid dboid)
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
 	{
-		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0 || db->alerter_pid != 0;
+		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0 || db->alerter_pid != 0 ||
+			db->helper_pid != 0;
 
 		for (int i = 0; i < db->nviews; i++)
 			running |= db->views[i].builder_pid != 0;
@@ -648,11 +651,13 @@ stop_workers(SxDb *db)
 	pid_t		consumer;
 	pid_t		flusher;
 	pid_t		alerter;
+	pid_t		helper;
 
 	SpinLockAcquire(&db->mutex);
 	consumer = db->consumer_pid;
 	flusher = db->flusher_pid;
 	alerter = db->alerter_pid;
+	helper = db->helper_pid;
 	SpinLockRelease(&db->mutex);
 	if (consumer != 0)
 		kill(consumer, SIGTERM);
@@ -660,6 +665,8 @@ stop_workers(SxDb *db)
 		kill(flusher, SIGTERM);
 	if (alerter != 0)
 		kill(alerter, SIGTERM);
+	if (helper != 0)
+		kill(helper, SIGTERM);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;

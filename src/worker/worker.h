@@ -18,6 +18,7 @@ extern PGDLLEXPORT void sx_flusher_main(Datum arg);
 extern PGDLLEXPORT void sx_builder_main(Datum arg);
 extern PGDLLEXPORT void sx_alerter_main(Datum arg);
 extern PGDLLEXPORT void sx_swapper_main(Datum arg);
+extern PGDLLEXPORT void sx_helper_main(Datum arg);
 
 /* is this process one of ours? */
 extern bool sx_is_worker;

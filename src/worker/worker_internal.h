@@ -15,12 +15,12 @@
 #include "postmaster/bgworker.h"
 #include "utils/elog.h"
 
-/* passed to scouts, consumers, flushers and builders in bgw_extra */
+/* passed to workers in bgw_extra */
 typedef struct SxWorkerArg
 {
 	Oid			dboid;
 	Oid			viewid;			/* builder */
-	uint64		incarnation;	/* builder: of the view when it was launched */
+	uint64		incarnation;	/* builder: of the view when it was launched; helper: its consumer's process id */
 } SxWorkerArg;
 
 /* common start: signals, connection, sx_is_worker, application_name for pg_stat_activity */
@@ -125,6 +125,12 @@ extern void sx_process_begin(SxProcess *p, SxBatch *batch);
 extern SxProcessResult sx_process_slice(SxProcess *p);
 /* how many rows the next one has at most */
 extern uint64 sx_process_slice_rows(const SxProcess *p);
+/*
+ * Around what several views do with a batch, slice by slice, or one after the other while it is no more than a slice: its rows
+ * are read once.  Of SxPlan.
+ */
+extern void sx_process_share(SxBatch *batch, List *plans);
+extern void sx_process_end_share(SxBatch *batch);
 
 /* entrance.c: what of the batch is valid; the rest is rejected.  The batch is palloc'd, and remembers it. */
 extern SxProcessResult sx_entrance(SxProcess *p, SxBatch *batch, SxBatch *valid);

@@ -29,6 +29,7 @@ my %plan = (
 	(map { $_ => ['flush'] } qw(seal_begin seal_locked sealed flush_claimed flush_checked merge_deleted merge_written flush_merged
 		flush_stored flush_appended windows_removed flush_noted flush_committed flush_protected flush_marked flush_requested generation_detached
 		slot_advance slot_advanced)),
+	(map { $_ => ['load'] } qw(helper_started helper_given helper_computed helper_collected)),
 	(map { $_ => ['leave'] } qw(slot_created slot_reserved slot_persisted slot_drop consumer_leaves)),
 	(map { $_ => ['pause'] } qw(join_position join_read join_computed join_published join_done detached detached_dropped
 		pause_stored resume_stored)),
@@ -59,7 +60,7 @@ my @more = ([ 'capture_read', 'create', 'builder' ], [ 'merge_written', 'create'
 # one at a time: under the lock that readers need, and in readers
 my %alone = map { $_ => 1 } qw(publish_half publish_locked seal_locked read_begin read_locked read_copied);
 # everything but reading, for the rounds in which all points are armed
-my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire job recompute);
+my @all = qw(flush create create_chunks pause create_bad truncate rewrite attach restart leave create_empty copy attach_stream open alert replace expire job recompute load);
 
 # ---- the list and the sources agree ----
 my %list = stop_point_list();

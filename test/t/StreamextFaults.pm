@@ -287,6 +287,30 @@ SQL
 	job => [ 'app', <<'SQL' ],
 CALL streamext.run_job('job', '%N%', 'testing.job(text)');
 SQL
+	# as many rows, with a function so slow, that the consumer wants help; and more for the helper
+	load => [ 'app', <<'SQL' ],
+CREATE FUNCTION slow_%N%(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN length(md5(md5(v::text))); END';
+CREATE TABLE load_%N% (k int, v int);
+CREATE MATERIALIZED VIEW x_%N% WITH (streamext.continuous) AS SELECT k, count(*) AS n, max(slow_%N%(v)) AS l FROM load_%N% GROUP BY k;
+CREATE MATERIALIZED VIEW y_%N% WITH (streamext.continuous) AS
+  SELECT n.name, count(*) AS n FROM load_%N% l JOIN names n USING (k) GROUP BY n.name;
+SELECT streamext.wait_for('x_%N%', '10s'), streamext.wait_for('y_%N%', '10s');
+BEGIN;
+DO $$
+BEGIN
+	FOR step IN 1 .. 50 LOOP
+		INSERT INTO load_%N% SELECT i % 60, i FROM generate_series(1, 10000) i;
+		PERFORM pg_stat_clear_snapshot();
+		EXIT WHEN EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = 'streamext helper' AND datname = current_database());
+	END LOOP;
+END
+$$;
+INSERT INTO load_%N% SELECT i % 60, i FROM generate_series(1, 30000) i;
+COMMIT;
+SELECT streamext.wait_for('x_%N%', '10s'), streamext.wait_for('y_%N%', '10s');
+DROP MATERIALIZED VIEW x_%N%, y_%N%;
+DROP TABLE load_%N%;
+SQL
 	# rows and whole partitions
 	expire => [ 'app', <<'SQL' ],
 CREATE TABLE ex_%N%a PARTITION OF ex FOR VALUES FROM (100 * %N%) TO (100 * %N% + 50);
