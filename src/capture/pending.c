@@ -466,6 +466,8 @@ sx_pending_drop_file(SxPending *p, uint32 file,
 		}
 		ready->nruns = kept;
 		ready->nrows = nrows;
+		for (uint32 i = 0; !ready->early && i < kept; i++)
+			ready->runs[i].file &= ~(SX_RUN_EARLY | SX_RUN_JOINED);
 	}
 }
 

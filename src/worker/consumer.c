@@ -46,6 +46,9 @@
 #define BUSY_TRANSACTIONS	20
 #define LONGEST_INTERVAL	4
 
+/* how often it is counted what waits for a transaction that is held */
+#define LAG_MS			100
+
 static volatile bool catalog_stale;
 
 /* whose code runs, for consumer_exit() */
@@ -300,6 +303,7 @@ leave(Consumer *c)
 	SpinLockRelease(&db->mutex);
 	sx_wake_flusher(db);
 	sx_consumer_wait_flusher(c);
+	sx_consumer_drop_early(c);
 	sx_db_area_drop(db);
 	SX_STOP_POINT(consumer_leaves);
 	sx_slot_release();
@@ -325,6 +329,7 @@ cycle(Consumer *c)
 	bool		complete;
 
 	c->retry_soon = false;
+	c->early_backlog = false;
 	c->cycle = pg_atomic_add_fetch_u64(&c->db->cycle_started, 1);
 	c->cycle_at = GetCurrentTimestamp();
 	complete = sx_tail_cycle(c->tail, c->position, c->turn, &snapshot);
@@ -399,8 +404,8 @@ consume(Consumer *c, SxPosition *snapshot)
 	if (waits && taken == NIL)
 	{
 		/* nothing is new, but that more and more would stand beside the position */
-		c->backlog = true;
-		note_lag(c, postponed);
+		if (TimestampDifferenceExceeds(c->lag_at, sx_now(), LAG_MS))
+			note_lag(c, postponed);
 		return;
 	}
 	if (taken != NIL)
@@ -446,8 +451,9 @@ note_lag(Consumer *c, List *postponed)
 	SxBatch    *batch = NULL;
 	ListCell   *lc;
 
+	c->lag_at = sx_now();
 	if (postponed == NIL)
-		pg_atomic_write_u64(&c->db->caught_up_at, sx_now());
+		pg_atomic_write_u64(&c->db->caught_up_at, c->lag_at);
 	foreach(lc, postponed)
 		ready[n++] = lfirst(lc);
 	foreach(lc, c->views)

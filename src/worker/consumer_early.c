@@ -54,7 +54,8 @@ typedef struct EarlyPart
 	bool		failed;
 	SxView	   *hidden;			/* holds the generation; in no registry */
 	SxEarlyRows rows;			/* in it; writer NULL: none */
-	SxBatchTimes times;			/* of all rows */
+	uint64		nrows;			/* computed, of those that are marked */
+	SxBatchTimes times;			/* of them */
 	/* the helper's */
 	dsa_pointer helped;			/* SxView; Invalid: none */
 	uint64		helped_number;
@@ -88,8 +89,9 @@ typedef struct AddRows
 } AddRows;
 
 static void compute_open(void *arg, TransactionId xid, SxReady *part);
-static void hold_ready(Consumer *c, SxPosition *snapshot);
+static bool hold_ready(Consumer *c, SxPosition *snapshot);
 static bool compute_held(Consumer *c, SxReady *r, uint32 marks);
+static bool any_good(Early *e);
 static bool any_view(Consumer *c, uint32 mark);
 static bool takes_part(LiveView *lv, uint32 mark);
 static bool is_helped(const SxReady *r, uint32 mark);
@@ -106,7 +108,8 @@ static bool add_helped(Consumer *c, EarlyPart *p);
 static void free_helped(Consumer *c, EarlyPart *p);
 static SxView *helped_view(Consumer *c, EarlyPart *p);
 static void collected(Consumer *c, void *owner, const SxHelperView *result);
-static void add_times(SxBatchTimes *to, const SxBatchTimes *more);
+static void computed(Consumer *c, EarlyPart *p, uint64 nrows, const SxBatchTimes *times);
+static bool may_be_late(EarlyPart *p);
 static Early *find_early(TransactionId xid, uint32 mark);
 static Early *get_early(Consumer *c, TransactionId xid, uint32 mark);
 static void add_part(Consumer *c, Early *e, LiveView *lv);
@@ -135,12 +138,12 @@ sx_consumer_early(Consumer *c, SxPosition *snapshot)
 		ctl.entrysize = sizeof(Early);
 		earlies = hash_create("streamext early transactions", 16, &ctl, HASH_ELEM | HASH_BLOBS);
 	}
-	c->early_backlog = false;
 	sx_consumer_collect(c, collected);
 	if (hash_get_num_entries(earlies) > 0)
 		sweep(c);
-	sx_pending_large(c->tail->capture->pending, EARLY_ROWS, compute_open, c);
-	hold_ready(c, snapshot);
+	/* what has committed goes first, with both processes */
+	if (!hold_ready(c, snapshot))
+		sx_pending_large(c->tail->capture->pending, EARLY_ROWS, compute_open, c);
 	foreach(lc, c->views)
 	{
 		LiveView   *lv = lfirst(lc);
@@ -159,15 +162,16 @@ compute_open(void *arg, TransactionId xid, SxReady *part)
 	Consumer   *c = arg;
 	Early	   *e = get_early(c, xid, SX_RUN_EARLY);
 
-	e->done_rows += compute_more(c, part, SX_RUN_EARLY, &e->done, part->nrows - e->done_rows, true);
+	if (any_good(e))
+		e->done_rows += compute_more(c, part, SX_RUN_EARLY, &e->done, part->nrows - e->done_rows, true);
 }
 
-/* those that have committed, up to the first that is to wait */
-static void
+/* those that have committed, up to the first that is to wait; true: one is */
+static bool
 hold_ready(Consumer *c, SxPosition *snapshot)
 {
 	uint32		marks = (any_view(c, SX_RUN_EARLY) ? SX_RUN_EARLY : 0) | (any_view(c, SX_RUN_JOINED) ? SX_RUN_JOINED : 0);
-	bool		held = false;
+	bool		held = sx_pending_found(c->tail->capture->pending) > 0;	/* these wait for nobody: nobody is to wait behind */
 	dlist_iter	iter;
 
 	dlist_foreach(iter, sx_pending_ready(c->tail->capture->pending))
@@ -175,11 +179,12 @@ hold_ready(Consumer *c, SxPosition *snapshot)
 		SxReady    *r = dlist_container(SxReady, node, iter.cur);
 
 		r->held = false;
-		if (held || r->fxid == SX_ALWAYS_XID || r->found || r->nrows < EARLY_ROWS)
+		if (held || r->fxid == SX_ALWAYS_XID || r->nrows < EARLY_ROWS)
 			continue;
 		/* its own rows in other tables are visible, too */
 		r->held = held = compute_held(c, r, sx_position_contains(snapshot, r->fxid) ? marks : marks & SX_RUN_EARLY);
 	}
+	return held && sx_pending_found(c->tail->capture->pending) == 0;
 }
 
 /* true: there is more to wait for than one process would do in a moment */
@@ -188,12 +193,19 @@ compute_held(Consumer *c, SxReady *r, uint32 marks)
 {
 	uint64		left = 0;
 	uint32		next = 0;
-	bool		helped = is_helped(r, SX_RUN_EARLY) || is_helped(r, SX_RUN_JOINED);
+	bool		helped;
 
 	for (uint32 i = 0; i < r->nruns; i++)
+	{
 		if ((r->runs[i].file & marks) != marks)
 			left += r->runs[i].count;
-	if (!helped && (left < HELP_LEFT || sx_consumer_helper_room(c, false) == 0))
+		/* what was computed is worth nothing: see sx_consumer_has_early() */
+		if ((r->runs[i].file & (SX_RUN_EARLY | SX_RUN_JOINED)) != 0 &&
+			sx_file_map_entry(c->tail->capture->map, SxRunFile(&r->runs[i]))->dead)
+			return false;
+	}
+	helped = !sx_consumer_helper_hangs() && (is_helped(r, SX_RUN_EARLY) || is_helped(r, SX_RUN_JOINED));
+	if (!helped && (left < HELP_LEFT || sx_consumer_helper_room(c, false, left >= HELP_ROWS) == 0))
 		return false;
 	return compute_more(c, r, marks, &next, left, false) > 0 || helped;
 }
@@ -214,6 +226,17 @@ is_helped(const SxReady *r, uint32 mark)
 		if (e != NULL && e->njobs > 0)
 			return true;
 	}
+	return false;
+}
+
+static bool
+any_good(Early *e)
+{
+	ListCell   *lc;
+
+	foreach(lc, e->parts)
+		if (part_is_good(lfirst(lc)))
+			return true;
 	return false;
 }
 
@@ -247,7 +270,7 @@ compute_more(Consumer *c, SxReady *part, uint32 marks, uint32 *next, uint64 left
 	SxReady		slice;
 	uint32		lacking;
 
-	while (left >= (open ? HELP_ROWS : HELP_LEFT) && sx_consumer_helper_room(c, open) > 0)
+	while (left >= (open ? HELP_ROWS : HELP_LEFT) && sx_consumer_helper_room(c, open, true) > 0)
 	{
 		/* a small one tells as well whether there is a processor for it */
 		most = open && sx_consumer_is_crowded() ? EARLY_ROWS : batch_rows(left, open);
@@ -365,6 +388,7 @@ compute_here(Consumer *c, List *parts, SxReady *slice)
 		if (batch->nrows == 0)
 		{
 			any = true;
+			p->nrows += slice->nrows;
 			continue;
 		}
 
@@ -381,8 +405,7 @@ compute_here(Consumer *c, List *parts, SxReady *slice)
 		if (ok)
 		{
 			any = true;
-			if (batch->times)
-				add_times(&p->times, batch->times);
+			computed(c, p, slice->nrows, batch->times);
 		}
 		else
 			drop_part(c, p);
@@ -513,14 +536,14 @@ collected(Consumer *c, void *owner, const SxHelperView *result)
 	p->njobs--;
 	p->early->njobs--;
 	if (!p->failed && result->result == SX_PROCESS_OK)
-		add_times(&p->times, &result->times);
+		computed(c, p, result->nrows, &result->times);
 	else if (!p->failed)
 	{
 		if (result->result == SX_PROCESS_SLOW)
 		{
 			p->lv->over_budget = true;
 			p->lv->slow_ms = result->slow_ms;
-			p->lv->slow_rows = result->slow_rows;
+			p->lv->slow_rows = result->nrows;
 		}
 		drop_part(c, p);
 	}
@@ -530,11 +553,28 @@ collected(Consumer *c, void *owner, const SxHelperView *result)
 }
 
 static void
-add_times(SxBatchTimes *to, const SxBatchTimes *more)
+computed(Consumer *c, EarlyPart *p, uint64 nrows, const SxBatchTimes *times)
 {
-	to->first = Min(to->first, more->first);
-	to->last = Max(to->last, more->last);
-	to->future += more->future;
+	p->nrows += nrows;
+	if (times != NULL)
+	{
+		p->times.first = Min(p->times.first, times->first);
+		p->times.last = Max(p->times.last, times->last);
+		p->times.future += times->future;
+	}
+	/* it will not be used, as watermarks only rise */
+	if (may_be_late(p))
+		drop_part(c, p);
+}
+
+/* that is judged row by row, by the watermark before the commit */
+static bool
+may_be_late(EarlyPart *p)
+{
+	LiveView   *lv = p->lv;
+
+	return lv->lateness != NULL &&
+		p->times.first < sx_lateness_before(&lv->time, lv->shared->watermark, lv->shared->removed_until);
 }
 
 static Early *
@@ -748,32 +788,37 @@ find_part(TransactionId xid, LiveView *lv)
 /*
  * Have all marked runs of this transaction been computed for this view?  Not if one lies in a
  * file that has gone: the transaction itself truncated or dropped what it had inserted.  Nor if a row may be
- * late: that is judged row by row, by the watermark before the commit.
+ * late.
  */
 bool
 sx_consumer_has_early(Consumer *c, LiveView *lv, SxReady *r)
 {
 	uint32		mark = sx_early_mark(lv);
-	TransactionId last = InvalidTransactionId;
-	EarlyPart  *part;
+	EarlyPart  *part = NULL;
+	uint64		nrows = 0;
 
 	if (!r->early || earlies == NULL)
 		return false;
 	for (uint32 i = 0; i < r->nruns; i++)
 	{
-		if ((r->runs[i].file & mark) == 0)
+		const SxRun *run = &r->runs[i];
+
+		if ((run->file & mark) == 0)
 			continue;
-		if (sx_file_map_entry(c->tail->capture->map, SxRunFile(&r->runs[i]))->dead)
+		if (sx_file_map_entry(c->tail->capture->map, SxRunFile(run))->dead)
 			return false;
-		if (r->runs[i].xid == last)
-			continue;
-		last = r->runs[i].xid;
-		part = find_part(last, lv);
-		if (part == NULL || (lv->lateness != NULL && part->times.first <
-							 sx_lateness_before(&lv->time, lv->shared->watermark, lv->shared->removed_until)))
-			return false;
+		if (part == NULL || part->early->key.xid != run->xid)
+		{
+			if (part != NULL && part->nrows != nrows)
+				return false;
+			part = find_part(run->xid, lv);
+			if (part == NULL || may_be_late(part))
+				return false;
+			nrows = 0;
+		}
+		nrows += run->count;
 	}
-	return last != InvalidTransactionId;
+	return part != NULL && part->nrows == nrows;
 }
 
 /*

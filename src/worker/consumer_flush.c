@@ -396,8 +396,8 @@ sx_consumer_relieve(Consumer *c)
 	SxDb	   *db = c->db;
 	TimestampTz deadline;
 
-	deadline = TimestampTzPlusMilliseconds(sx_now(), RELIEVE_MS);
 	sx_consumer_drop_early(c);
+	deadline = TimestampTzPlusMilliseconds(sx_now(), RELIEVE_MS);
 	for (int round = 0; round < 2; round++)
 	{
 		ListCell   *lc;

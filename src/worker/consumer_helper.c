@@ -15,6 +15,8 @@
 
 /* without a free background worker, or when it has ended: not sooner again */
 #define START_PAUSE_MS	1000
+/* a job of many views, all as slow as they may be, takes longer; then the consumer computes it as well */
+#define HANGS_MS		10000
 
 /* it had a processor to itself only for a smaller part of the time than this: then others want them … */
 #define IS_CROWDED(job)	((job)->cpu_us < (job)->wall_us / 10 * 9)
@@ -24,6 +26,7 @@
 typedef struct GivenJob
 {
 	uint64		number;
+	TimestampTz at;				/* when it was given, or became the first */
 	dsa_pointer job;
 	int			nviews;
 	void	  **owners;			/* of the views' results */
@@ -39,11 +42,11 @@ static void start_helper(Consumer *c);
 static SxHelperJob *make_job(Consumer *c, SxReady *slice, List *wanted, dsa_pointer *dp);
 
 /*
- * How many jobs it would take now; starts it if it does not run.  open: of a transaction whose writer goes on; he must not lose
- * his processor to it.
+ * How many jobs it would take now.  open: of a transaction whose writer goes on; he must not lose his processor to it.  start: if
+ * it does not run.
  */
 int
-sx_consumer_helper_room(Consumer *c, bool open)
+sx_consumer_helper_room(Consumer *c, bool open, bool start)
 {
 	int			most = SX_HELPER_JOBS;
 	pid_t		pid;
@@ -58,9 +61,16 @@ sx_consumer_helper_room(Consumer *c, bool open)
 	if (pid != 0)
 		return most - list_length(given);
 	/* what the last one has left behind is collected first: the next must not find it */
-	if (given == NIL)
+	if (given == NIL && start)
 		start_helper(c);
 	return 0;
+}
+
+/* it has been at a job for so long that nobody should wait for it */
+bool
+sx_consumer_helper_hangs(void)
+{
+	return given != NIL && TimestampDifferenceExceeds(((GivenJob *) linitial(given))->at, sx_now(), HANGS_MS);
 }
 
 /* others want the processors: as far as is known */
@@ -116,6 +126,7 @@ sx_consumer_give(Consumer *c, SxReady *slice, List *wanted)
 
 	old = MemoryContextSwitchTo(TopMemoryContext);
 	g = palloc(sizeof(GivenJob));
+	g->at = sx_now();
 	g->job = dp;
 	g->nviews = 0;
 	g->owners = palloc(sizeof(void *) * list_length(wanted));
@@ -175,6 +186,7 @@ make_job(Consumer *c, SxReady *slice, List *wanted, dsa_pointer *dp)
 	foreach(lc, wanted)
 	{
 		job->views[sizes.nviews] = ((SxWantedView *) lfirst(lc))->view;
+		job->views[sizes.nviews].nrows = slice->nrows;
 		job->views[sizes.nviews++].result = SX_PROCESS_FAILED;
 	}
 	runs = sx_job_runs(job);
@@ -222,9 +234,11 @@ sx_consumer_collect(Consumer *c, SxCollect collect)
 		if (g->number >= done && alive)
 			break;
 		SX_STOP_POINT(helper_collected);
-		crowded = IS_CROWDED(job);
+		crowded = g->number >= done || IS_CROWDED(job);
 		rest_until = sx_now() + (CROWDED_SHARE - 1) * job->wall_us;
 		given = list_delete_first(given);
+		if (given != NIL)
+			((GivenJob *) linitial(given))->at = sx_now();
 		for (int i = 0; i < g->nviews; i++)
 		{
 			/* the helper has left it half done */
@@ -255,14 +269,14 @@ sx_consumer_unwanted(Consumer *c, void *owner)
 	}
 }
 
-/* until nothing is given */
+/* until nothing is given, unless it hangs */
 void
 sx_consumer_wait_helper(Consumer *c, SxCollect collect)
 {
 	for (;;)
 	{
 		sx_consumer_collect(c, collect);
-		if (given == NIL)
+		if (given == NIL || sx_consumer_helper_hangs())
 			return;
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 50, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);

@@ -105,6 +105,7 @@ typedef struct Consumer
 	bool		follow_closely; /* a large transaction is open */
 	bool		backlog;		/* there is more to do at once */
 	bool		early_backlog;	/* … of open transactions */
+	TimestampTz lag_at;			/* when lag_rows was found */
 	bool		holds;			/* a transaction is not consumed yet, because its rows are still being computed early */
 	bool		retry_soon;		/* … when a lock is free */
 	bool		reload;			/* the catalog is to be read again */
@@ -164,7 +165,8 @@ typedef struct SxWantedView
 /* a result, in the memory of the job: result, times, slow_ms */
 typedef void (*SxCollect) (Consumer *c, void *owner, const SxHelperView *result);
 
-extern int	sx_consumer_helper_room(Consumer *c, bool open);
+extern int	sx_consumer_helper_room(Consumer *c, bool open, bool start);
+extern bool sx_consumer_helper_hangs(void);
 extern bool sx_consumer_is_crowded(void);
 /* these rows, for these (SxWantedView *) of the live views; false: no memory */
 extern bool sx_consumer_give(Consumer *c, SxReady *slice, List *wanted);

@@ -22,6 +22,7 @@
 #include "storage/ipc.h"
 #include "time/watermark.h"
 #include "utils/guc.h"
+#include "utils/inval.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
 #include "worker/early.h"
@@ -94,6 +95,7 @@ sx_helper_main(Datum arg)
 	turn = AllocSetContextCreate(TopMemoryContext, "streamext helper", ALLOCSET_DEFAULT_SIZES);
 	for (;;)
 	{
+		dsa_area   *area;
 		dsa_pointer job;
 
 		sx_worker_check();
@@ -108,7 +110,10 @@ sx_helper_main(Datum arg)
 			continue;
 		}
 
-		measure(dsa_get_address(sx_db_area(db), job));
+		area = sx_db_area(db);
+		if (area == NULL)
+			proc_exit(0);		/* the consumer is leaving */
+		measure(dsa_get_address(area, job));
 		SX_STOP_POINT(helper_computed);
 		SpinLockAcquire(&db->mutex);
 		db->jobs_done++;
@@ -134,8 +139,11 @@ helper_exit(int code, Datum arg)
 						running->viewid)));
 	}
 	SpinLockAcquire(&db->mutex);
-	db->helper_pid = 0;
-	db->helper_latch = NULL;
+	if (db->helper_pid == MyProcPid)
+	{
+		db->helper_pid = 0;
+		db->helper_latch = NULL;
+	}
 	SpinLockRelease(&db->mutex);
 	ConditionVariableBroadcast(&db->published_cv);
 	sx_wake_consumer(db);
@@ -165,6 +173,12 @@ next_job(bool idle, dsa_pointer *job)
 		*job = db->helper_jobs[db->jobs_done % SX_HELPER_JOBS];
 	else if (idle)
 		stays = false;
+	/* nobody is to give us one any more */
+	if (!stays)
+	{
+		db->helper_pid = 0;
+		db->helper_latch = NULL;
+	}
 	SpinLockRelease(&db->mutex);
 	return stays;
 }
@@ -199,6 +213,11 @@ do_job(SxHelperJob *job)
 	{
 		SxBatch    *batch = NULL;
 
+		/* what the consumer knew when it gave us this we know as well */
+		StartTransactionCommand();
+		AcceptInvalidationMessages();
+		CommitTransactionCommand();
+		MemoryContextSwitchTo(caller);
 		for (uint32 i = 0; i < job->nviews; i++)
 		{
 			SxHelperView *view = &job->views[i];
@@ -299,7 +318,6 @@ compute(SxHelperView *view, SxBatch *batch)
 	else
 		sx_early_discard(&kv->rows);
 	view->slow_ms = (int) Min(us / 1000, PG_INT32_MAX);
-	view->slow_rows = batch->nrows;
 	if (batch->times != NULL)
 		view->times = *batch->times;
 	view->result = result;
@@ -330,37 +348,56 @@ know(SxHelperView *view)
 	return kv;
 }
 
-/* its definition and plan; false: it is another view than the consumer knows */
+/* its definition and plan; false: there is none for us */
 static bool
 look_up(SxHelperView *view, KnownView *kv)
 {
 	MemoryContext caller = CurrentMemoryContext;
-	SxViewDef  *def;
-	SxViewInfo *info = NULL;
-	SxPlan	   *plan = NULL;
+	SxViewInfo *volatile info = NULL;
+	SxPlan	   *volatile plan = NULL;
 
 	kv->stale = false;
-	StartTransactionCommand();
-	PushActiveSnapshot(GetTransactionSnapshot());
-	def = sx_catalog_view(view->viewid);
-	if (def != NULL && def->matid == view->matid)
+	sx_account_open(&kv->account);
+	/* planning runs functions with constant arguments */
+	running = view;
+	sx_budget_start(sx_account_limit(&kv->account, 0));
+	PG_TRY();
 	{
-		SxRunAs		as;
+		SxViewDef  *def;
 
-		sx_run_as_begin(&as, def);
-		/* the transaction's, until all is well */
-		info = sx_view_info_create(def, CurrentMemoryContext);
-		plan = sx_plan_create(info);
-		sx_run_as_end(&as);
-		MemoryContextSetParent(info->context, TopMemoryContext);
+		StartTransactionCommand();
+		XactReadOnly = true;
+		PushActiveSnapshot(GetTransactionSnapshot());
+		def = sx_catalog_view(view->viewid);
+		/* the one that the consumer knows */
+		if (def != NULL && def->matid == view->matid)
+		{
+			SxRunAs		as;
+
+			sx_run_as_begin(&as, def);
+			/* the transaction's, until all is well */
+			info = sx_view_info_create(def, CurrentMemoryContext);
+			plan = sx_plan_create(info);
+			sx_run_as_end(&as);
+			MemoryContextSetParent(info->context, TopMemoryContext);
+		}
+		PopActiveSnapshot();
+		CommitTransactionCommand();
 	}
-	PopActiveSnapshot();
-	CommitTransactionCommand();
+	PG_CATCH();
+	{
+		ErrorData  *error = sx_worker_recover(caller);
+
+		info = NULL;
+		sx_worker_log(LOG, "streamext helper could not prepare continuous view with OID %u: %s", view->viewid, error->message);
+	}
+	PG_END_TRY();
 	MemoryContextSwitchTo(caller);
+	(void) sx_budget_stop();
+	running = NULL;
 
 	kv->rows.info = info;
 	kv->rows.plan = plan;
-	sx_account_open(&kv->account);
 	return info != NULL;
 }
 

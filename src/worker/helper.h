@@ -25,8 +25,8 @@ typedef struct SxHelperView
 	/* result */
 	SxProcessResult result;
 	SxBatchTimes times;
-	int			slow_ms;		/* SX_PROCESS_SLOW: what it took, … */
-	uint64		slow_rows;		/* … for so many rows */
+	uint64		nrows;			/* of the job */
+	int			slow_ms;		/* SX_PROCESS_SLOW: what it took */
 } SxHelperView;
 
 /* A file that the rows lie in, as the consumer knows it */

@@ -39,7 +39,8 @@ CREATE MATERIALIZED VIEW spans WITH (streamext.continuous) AS
   SELECT k, streamext.session(at, 5000) AS span, count(*) AS n FROM ev GROUP BY k, streamext.session(at, 5000);
 CREATE MATERIALIZED VIEW part WITH (streamext.continuous) AS SELECT v % 10 AS d, count(*) AS n FROM ev_rest GROUP BY 1;
 SQL
-my @views = qw(by_key costly few joined windows sliding part);
+my @views = qw(by_key few joined windows sliding part);
+$node->safe_psql('app', 'CREATE TABLE lengths AS SELECT v, slow(v) AS l FROM generate_series(0, 10000) v');
 my $spans = <<'SQL';
 SELECT k, int8range(min(at), max(at) + 5000) AS span, count(*) AS n
   FROM (SELECT *, count(*) FILTER (WHERE starts) OVER (PARTITION BY k ORDER BY at RANGE UNBOUNDED PRECEDING) AS number
@@ -51,6 +52,7 @@ sub all_views
 	my ($when) = @_;
 	local $Test::Builder::Level = $Test::Builder::Level + 1;
 	oracle($node, 'app', $_, $when) for @views;
+	oracle($node, 'app', 'costly', $when, 'SELECT l, count(*) AS n, max(v) AS high FROM ev JOIN lengths USING (v) GROUP BY l');
 	oracle($node, 'app', 'spans', $when, $spans);
 	return;
 }
@@ -69,10 +71,10 @@ sub rows_of
 # a transaction with as many rows as it takes for the helper to come by this point
 sub open_until
 {
-	my ($session, $point, $what) = @_;
+	my ($session, $point, $what, $insert) = @_;
 	statement($session, 'BEGIN');
 	return wait_until("the helper at $point", 60, sub {
-		statement($session, rows_of($rows));
+		statement($session, $insert // rows_of($rows));
 		return $node->safe_psql('app', "SELECT $what > 0 FROM testing.points() WHERE point = '$point'") eq 't';
 	});
 }
@@ -119,6 +121,54 @@ release();
 is(statement($session, rows_of(10)), '', 'others go on');
 all_views('rolled back');
 
+# ---- some of its rows go again ----
+$node->safe_psql('app', <<'SQL');
+CREATE TABLE cut (k int NOT NULL, v int NOT NULL) PARTITION BY LIST (k);
+CREATE TABLE cut_0 PARTITION OF cut FOR VALUES IN (0);
+CREATE TABLE cut_1 PARTITION OF cut FOR VALUES IN (1);
+CREATE MATERIALIZED VIEW cuts WITH (streamext.continuous) AS SELECT k, count(*) AS n, max(slow(v)) AS l FROM cut GROUP BY k;
+SELECT streamext.wait_for('cuts');
+SQL
+$node->safe_psql('app', "SELECT testing.stop('helper_collected', 'count')");
+my $cut = "INSERT INTO cut SELECT %s, i FROM generate_series(1, $rows) i";
+ok(open_until($session, 'helper_collected', 'hits', sprintf($cut, 'i % 2')), 'rows of two partitions are computed');
+is(statement($session, 'TRUNCATE cut_0'), '', 'those of one are not there any more');
+is(statement($session, "INSERT INTO cut SELECT 1, i FROM generate_series(1, 6 * $rows) i; COMMIT"), '', 'more than are computed until the commit');
+oracle($node, 'app', 'cuts', 'truncated in the same transaction');
+release();
+
+# ---- what it knows is as new as what the consumer knows ----
+$node->safe_psql('app', "SELECT testing.stop('helper_collected', 'count')");
+ok(open_until($session, 'helper_collected', 'hits', sprintf($cut, 1)), 'there is a helper');
+is(statement($session, 'COMMIT'), '', 'committed');
+oracle($node, 'app', 'cuts', 'before the condition');
+$node->safe_psql('app', "SELECT streamext.alter_stream('cut', valid => 'v > 100')");
+release();
+$node->safe_psql('app', "SELECT testing.stop('helper_collected', 'count')");
+my $invalid = $node->safe_psql('app', 'SELECT count(*) FROM cut WHERE v <= 100');
+ok(open_until($session, 'helper_collected', 'hits', sprintf($cut, 1)), 'and another transaction');
+is(statement($session, 'COMMIT'), '', 'committed');
+oracle($node, 'app', 'cuts', 'with the condition',
+	"SELECT 1 AS k, (SELECT count(*) FROM cut WHERE v > 100) + $invalid AS n, 32 AS l");
+release();
+
+# ---- the last view goes while it has jobs ----
+new_database($node, 'lonely');
+test_functions($node, 'lonely');
+$node->safe_psql('lonely', <<'SQL');
+CREATE FUNCTION slow(v int) RETURNS int LANGUAGE plpgsql IMMUTABLE AS 'BEGIN RETURN length(md5(md5(v::text))); END';
+CREATE TABLE cut (k int NOT NULL, v int NOT NULL);
+CREATE MATERIALIZED VIEW cuts WITH (streamext.continuous) AS SELECT k, count(*) AS n, max(slow(v)) AS l FROM cut GROUP BY k;
+SELECT streamext.wait_for('cuts');
+SELECT testing.stop('helper_computed', 'wait');
+SQL
+my $lonely = background($node, 'lonely');
+ok(open_until($lonely, 'helper_computed', 'waiting', sprintf($cut, 1)), 'the helper of another database is at work');
+is(statement($lonely, 'ROLLBACK'), '', 'rolled back');
+$node->safe_psql('lonely', 'DROP MATERIALIZED VIEW cuts');
+release();
+ok(query_until($node, 'lonely', "SELECT count(*) FROM pg_stat_activity WHERE datname = 'lonely' AND backend_type LIKE 'streamext%'", '0'), 'all workers leave');
+
 # ---- it ends, it fails, it crashes ----
 open_and_wait($session);
 is($node->safe_psql('app', "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE backend_type = 'streamext helper'"), '1', 'it is ended');
@@ -135,7 +185,7 @@ for my $point (qw(helper_started helper_given helper_collected helper_computed))
 		$node->safe_psql('app', "SELECT testing.stop('$point', '$action')");
 		ok(open_until($session, $point, 'fired'), "$action at $point");
 		is(statement($session, 'COMMIT'), '', 'committed');
-		all_views("$action at $point");
+		oracle($node, 'app', $_, "$action at $point") for qw(by_key joined windows);
 	}
 }
 
