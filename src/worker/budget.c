@@ -55,10 +55,27 @@ static Clock started;
 static volatile sig_atomic_t exceeded = false;
 static volatile sig_atomic_t asked = 0;
 
+static int64 cpu_us(const struct rusage *usage);
 static void read_clock(Clock *c);
 static int64 elapsed_us(void);
 static void time_is_over(void);
 static int64 allowance_us(uint64 rows);
+
+static int64
+cpu_us(const struct rusage *usage)
+{
+	return (usage->ru_utime.tv_sec + usage->ru_stime.tv_sec) * INT64CONST(1000000) +
+		usage->ru_utime.tv_usec + usage->ru_stime.tv_usec;
+}
+
+int64
+sx_cpu_us(void)
+{
+	struct rusage usage;
+
+	getrusage(RUSAGE_SELF, &usage);
+	return cpu_us(&usage);
+}
 
 static void
 read_clock(Clock *c)
@@ -67,8 +84,7 @@ read_clock(Clock *c)
 
 	getrusage(RUSAGE_SELF, &usage);
 	c->at = sx_now();
-	c->cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64CONST(1000000) +
-		usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+	c->cpu_us = cpu_us(&usage);
 	c->waits = usage.ru_nvcsw;
 }
 

@@ -43,7 +43,7 @@
 /* rows of one cycle: catching up is many short cycles with progress */
 #define BATCH_ROWS		100000
 /* with more transactions than this in a millisecond cycles come less often, but within so many milliseconds */
-#define BUSY_TRANSACTIONS	20
+#define BUSY_TRANSACTIONS	14
 #define LONGEST_INTERVAL	4
 
 /* how often it is counted what waits for a transaction that is held */

@@ -12,8 +12,6 @@
  */
 #include "worker/helper.h"
 
-#include <sys/resource.h>
-
 #include "access/xact.h"
 #include "catalog/definitions.h"
 #include "live/live_read.h"
@@ -50,7 +48,6 @@ static void helper_exit(int code, Datum arg);
 static void catalog_changed(void);
 static bool next_job(bool idle, dsa_pointer *job);
 static void measure(SxHelperJob *job);
-static int64 cpu_us(void);
 static void do_job(SxHelperJob *job);
 static SxBatch *batch_of(SxHelperJob *job, Oid streamid);
 static void share(SxBatch *batch, SxHelperJob *job);
@@ -187,21 +184,11 @@ static void
 measure(SxHelperJob *job)
 {
 	TimestampTz begun = sx_now();
-	int64		cpu = cpu_us();
+	int64		cpu = sx_cpu_us();
 
 	do_job(job);
-	job->cpu_us = cpu_us() - cpu;
+	job->cpu_us = sx_cpu_us() - cpu;
 	job->wall_us = sx_now() - begun;
-}
-
-static int64
-cpu_us(void)
-{
-	struct rusage usage;
-
-	getrusage(RUSAGE_SELF, &usage);
-	return (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * INT64CONST(1000000) + usage.ru_utime.tv_usec +
-		usage.ru_stime.tv_usec;
 }
 
 static void

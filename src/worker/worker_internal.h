@@ -70,6 +70,7 @@ extern int64 sx_budget_stop(void);
 extern bool sx_budget_exceeded(void);
 extern bool sx_budget_is_deadly(void);
 extern int64 sx_budget_of_flush(uint64 entries);
+extern int64 sx_cpu_us(void);	/* of this process, since it began */
 
 extern void sx_account_open(SxAccount *a);
 extern int64 sx_account_limit(SxAccount *a, uint64 rows);
