@@ -33,8 +33,8 @@
  * small transactions.
  */
 #ifdef SX_TESTING
-#define EARLY_ROWS		1000
-#define EARLY_BATCH		4000
+#define EARLY_ROWS		500
+#define EARLY_BATCH		1000
 #else
 #define EARLY_ROWS		10000
 #define EARLY_BATCH		40000

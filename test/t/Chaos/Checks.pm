@@ -280,10 +280,10 @@ sub check_log
 		elsif ($line =~ /background worker "(streamext[^"]*)" \(PID (\d+)\) exited with exit code (\d+)/)
 		{
 			# 2: the postmaster ended all processes after a crash
-			# a consumer ends the builders that its predecessor has left
+			# a consumer ends the builders and the helper that its predecessor has left
 			my ($what, $pid, $code) = ($1, $2, $3);
 			$consumer_left = 1 if $what =~ /consumer/;
-			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder|swapper/ && ($consumer_left || $ended{$pid}));
+			push @complaints, $line unless $shutting_down || $code == 2 || $killed->{$pid} || ($what =~ /builder|swapper|helper/ && ($consumer_left || $ended{$pid}));
 		}
 		elsif ($line =~ /PANIC:|TRAP:|could not bring up continuous view|was stopped:|not served|could not start|segfault/)
 		{

@@ -50,6 +50,7 @@ my %victims = (
 	flusher => qr/streamext flusher/,
 	builder => qr/streamext builder/,
 	swapper => qr/streamext swapper/,
+	helper => qr/streamext helper/,
 	launcher => qr/streamext launcher/,
 	alerter => qr/streamext alerter/,
 	backend => qr/\[local\]/,
@@ -62,11 +63,11 @@ my %victims = (
 sub choose_fault
 {
 	my ($random) = @_;
-	my $fault = $random->by_weight('kill postmaster' => 12, 'kill consumer' => 10, 'kill flusher' => 10, 'kill builder' => 6, 'kill swapper' => 6,
+	my $fault = $random->by_weight('kill postmaster' => 12, 'kill consumer' => 10, 'kill flusher' => 10, 'kill builder' => 6, 'kill swapper' => 6, 'kill helper' => 5,
 		'kill backend' => 10, 'kill checkpointer' => 5, 'kill walwriter' => 2, 'kill launcher' => 3, 'kill alerter' => 3, 'kill autovacuum' => 2,
-		'terminate consumer' => 6, 'terminate flusher' => 5, 'terminate builder' => 5, 'terminate swapper' => 3, 'terminate backend' => 4, 'terminate launcher' => 2, 'terminate alerter' => 3,
-		'cancel consumer' => 3, 'cancel flusher' => 3, 'cancel builder' => 3, 'cancel swapper' => 2, 'cancel alerter' => 1,
-		'stop consumer' => 4, 'stop flusher' => 4, 'stop builder' => 3, 'stop swapper' => 2, 'stop alerter' => 1,
+		'terminate consumer' => 6, 'terminate flusher' => 5, 'terminate builder' => 5, 'terminate swapper' => 3, 'terminate helper' => 5, 'terminate backend' => 4, 'terminate launcher' => 2, 'terminate alerter' => 3,
+		'cancel consumer' => 3, 'cancel flusher' => 3, 'cancel builder' => 3, 'cancel swapper' => 2, 'cancel helper' => 2, 'cancel alerter' => 1,
+		'stop consumer' => 4, 'stop flusher' => 4, 'stop builder' => 3, 'stop swapper' => 2, 'stop helper' => 3, 'stop alerter' => 1,
 		'restart fast' => 4, 'restart immediate' => 3, 'none at all' => 10);
 	my ($kind, $victim) = split / /, $fault, 2;
 	return { kind => $kind, victim => $victim, delay => (20 + $random->pick(900)) / 1000, pause => (20 + $random->pick(600)) / 1000,
@@ -93,7 +94,7 @@ sub strike
 
 	my $pid;
 	# a builder lives for a moment only: wait for the next
-	my $end = time + ($fault->{victim} =~ /builder|swapper|autovacuum/ ? 0.6 : 0);
+	my $end = time + ($fault->{victim} =~ /builder|swapper|helper|autovacuum/ ? 0.6 : 0);
 	do
 	{
 		my $children = children($node);

@@ -72,7 +72,7 @@ sub transaction
 		return "BEGIN;\nSELECT chaos.subtransactions($base, $n);\n"
 		  . record_sql('ev', 'id BETWEEN ' . ($base + 1) . ' AND ' . ($base + $n)) . $self->end;
 	}
-	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe td tl vs)), $r->between(2000, 12000)) . $self->end if $kind eq 'big';
+	return "BEGIN;\n" . $self->series($r->one_of(qw(ev ev pe td tl vs)), $r->between(2000, 15000)) . $self->end if $kind eq 'big';
 	return "BEGIN;\n" . ($r->chance(15) ? "SET LOCAL synchronous_commit = off;\n" : '') . $self->block(3) . $self->end;
 }
 
