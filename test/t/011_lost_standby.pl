@@ -101,6 +101,8 @@ my $xid = $primary->safe_psql('app', 'SELECT txid_current()');
 sleep 1;
 my $lsn = $primary->lsn('insert');
 $primary->wait_for_catchup($standby, 'replay', $lsn);
+# which ends an archive command in the midst
+allow_in_log('archive command was terminated by signal 3: Quit');
 $primary->stop('immediate');
 eval { $load->finish };
 $standby->promote;
