@@ -25,6 +25,7 @@ static dsa_area *my_area = NULL;
 static uint32 my_area_generation = 0;
 
 static void db_reset(SxDb *db, Oid dboid);
+static void wake(SxDb *db, Latch **of);
 
 Size
 sx_registry_size(void)
@@ -250,52 +251,41 @@ sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...)
 	SpinLockRelease(&db->mutex);
 }
 
-void
-sx_wake_consumer(SxDb *db)
+/* the process may be gone, and another have come */
+static void
+wake(SxDb *db, Latch **of)
 {
 	Latch	   *latch;
 
 	SpinLockAcquire(&db->mutex);
-	latch = db->consumer_latch;
+	latch = *of;
 	SpinLockRelease(&db->mutex);
 	if (latch)
 		SetLatch(latch);
+}
+
+void
+sx_wake_consumer(SxDb *db)
+{
+	wake(db, &db->consumer_latch);
 }
 
 void
 sx_wake_flusher(SxDb *db)
 {
-	Latch	   *latch;
-
-	SpinLockAcquire(&db->mutex);
-	latch = db->flusher_latch;
-	SpinLockRelease(&db->mutex);
-	if (latch)
-		SetLatch(latch);
+	wake(db, &db->flusher_latch);
 }
 
 void
 sx_wake_helper(SxDb *db)
 {
-	Latch	   *latch;
-
-	SpinLockAcquire(&db->mutex);
-	latch = db->helper_latch;
-	SpinLockRelease(&db->mutex);
-	if (latch)
-		SetLatch(latch);
+	wake(db, &db->helper_latch);
 }
 
 void
 sx_wake_alerter(SxDb *db)
 {
-	Latch	   *latch;
-
-	SpinLockAcquire(&db->mutex);
-	latch = db->alerter_latch;
-	SpinLockRelease(&db->mutex);
-	if (latch)
-		SetLatch(latch);
+	wake(db, &db->alerter_latch);
 }
 
 void

@@ -171,7 +171,9 @@ static bool
 hold_ready(Consumer *c, SxPosition *snapshot)
 {
 	uint32		marks = (any_view(c, SX_RUN_EARLY) ? SX_RUN_EARLY : 0) | (any_view(c, SX_RUN_JOINED) ? SX_RUN_JOINED : 0);
-	bool		held = sx_pending_found(c->tail->capture->pending) > 0;	/* these wait for nobody: nobody is to wait behind */
+	/* what a scan has found waits for nobody: nobody is to wait before it */
+	bool		may_hold = sx_pending_found(c->tail->capture->pending) == 0;
+	bool		held = false;
 	dlist_iter	iter;
 
 	dlist_foreach(iter, sx_pending_ready(c->tail->capture->pending))
@@ -179,12 +181,12 @@ hold_ready(Consumer *c, SxPosition *snapshot)
 		SxReady    *r = dlist_container(SxReady, node, iter.cur);
 
 		r->held = false;
-		if (held || r->fxid == SX_ALWAYS_XID || r->nrows < EARLY_ROWS)
+		if (held || !may_hold || r->fxid == SX_ALWAYS_XID || r->nrows < EARLY_ROWS)
 			continue;
 		/* its own rows in other tables are visible, too */
 		r->held = held = compute_held(c, r, sx_position_contains(snapshot, r->fxid) ? marks : marks & SX_RUN_EARLY);
 	}
-	return held && sx_pending_found(c->tail->capture->pending) == 0;
+	return held;
 }
 
 /* true: there is more to wait for than one process would do in a moment */
@@ -381,7 +383,7 @@ compute_here(Consumer *c, List *parts, SxReady *slice)
 		{
 			if (batch != NULL)
 				sx_process_end_share(batch);
-			batch = sx_batch_create(c->tail->capture->map, p->lv->def->streamid, &slice, 1, false);
+			batch = sx_batch_create(c->tail->capture->map, p->lv->def->streamid, &slice, 1, 0);
 			sx_ask_times(batch, &p->lv->time);
 			share_rows(batch, parts);
 		}

@@ -648,25 +648,17 @@ sx_worker_stop_database(Oid dboid)
 static void
 stop_workers(SxDb *db)
 {
-	pid_t		consumer;
-	pid_t		flusher;
-	pid_t		alerter;
-	pid_t		helper;
+	pid_t		pids[4];
 
 	SpinLockAcquire(&db->mutex);
-	consumer = db->consumer_pid;
-	flusher = db->flusher_pid;
-	alerter = db->alerter_pid;
-	helper = db->helper_pid;
+	pids[0] = db->consumer_pid;
+	pids[1] = db->flusher_pid;
+	pids[2] = db->alerter_pid;
+	pids[3] = db->helper_pid;
 	SpinLockRelease(&db->mutex);
-	if (consumer != 0)
-		kill(consumer, SIGTERM);
-	if (flusher != 0)
-		kill(flusher, SIGTERM);
-	if (alerter != 0)
-		kill(alerter, SIGTERM);
-	if (helper != 0)
-		kill(helper, SIGTERM);
+	for (int i = 0; i < lengthof(pids); i++)
+		if (pids[i] != 0)
+			kill(pids[i], SIGTERM);
 	for (int i = 0; i < db->nviews; i++)
 	{
 		pid_t		pid = db->views[i].builder_pid;
