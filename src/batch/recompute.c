@@ -29,7 +29,6 @@
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/datum.h"
 #include "utils/lsyscache.h"
@@ -38,6 +37,7 @@
 #include "utils/snapmgr.h"
 #include "utils/timestamp.h"
 
+#include "batch/recompute_letters.h"
 #include "capture/event_time.h"
 #include "catalog/definitions.h"
 #include "ddl/ddl.h"
@@ -74,26 +74,17 @@ typedef struct Recompute
 	int64		groups;			/* written */
 } Recompute;
 
-/* A dead letter that may be of a row that is counted now */
-typedef struct Letter
-{
-	int64		id;
-	int64		time;
-} Letter;
-
 static void begin(Recompute *c, FunctionCallInfo fcinfo);
 static Datum read_window(Recompute *c, FunctionCallInfo fcinfo, int arg);
 static bool do_part(Recompute *c);
 static bool find_part(Recompute *c, SxWindows *windows, Datum *until, int64 *first, int64 *end);
 static bool is_locked_by_us(Oid relid);
 static void check_expired(SxViewInfo *info, int64 first);
-static void compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows);
+static void compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows,
+					SxLeftOut *left_out);
 static void keep_row(void *arg, TupleTableSlot *row);
 static int64 replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, SxStoredPosition *stored, Datum until,
 						  Tuplestorestate *rows);
-static void forget_letters(Recompute *c, SxViewInfo *info, SxWindows *windows, Datum until, int64 first, int64 end);
-static void check_letters(Recompute *c, SxViewInfo *info, SxWindows *windows);
-static List *find_letters(SxViewInfo *info, int64 first, int64 end);
 static char *text_of(Recompute *c, Datum window);
 
 /* backfill(view regclass, from any, to any, force boolean) */
@@ -211,6 +202,8 @@ do_part(Recompute *c)
 	SxWindows  *windows;
 	SxRunAs		as;
 	Tuplestorestate *rows;
+	SxLeftOut  *left_out;
+	SxWindowRange range;
 	Datum		until;
 	int64		first;
 	int64		end;
@@ -257,15 +250,19 @@ do_part(Recompute *c)
 			check_expired(info, first);
 		/* of all the range, before anything is done */
 		if (!c->force && !c->begun)
-			check_letters(c, info, windows);
+			sx_letters_check(info, windows, c->next, c->to);
 		c->begun = true;
+		range.from = c->next;
+		range.until = until;
+		more = sx_windows_compare(windows, until, c->to) < 0;
+		range.is_last = !more;
 		rows = tuplestore_begin_heap(false, false, work_mem);
-		compute(info, stored, first, end, rows);
+		left_out = sx_left_out_create(info, first, end);
+		compute(info, stored, first, end, rows, left_out);
 		SX_STOP_POINT_OF(recompute_computed, c->viewid);
 		groups = replace_rows(c, info, windows, stored, until, rows);
 		tuplestore_end(rows);
-		forget_letters(c, info, windows, until, first, end);
-		more = sx_windows_compare(windows, until, c->to) < 0;
+		sx_left_out_keep(left_out, windows, &range);
 	}
 	sx_run_as_end(&as);
 	sx_note_table_write(c->viewid);
@@ -358,11 +355,11 @@ check_expired(SxViewInfo *info, int64 first)
 }
 
 static void
-compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows)
+compute(SxViewInfo *info, SxStoredPosition *stored, int64 first, int64 end, Tuplestorestate *rows, SxLeftOut *left_out)
 {
 	SxPlan	   *plan = sx_plan_create(info);
 	Snapshot	snapshot = sx_position_to_snapshot(stored->position);
-	SxRowFilter *filter = sx_row_filter_create(info->def->streamid, snapshot);
+	SxRowFilter *filter = sx_row_filter_create(info->def->streamid, snapshot, sx_left_out_add, left_out);
 	Datum		from;
 	Datum		to;
 	bool		bounded_from = sx_event_time_value(first, info->time.type, &from);
@@ -421,132 +418,6 @@ replace_rows(Recompute *c, SxViewInfo *info, SxWindows *windows, SxStoredPositio
 	sx_merge_into_table(info, kept, NULL);
 	tuplestore_end(kept);
 	return n;
-}
-
-/*
- * All rows are counted now, late ones and those that failed before, but for what the stream's condition leaves out.  A
- * row of several windows is when its last one is.
- */
-static void
-forget_letters(Recompute *c, SxViewInfo *info, SxWindows *windows, Datum until, int64 first, int64 end)
-{
-	List	   *letters = find_letters(info, first, end);
-	Datum	   *ids = palloc(sizeof(Datum) * Max(1, list_length(letters)));
-	int			n = 0;
-	Oid			type = INT8ARRAYOID;
-	Datum		values[1];
-	Oid			save_userid;
-	int			save_sec_context;
-	bool		is_last = sx_windows_compare(windows, until, c->to) >= 0;
-	ListCell   *lc;
-
-	foreach(lc, letters)
-	{
-		Letter	   *letter = lfirst(lc);
-		Datum		least;
-		Datum		greatest;
-
-		/* later ones than those of the range only by force */
-		if (sx_windows_of(windows, letter->time, &least, &greatest) && sx_windows_compare(windows, greatest, c->next) >= 0 &&
-			sx_windows_compare(windows, is_last ? least : greatest, until) < 0)
-			ids[n++] = Int64GetDatum(letter->id);
-	}
-	if (n == 0)
-		return;
-	values[0] = PointerGetDatum(construct_array(ids, n, INT8OID, sizeof(int64), FLOAT8PASSBYVAL, TYPALIGN_DOUBLE));
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(sx_catalog_extension_owner(), save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	SPI_connect();
-	if (SPI_execute_with_args("DELETE FROM " SX_SCHEMA ".dead_letter WHERE id OPERATOR(pg_catalog.=) ANY ($1)", 1, &type, values,
-							  NULL, false, 0) != SPI_OK_DELETE)
-		elog(ERROR, "could not remove dead letters");
-	SPI_finish();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-}
-
-/*
- * A row that is in no window yet, and belongs to windows of the range and to others, would be counted in these alone,
- * or twice when it is retried.
- */
-static void
-check_letters(Recompute *c, SxViewInfo *info, SxWindows *windows)
-{
-	int64		first;
-	int64		end;
-	ListCell   *lc;
-	int			n = 0;
-	char	   *name = get_rel_name(c->viewid);
-
-	if (!sx_windows_reach(windows, c->next, false, false, &first))
-		return;
-	if (!sx_windows_reach(windows, c->to, true, false, &end))
-		end = SX_TIME_END;
-	foreach(lc, find_letters(info, first, end))
-	{
-		Letter	   *letter = lfirst(lc);
-		Datum		least;
-		Datum		greatest;
-
-		if (sx_windows_of(windows, letter->time, &least, &greatest) &&
-			sx_windows_compare(windows, greatest, c->next) >= 0 && sx_windows_compare(windows, least, c->to) < 0 &&
-			(sx_windows_compare(windows, least, c->next) < 0 || sx_windows_compare(windows, greatest, c->to) >= 0))
-			n++;
-	}
-	if (n > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg_plural("%d dead letter of continuous view \"%s\" belongs to windows of the range and to others",
-							   "%d dead letters of continuous view \"%s\" belong to windows of the range and to others",
-							   n, n, name),
-				 errhint("Count them in first with SELECT streamext.retry_dead_letters(%s), take a longer range, or add force => true to count them in the windows of the range only.",
-						 sx_argument_to_type(c->viewid))));
-}
-
-/* of rows with an event time from first to before end, which the stream's condition has not kept out */
-static List *
-find_letters(SxViewInfo *info, int64 first, int64 end)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	Oid			save_userid;
-	int			save_sec_context;
-	char	   *type = format_type_be_qualified(info->time.type);
-	char	   *time = psprintf("(\"row\" OPERATOR(pg_catalog.->>) %s)::%s",
-								quote_literal_cstr(get_attname(info->def->streamid, info->time.attno, false)), type);
-	const int64 bounds[] = {first, end};
-	List	   *letters = NIL;
-	StringInfoData sql;
-
-	initStringInfo(&sql);
-	appendStringInfo(&sql, "SELECT id, %s FROM " SX_SCHEMA ".dead_letter WHERE view OPERATOR(pg_catalog.=) %u AND %s IS NOT NULL %s",
-					 time, info->def->viewid, time,
-					 sx_valid_of_stream(info->def->streamid) ? "AND reason OPERATOR(pg_catalog.<>) 'invalid'" : "");
-	for (int i = 0; i < lengthof(bounds); i++)
-	{
-		if (bounds[i] != SX_TIME_NONE && bounds[i] != SX_TIME_END)
-			appendStringInfo(&sql, " AND %s OPERATOR(pg_catalog.%s) %s::%s", time, i == 0 ? ">=" : "<",
-							 quote_literal_cstr(sx_event_time_text(bounds[i], info->time.type)), type);
-	}
-	GetUserIdAndSecContext(&save_userid, &save_sec_context);
-	SetUserIdAndSecContext(sx_catalog_extension_owner(), save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
-	SPI_connect();
-	/* with those that the flush wrote before we had the lock */
-	if (SPI_execute(sql.data, false, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not read dead letters");
-	for (uint64 i = 0; i < SPI_processed; i++)
-	{
-		HeapTuple	tup = SPI_tuptable->vals[i];
-		MemoryContext old = MemoryContextSwitchTo(caller);
-		Letter	   *letter = palloc(sizeof(Letter));
-		bool		isnull;
-
-		letter->id = DatumGetInt64(SPI_getbinval(tup, SPI_tuptable->tupdesc, 1, &isnull));
-		letter->time = sx_event_time(SPI_getbinval(tup, SPI_tuptable->tupdesc, 2, &isnull), info->time.type);
-		letters = lappend(letters, letter);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	SetUserIdAndSecContext(save_userid, save_sec_context);
-	return letters;
 }
 
 static char *

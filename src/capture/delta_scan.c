@@ -18,14 +18,12 @@
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/extensible.h"
-#include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/cost.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/restrictinfo.h"
 #include "storage/lmgr.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -36,6 +34,7 @@
 #include "capture/row_reader.h"
 #include "capture/scan_columns.h"
 #include "query/plan.h"
+#include "query/row_json.h"
 
 SxBatch    *sx_delta_batch = NULL;
 
@@ -569,19 +568,10 @@ write_as_json(void *arg)
 	if (sx_reader_next(r))
 	{
 		Datum		row = ExecFetchSlotHeapTupleDatum(slot);
-		FmgrInfo	flinfo;
-		FuncExpr   *expr;
-		Const	   *value;
-		Datum		json;
+		FmgrInfo	to_jsonb;
 
-		/* to_jsonb learns its argument's type from the call's expression */
-		fmgr_info(F_TO_JSONB, &flinfo);
-		value = makeConst(desc->tdtypeid, desc->tdtypmod, InvalidOid, -1, row, false, false);
-		expr = makeFuncExpr(F_TO_JSONB, JSONBOID, list_make1(value), InvalidOid, InvalidOid,
-							COERCE_EXPLICIT_CALL);
-		fmgr_info_set_expr((Node *) expr, &flinfo);
-		json = FunctionCall1(&flinfo, row);
-		out->json = DatumGetCString(DirectFunctionCall1(jsonb_out, json));
+		sx_row_json_function(&to_jsonb, desc);
+		out->json = DatumGetCString(DirectFunctionCall1(jsonb_out, FunctionCall1(&to_jsonb, row)));
 	}
 
 	sx_reader_end(r);

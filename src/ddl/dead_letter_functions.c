@@ -18,7 +18,6 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/indexing.h"
-#include "executor/spi.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "storage/lmgr.h"
@@ -35,6 +34,7 @@
 #include "ddl/ddl.h"
 #include "live/merge.h"
 #include "query/plan.h"
+#include "query/row_json.h"
 #include "query/valid.h"
 #include "query/window_key.h"
 #include "time/panes.h"
@@ -48,7 +48,6 @@ typedef struct Retry
 	SxPlan	   *plan;
 	SxWindows  *removed;		/* past the view's retention; NULL: it has no windows */
 	Tuplestorestate *rows;		/* of letters that succeeded */
-	char	   *make_row;		/* statement */
 
 	/* the one at work */
 	SxDeadLetter *letter;
@@ -64,8 +63,6 @@ PG_FUNCTION_INFO_V1(sx_repair_dead_letter);
 
 static char *retry_letter(Retry *retry, SxDeadLetter *letter);
 static void run_letter(void *arg);
-static char *fails_condition(Retry *retry, HeapTuple row);
-static HeapTuple make_row(Retry *retry, SxDeadLetter *letter);
 static void keep_result(void *arg, TupleTableSlot *row);
 static void store_results(Retry *retry);
 
@@ -107,9 +104,6 @@ sx_retry_dead_letters(PG_FUNCTION_ARGS)
 	if (retry.removed)
 		(void) sx_windows_set_time(retry.removed, stored->removed_until);
 	retry.rows = tuplestore_begin_heap(false, false, work_mem);
-	retry.make_row = psprintf("SELECT r FROM pg_catalog.jsonb_populate_record(NULL::%s, $1) r",
-							  quote_qualified_identifier(get_namespace_name(get_rel_namespace(retry.def->streamid)),
-														 get_rel_name(retry.def->streamid)));
 	scratch = AllocSetContextCreate(CurrentMemoryContext, "streamext dead letter", ALLOCSET_DEFAULT_SIZES);
 	foreach(lc, sx_catalog_dead_letters(viewid))
 	{
@@ -175,10 +169,10 @@ static void
 run_letter(void *arg)
 {
 	Retry	   *retry = arg;
-	HeapTuple	row = make_row(retry, retry->letter);
+	HeapTuple	row = sx_row_of_json(retry->def->streamid, retry->letter->row);
 
 	retry->in_condition = true;
-	retry->message = fails_condition(retry, row);
+	retry->message = sx_valid_failure(retry->def->streamid, row);
 	retry->in_condition = false;
 	if (retry->message != NULL)
 	{
@@ -189,81 +183,6 @@ run_letter(void *arg)
 	sx_plan_run(retry->plan, sx_batch_of_row(retry->def->streamid, row), keep_result, retry);
 	if (retry->too_old)
 		retry->message = "its window is past the view's retention";
-}
-
-static char *
-fails_condition(Retry *retry, HeapTuple row)
-{
-	SxValid    *valid = sx_valid_of_stream(retry->def->streamid);
-	SxValidRun	run;
-	Relation	stream;
-	TupleTableSlot *slot;
-	char	   *message = NULL;
-
-	if (valid == NULL)
-		return NULL;
-	if (!sx_valid_begin(&run, valid))
-		ereport(ERROR,
-				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
-				 errmsg("the condition of stream \"%s\" is being changed", get_rel_name(retry->def->streamid))));
-	stream = table_open(retry->def->streamid, AccessShareLock);
-	slot = MakeSingleTupleTableSlot(RelationGetDescr(stream), &TTSOpsHeapTuple);
-	ExecStoreHeapTuple(row, slot, false);
-	if (!sx_valid_test(&run, slot))
-		message = sx_valid_message(&run);
-	ExecDropSingleTupleTableSlot(slot);
-	table_close(stream, NoLock);
-	sx_valid_end(&run);
-	return message;
-}
-
-/*
- * Of the stream's row type; columns that the JSON has and the stream has not would be lost.  Conditions of
- * domains run as the stream's owner, who has chosen the types.
- */
-static HeapTuple
-make_row(Retry *retry, SxDeadLetter *letter)
-{
-	MemoryContext caller = CurrentMemoryContext;
-	Oid			type = JSONBOID;
-	Datum		json = DirectFunctionCall1(jsonb_in, CStringGetDatum(letter->row));
-	JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(json)->root);
-	JsonbValue	value;
-	JsonbIteratorToken token;
-	HeapTupleHeader header;
-	HeapTupleData tuple;
-	HeapTuple	result;
-	bool		isnull;
-	SxRunAs		as;
-
-	while ((token = JsonbIteratorNext(&it, &value, true)) != WJB_DONE)
-	{
-		char	   *name;
-
-		if (token != WJB_KEY)
-			continue;
-		name = pnstrdup(value.val.string.val, value.val.string.len);
-		if (get_attnum(retry->def->streamid, name) == InvalidAttrNumber)
-			ereport(ERROR,
-					(errcode(ERRCODE_UNDEFINED_COLUMN),
-					 errmsg("the stream has no column \"%s\" any more", name)));
-	}
-
-	sx_run_as_table_owner(&as, retry->def->streamid);
-	SPI_connect();
-	if (SPI_execute_with_args(retry->make_row, 1, &type, &json, NULL, true, 1) != SPI_OK_SELECT || SPI_processed != 1)
-		elog(ERROR, "could not make a row of a dead letter");
-	header = DatumGetHeapTupleHeader(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
-	tuple.t_len = HeapTupleHeaderGetDatumLength(header);
-	ItemPointerSetInvalid(&tuple.t_self);
-	tuple.t_tableOid = InvalidOid;
-	tuple.t_data = header;
-	MemoryContextSwitchTo(caller);
-	result = heap_copytuple(&tuple);
-	SPI_finish();
-	sx_run_as_end(&as);
-	MemoryContextSwitchTo(caller);
-	return result;
 }
 
 static void

@@ -33,9 +33,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "nodes/makefuncs.h"
 #include "utils/builtins.h"
-#include "utils/fmgroids.h"
 #include "utils/lsyscache.h"
 #include "utils/rel.h"
 #include "utils/snapmgr.h"
@@ -49,6 +47,7 @@
 #include "live/live_read.h"
 #include "monitor/verify_sessions.h"
 #include "query/plan.h"
+#include "query/row_json.h"
 #include "query/row_filter.h"
 #include "query/view_columns.h"
 #include "query/window_key.h"
@@ -278,15 +277,10 @@ make_comparison(Oid viewid)
 		}
 	}
 
-	/* a row type for to_jsonb, which finds its argument's type in the expression */
 	cmp->sort_desc->tdtypeid = RECORDOID;
 	cmp->sort_desc->tdtypmod = -1;
 	cmp->sort_desc = BlessTupleDesc(cmp->sort_desc);
-	fmgr_info(F_TO_JSONB, &cmp->to_jsonb);
-	fmgr_info_set_expr((Node *) makeFuncExpr(F_TO_JSONB, JSONBOID,
-											 list_make1(makeNullConst(RECORDOID, -1, InvalidOid)),
-											 InvalidOid, InvalidOid, COERCE_EXPLICIT_CALL),
-					   &cmp->to_jsonb);
+	sx_row_json_function(&cmp->to_jsonb, cmp->sort_desc);
 	return cmp;
 }
 
@@ -353,7 +347,7 @@ begin_sort(Comparison *cmp)
 static Tuplesortstate *
 run_on_valid(Comparison *cmp, const SxViewDef *def, Snapshot snapshot)
 {
-	SxRowFilter *filter = sx_row_filter_create(def->streamid, snapshot);
+	SxRowFilter *filter = sx_row_filter_create(def->streamid, snapshot, NULL, NULL);
 	Tuplesortstate *volatile result = NULL;
 
 	PG_TRY();

@@ -54,6 +54,9 @@ struct SxRowFilter
 {
 	Oid			streamid;
 	HTAB	   *invalid;		/* of RowAddress */
+	SxInvalidRowFn tell;
+	void	   *arg;
+	char	   *message;		/* of rows for which the condition is false; made when first needed */
 };
 
 static SxRowFilter *active = NULL;
@@ -62,13 +65,13 @@ static bool to_be_applied = false;
 PG_FUNCTION_INFO_V1(sx_is_valid);
 
 static void scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc);
-static bool is_valid(SxValidRun *run, TupleTableSlot *slot);
+static bool check_row(SxRowFilter *filter, SxValidRun *run, TupleTableSlot *slot);
 static void test_row(void *arg);
 static bool add_quals(Node *node, void *context);
 static Node *is_valid_call(Index rti);
 
 SxRowFilter *
-sx_row_filter_create(Oid streamid, Snapshot snapshot)
+sx_row_filter_create(Oid streamid, Snapshot snapshot, SxInvalidRowFn tell, void *arg)
 {
 	SxValid    *valid = sx_valid_of_stream(streamid);
 	SxRowFilter *filter;
@@ -81,6 +84,8 @@ sx_row_filter_create(Oid streamid, Snapshot snapshot)
 		return NULL;
 	filter = palloc0(sizeof(SxRowFilter));
 	filter->streamid = streamid;
+	filter->tell = tell;
+	filter->arg = arg;
 	ctl.keysize = ROW_ADDRESS_SIZE;
 	ctl.entrysize = sizeof(RowAddress);
 	ctl.hcxt = CurrentMemoryContext;
@@ -118,7 +123,7 @@ scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc)
 		CHECK_FOR_INTERRUPTS();
 		if (map)
 			execute_attr_map_slot(map, slot, as_stream);
-		if (!is_valid(run, as_stream))
+		if (!check_row(filter, run, as_stream))
 		{
 			RowAddress	address = {leaf, slot->tts_tid};
 
@@ -134,14 +139,23 @@ scan_leaf(SxRowFilter *filter, SxValidRun *run, Oid leaf, TupleDesc desc)
 
 /* a row whose condition raises an error is not valid either */
 static bool
-is_valid(SxValidRun *run, TupleTableSlot *slot)
+check_row(SxRowFilter *filter, SxValidRun *run, TupleTableSlot *slot)
 {
 	RowTest		test = {run, slot};
 	ErrorData  *error = sx_attempt(test_row, &test, false);
 
-	if (error == NULL)
-		return test.result;
-	FreeErrorData(error);
+	if (error == NULL && test.result)
+		return true;
+	if (filter->tell != NULL && error != NULL)
+		filter->tell(filter->arg, slot, unpack_sql_state(error->sqlerrcode), error->message);
+	else if (filter->tell != NULL)
+	{
+		if (filter->message == NULL)
+			filter->message = sx_valid_message(run);
+		filter->tell(filter->arg, slot, SX_INVALID_SQLSTATE, filter->message);
+	}
+	if (error != NULL)
+		FreeErrorData(error);
 	return false;
 }
 

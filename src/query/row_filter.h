@@ -7,16 +7,20 @@
 
 #include "query/valid.h"
 
+#include "executor/tuptable.h"
 #include "nodes/parsenodes.h"
 #include "utils/snapshot.h"
 
 typedef struct SxRowFilter SxRowFilter;
 
+/* of the stream's columns; why it fails; runs as the owner of the stream's table, under the condition's settings */
+typedef void (*SxInvalidRowFn) (void *arg, TupleTableSlot *row, const char *sqlstate, const char *message);
+
 /*
  * Which of the rows that the snapshot sees fail the stream's condition, or make it raise an error; in the current
- * context.  NULL: there is no condition.
+ * context.  NULL: there is no condition.  `tell` may be NULL.
  */
-extern SxRowFilter *sx_row_filter_create(Oid streamid, Snapshot snapshot);
+extern SxRowFilter *sx_row_filter_create(Oid streamid, Snapshot snapshot, SxInvalidRowFn tell, void *arg);
 /* until end (in a PG_FINALLY), which may come without begin, the next query that is planned leaves them out */
 extern void sx_row_filter_begin(SxRowFilter *filter);
 extern void sx_row_filter_end(void);

@@ -384,3 +384,29 @@ sx_valid_message(SxValidRun *run)
 	return text ? psprintf("the row fails the condition of the stream: %s", text) :
 		pstrdup("the row fails the condition of the stream");
 }
+
+char *
+sx_valid_failure(Oid streamid, HeapTuple row)
+{
+	SxValid    *valid = sx_valid_of_stream(streamid);
+	SxValidRun	run;
+	Relation	stream;
+	TupleTableSlot *slot;
+	char	   *message = NULL;
+
+	if (valid == NULL)
+		return NULL;
+	if (!sx_valid_begin(&run, valid))
+		ereport(ERROR,
+				(errcode(ERRCODE_LOCK_NOT_AVAILABLE),
+				 errmsg("the condition of stream \"%s\" is being changed", get_rel_name(streamid))));
+	stream = table_open(streamid, AccessShareLock);
+	slot = MakeSingleTupleTableSlot(RelationGetDescr(stream), &TTSOpsHeapTuple);
+	ExecStoreHeapTuple(row, slot, false);
+	if (!sx_valid_test(&run, slot))
+		message = sx_valid_message(&run);
+	ExecDropSingleTupleTableSlot(slot);
+	table_close(stream, NoLock);
+	sx_valid_end(&run);
+	return message;
+}

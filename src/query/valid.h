@@ -46,5 +46,7 @@ extern void sx_valid_end(SxValidRun *run);
 /* why a row was rejected, for its dead letter; between begin and end */
 extern char *sx_valid_message(SxValidRun *run);
 #define SX_INVALID_SQLSTATE "23514"
+/* why a row of the stream's type that stands in no table fails the stream's condition; NULL: it does not */
+extern char *sx_valid_failure(Oid streamid, HeapTuple row);
 
 #endif							/* SX_VALID_H */
