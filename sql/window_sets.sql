@@ -123,6 +123,16 @@ SELECT * FROM test.check('by_number', $$SELECT streamext.hop(b, 600, 3600), coun
 CREATE TABLE fine (ts timestamptz NOT NULL);
 CREATE MATERIALIZED VIEW too_fine WITH (streamext.continuous) AS SELECT streamext.hop(ts, '1 microsecond', '30 days') AS w, count(*) FROM fine GROUP BY 1;
 CREATE MATERIALIZED VIEW too_fine WITH (streamext.continuous) AS SELECT streamext.cumulate(ts, '1 second', size => '1 day') AS w, count(*) FROM fine GROUP BY 1;
+-- windows that fail for every row are refused at once, also as another query of a view
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.hop(ts, '7 minutes', '1 hour') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.tumble(ts, interval '0') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.tumble(size => '1 month', ts => ts) AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.tumble(ts, '1 day', 'Europe/Nowhere') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.tumble(ts::date, '90 minutes') AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW none WITH (streamext.continuous) AS SELECT streamext.cumulate(extract(epoch FROM ts)::bigint, 7, 60) AS w, count(*) FROM fine GROUP BY 1;
+CREATE MATERIALIZED VIEW several WITH (streamext.continuous) AS SELECT streamext.tumble(ts, CASE WHEN extract(hour FROM ts AT TIME ZONE 'UTC') < 12 THEN interval '0' ELSE '1 hour' END) AS w, count(*) FROM fine GROUP BY 1;
+SELECT streamext.replace_view('several', $$SELECT streamext.tumble(ts, interval '0') AS w, count(*) FROM fine GROUP BY 1$$);
+DROP MATERIALIZED VIEW several;
 CREATE MATERIALIZED VIEW fine_enough WITH (streamext.continuous) AS SELECT streamext.hop(ts, '10 seconds', '1 day') AS w, count(*) FROM fine GROUP BY 1;
 INSERT INTO fine VALUES ('2026-01-01 00:00+00');
 SELECT test.check('fine_enough');

@@ -144,7 +144,7 @@ sx_check_keys(Query *query, SxAnalysis *a)
 											   TYPECACHE_HASH_PROC | TYPECACHE_BTREE_OPFAMILY |
 											   TYPECACHE_HASH_OPFAMILY);
 
-		sx_check_window_count(eval_const_expressions(NULL, expr));
+		sx_check_window(eval_const_expressions(NULL, expr));
 		if (get_typtype(type) == TYPTYPE_PSEUDO)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_TABLE_DEFINITION),

@@ -38,8 +38,8 @@ extern TimestampTz sx_window_to_instant(Timestamp local, pg_tz *zone);
 extern Timestamp sx_date_to_local(DateADT date);
 extern DateADT sx_local_to_date(Timestamp local);
 
-/* refuses hop() and cumulate() as a key, with constants in place, by which a row is in too many windows */
-extern void sx_check_window_count(Node *key);
+/* refuses a key, with constants in place, by which a row is in too many windows, or which fails for every row */
+extern void sx_check_window(Node *key);
 
 /*
  * For a call of hop() with constants: the windows that a pane is part of (the last of which begins with

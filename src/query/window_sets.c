@@ -21,6 +21,7 @@
 #include "catalog/pg_type.h"
 #include "common/int.h"
 #include "compat.h"
+#include "executor/executor.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -97,6 +98,8 @@ static int64 steps_per_window(Interval *size, Interval *step, bool local, const 
 static void not_a_multiple(const char *what, const char *size, const char *step);
 static int64 argument_point(FunctionCallInfo fcinfo, PointType type);
 static char *show(Interval *interval);
+static void check_window_count(FuncExpr *call, const char *name);
+static void try_window(FuncExpr *call);
 static double length_of(Node *node);
 
 /* ---- hop ---- */
@@ -599,16 +602,34 @@ show(Interval *interval)
 }
 
 void
-sx_check_window_count(Node *key)
+sx_check_window(Node *key)
 {
 	FuncExpr   *call = (FuncExpr *) key;
 	char	   *name;
-	double		ratio;
+	ListCell   *lc;
 
-	if (!IsA(key, FuncExpr) || list_length(call->args) < 3 || get_func_namespace(call->funcid) != sx_catalog_schema_oid())
+	if (!IsA(key, FuncExpr) || get_func_namespace(call->funcid) != sx_catalog_schema_oid())
 		return;
 	name = get_func_name(call->funcid);
-	if (name == NULL || (strcmp(name, "hop") != 0 && strcmp(name, "cumulate") != 0) || length_of(lsecond(call->args)) <= 0)
+	if (name == NULL || (strcmp(name, "tumble") != 0 && strcmp(name, "hop") != 0 && strcmp(name, "cumulate") != 0))
+		return;
+	for_each_from(lc, call->args, 1)
+	{
+		if (!IsA(lfirst(lc), Const) || lfirst_node(Const, lc)->constisnull)
+			return;
+	}
+	if (call->funcretset)
+		check_window_count(call, name);
+	try_window(call);
+}
+
+static void
+check_window_count(FuncExpr *call, const char *name)
+{
+	const char *what = strcmp(name, "hop") == 0 ? "slide" : "step";
+	double		ratio;
+
+	if (length_of(lsecond(call->args)) <= 0)
 		return;
 	ratio = length_of(lthird(call->args)) / length_of(lsecond(call->args));
 	if (ratio > MAX_WINDOWS_PER_ROW)
@@ -616,9 +637,30 @@ sx_check_window_count(Node *key)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("a row would belong to too many windows of %s()", name),
 				 errdetail("Size and %s make %.0f windows, each with a row of its own in the view; at most %d can be kept.",
-						   strcmp(name, "hop") == 0 ? "slide" : "step", ratio, MAX_WINDOWS_PER_ROW),
-				 errhint("Choose a longer %s, or a view with tumble() that is summed up when it is read.",
-						 strcmp(name, "hop") == 0 ? "slide" : "step")));
+						   what, ratio, MAX_WINDOWS_PER_ROW),
+				 errhint("Choose a longer %s, or a view with tumble() that is summed up when it is read.", what)));
+}
+
+/* the errors that its sizes would raise for every row, raised for one at the first moment of 2000 */
+static void
+try_window(FuncExpr *call)
+{
+	LOCAL_FCINFO(fcinfo, FUNC_MAX_ARGS);
+	FmgrInfo	flinfo;
+	ReturnSetInfo set = {.type = T_ReturnSetInfo,.allowedModes = SFRM_ValuePerCall};
+	int			n = 0;
+	ListCell   *lc;
+
+	set.econtext = CreateStandaloneExprContext();
+	fmgr_info(call->funcid, &flinfo);
+	InitFunctionCallInfoData(*fcinfo, &flinfo, list_length(call->args), call->inputcollid, NULL, (Node *) &set);
+	foreach(lc, call->args)
+	{
+		fcinfo->args[n].value = n == 0 ? Int64GetDatum(0) : lfirst_node(Const, lc)->constvalue;
+		fcinfo->args[n++].isnull = false;
+	}
+	(void) FunctionCallInvoke(fcinfo);
+	FreeExprContext(set.econtext, true);
 }
 
 /* ---- for the planner ---- */
