@@ -8,7 +8,7 @@
  *	 sx_test_points()			state of all points
  *
  * An armed point fires once, at its n-th hit by a matching process, and is disarmed by that;
- * action `count` never fires.  Everything is in shared memory, which a crash resets: after a
+ * action `count` never fires, `errors` at all hits from that one on.  Everything is in shared memory, which a crash resets: after a
  * restart nothing is armed.  What fired is written to the server log first, by write(2),
  * because that is all that survives.
  *
@@ -53,7 +53,7 @@ static const PointInfo points[] = {
 };
 
 static const char *const actions[] = {
-	"none", "count", "crash", "abort", "error", "terminate", "wait"
+	"none", "count", "crash", "abort", "error", "errors", "terminate", "wait"
 };
 
 static bool exit_hook_registered = false;
@@ -132,7 +132,8 @@ sx_stop_point(SxStopPoint point, Oid viewid)
 		{
 			action = p->action;
 			ticket = p->ticket;
-			p->action = SX_ACTION_NONE;
+			if (action != SX_ACTION_ERRORS)
+				p->action = SX_ACTION_NONE;
 			p->fired++;
 			if (action == SX_ACTION_WAIT)
 				p->waiting++;
@@ -153,6 +154,7 @@ sx_stop_point(SxStopPoint point, Oid viewid)
 		case SX_ACTION_ABORT:
 			abort();
 		case SX_ACTION_ERROR:
+		case SX_ACTION_ERRORS:
 			ereport(ERROR,
 					(errcode(ERRCODE_IO_ERROR),
 					 errmsg("stop point \"%s\"", points[point].name)));
@@ -253,7 +255,7 @@ sx_test_stop(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("there is no action \"%s\"", name)));
-	if (!points[point].may_raise && (action == SX_ACTION_ERROR || action == SX_ACTION_TERMINATE))
+	if (!points[point].may_raise && (action == SX_ACTION_ERROR || action == SX_ACTION_ERRORS || action == SX_ACTION_TERMINATE))
 		ereport(ERROR,
 				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 				 errmsg("nothing may raise at stop point \"%s\"", points[point].name)));

@@ -39,6 +39,7 @@ typedef enum SxStopAction
 	SX_ACTION_CRASH,			/* SIGKILL: all of shared memory is lost */
 	SX_ACTION_ABORT,
 	SX_ACTION_ERROR,
+	SX_ACTION_ERRORS,			/* until it is released */
 	SX_ACTION_TERMINATE,		/* FATAL: this process ends, shared memory stays */
 	SX_ACTION_WAIT
 } SxStopAction;
