@@ -107,7 +107,7 @@ sx_swapper_main(Datum arg)
 
 		sx_worker_check();
 		/* the consumer's successor starts one of its own */
-		if (db->closing || db->consumer_pid == 0 || db->generation != generation)
+		if (db->closing || db->places[SX_CONSUMER].pid == 0 || db->generation != generation)
 			proc_exit(0);
 		if (!is_dangling(wa.viewid) && !sx_wait_flushed(list_make1_oid(wa.viewid), FLUSH_MS, NULL, NULL))
 		{
@@ -239,7 +239,7 @@ try_swap(SxDb *db, Oid hidden)
 	if (outcome == OUTCOME_DONE)
 	{
 		SX_STOP_POINT(swap_committed);
-		sx_wake_consumer(db);
+		sx_wake(db, SX_CONSUMER);
 	}
 	return outcome;
 }

@@ -233,7 +233,7 @@ sx_alerter_runs(PG_FUNCTION_ARGS)
 {
 	SxDb	   *db = sx_my_db();
 
-	PG_RETURN_BOOL(db != NULL && db->alerter_pid != 0);
+	PG_RETURN_BOOL(db != NULL && db->places[SX_ALERTER].pid != 0);
 }
 
 /* a row trigger for inserts into streamext.alert_def, by pg_restore */

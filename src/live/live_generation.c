@@ -328,7 +328,7 @@ snapshots_need(TransactionId flush_xid, SxDb *db)
 	{
 		PGPROC	   *proc = SxVirtualXidProc(vxids[i]);
 		pid_t		pid = proc ? proc->pid : 0;
-		bool		ours = pid != 0 && (pid == db->flusher_pid || pid == db->helper_pid);
+		bool		ours = pid != 0 && (pid == db->places[SX_FLUSHER].pid || pid == db->places[SX_HELPER].pid);
 
 		for (int j = 0; j < db->nviews && pid != 0 && !ours; j++)
 			ours = db->views[j].builder_pid == pid;

@@ -25,7 +25,6 @@ static dsa_area *my_area = NULL;
 static uint32 my_area_generation = 0;
 
 static void db_reset(SxDb *db, Oid dboid);
-static void wake(SxDb *db, Latch **of);
 
 Size
 sx_registry_size(void)
@@ -91,15 +90,8 @@ db_reset(SxDb *db, Oid dboid)
 	db->closing = 0;
 	db->slot_ready = false;
 	db->problem[0] = '\0';
-	db->consumer_pid = 0;
-	db->flusher_pid = 0;
-	db->consumer_latch = NULL;
-	db->flusher_latch = NULL;
-	db->helper_pid = 0;
-	db->helper_latch = NULL;
+	memset(db->places, 0, sizeof(db->places));
 	db->alerts_wanted = false;
-	db->alerter_pid = 0;
-	db->alerter_latch = NULL;
 	db->blamed_alert = InvalidOid;
 	db->slot_xmin = InvalidTransactionId;
 	db->slot_lsn = InvalidXLogRecPtr;
@@ -251,41 +243,58 @@ sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...)
 	SpinLockRelease(&db->mutex);
 }
 
+bool
+sx_take_place(SxDb *db, SxRole role)
+{
+	SxPlace    *place = &db->places[role];
+	bool		taken;
+
+	SpinLockAcquire(&db->mutex);
+	/* a launcher that was restarted knows nothing of its predecessor's workers */
+	taken = place->pid == 0 && !db->closing;
+	if (taken)
+	{
+		place->pid = MyProcPid;
+		place->latch = MyLatch;
+	}
+	SpinLockRelease(&db->mutex);
+	return taken;
+}
+
+void
+sx_leave_place(SxDb *db, SxRole role)
+{
+	SxPlace    *place = &db->places[role];
+
+	SpinLockAcquire(&db->mutex);
+	if (place->pid == MyProcPid)
+	{
+		place->pid = 0;
+		place->latch = NULL;
+	}
+	SpinLockRelease(&db->mutex);
+}
+
+bool
+sx_has_workers(const SxDb *db)
+{
+	for (int i = 0; i < SX_NROLES; i++)
+		if (db->places[i].pid != 0)
+			return true;
+	return false;
+}
+
 /* the process may be gone, and another have come */
-static void
-wake(SxDb *db, Latch **of)
+void
+sx_wake(SxDb *db, SxRole role)
 {
 	Latch	   *latch;
 
 	SpinLockAcquire(&db->mutex);
-	latch = *of;
+	latch = db->places[role].latch;
 	SpinLockRelease(&db->mutex);
 	if (latch)
 		SetLatch(latch);
-}
-
-void
-sx_wake_consumer(SxDb *db)
-{
-	wake(db, &db->consumer_latch);
-}
-
-void
-sx_wake_flusher(SxDb *db)
-{
-	wake(db, &db->flusher_latch);
-}
-
-void
-sx_wake_helper(SxDb *db)
-{
-	wake(db, &db->helper_latch);
-}
-
-void
-sx_wake_alerter(SxDb *db)
-{
-	wake(db, &db->alerter_latch);
 }
 
 void

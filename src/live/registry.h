@@ -195,6 +195,22 @@ typedef struct SxView
 	uint64		lost_changes;	/* newest cycle whose changes could not be listed */
 } SxView;
 
+/* The processes of which a database has one each */
+typedef enum SxRole
+{
+	SX_CONSUMER,
+	SX_FLUSHER,
+	SX_HELPER,					/* while the consumer has use for one (worker/helper.h) */
+	SX_ALERTER,					/* while there are alerts */
+	SX_NROLES
+} SxRole;
+
+typedef struct SxPlace
+{
+	pid_t		pid;			/* 0: nobody has it */
+	Latch	   *latch;
+} SxPlace;
+
 /* while one is done the next is there */
 #define SX_HELPER_JOBS	2
 
@@ -209,18 +225,11 @@ typedef struct SxDb
 	int			closing;		/* (m) commands under way that want its workers gone (DROP EXTENSION, DROP DATABASE …) */
 	bool		slot_ready;		/* (m) the slot exists and protects */
 	char		problem[256];	/* (m) why the consumer cannot start or go on; empty: fine */
-	pid_t		consumer_pid;	/* (m) */
-	pid_t		flusher_pid;	/* (m) */
-	Latch	   *consumer_latch; /* (m) */
-	Latch	   *flusher_latch;	/* (m) */
+	SxPlace		places[SX_NROLES];	/* (m) */
 	bool		alerts_wanted;	/* (m) there are alerts: the launcher keeps an alerter */
-	pid_t		helper_pid;		/* (m) while the consumer has one (worker/helper.h) */
-	Latch	   *helper_latch;	/* (m) */
 	dsa_pointer helper_jobs[SX_HELPER_JOBS];	/* (m) by number; … */
 	uint64		jobs_given;		/* (m) … the first so many are given */
 	uint64		jobs_done;		/* (m) … and done */
-	pid_t		alerter_pid;	/* (m) */
-	Latch	   *alerter_latch;	/* (m) */
 	Oid			blamed_alert;	/* (m) its condition had to be ended with the alerter */
 	pg_atomic_uint32 consumer_sleeps;	/* a committing backend sets the latch only then */
 	uint32		generation;		/* incarnation of the DSA area: changes when a consumer starts */
@@ -284,10 +293,11 @@ extern void sx_view_set_error(SxDb *db, SxView *v, const char *message);
  */
 extern int	sx_view_setback(SxDb *db, SxView *v, int first_ms, int longest_ms);
 extern void sx_view_set_slow(SxDb *db, SxView *v, const char *fmt,...) pg_attribute_printf(3, 4);
-extern void sx_wake_consumer(SxDb *db);
-extern void sx_wake_flusher(SxDb *db);
-extern void sx_wake_helper(SxDb *db);	/* nothing if there is none */
-extern void sx_wake_alerter(SxDb *db);	/* nothing if there is none */
+/* we are it from here on; false: another process is, or commands under way want all of them gone */
+extern bool sx_take_place(SxDb *db, SxRole role);
+extern void sx_leave_place(SxDb *db, SxRole role);	/* nothing if it is not ours */
+extern bool sx_has_workers(const SxDb *db);	/* but for builders */
+extern void sx_wake(SxDb *db, SxRole role);	/* nothing if there is none */
 extern void sx_wake_launcher(void);
 
 /* the gate */

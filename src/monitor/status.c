@@ -396,7 +396,7 @@ copy_db(SxDb *db, DbCopy *copy)
 	copy->consumed_lsn = Min(pg_atomic_read_u64(&db->consumed_lsn), pg_atomic_read_u64(&db->read_lsn));
 	copy->caught_up_at = (TimestampTz) pg_atomic_read_u64(&db->caught_up_at);
 	SpinLockAcquire(&db->mutex);
-	copy->consumer_pid = db->consumer_pid;
+	copy->consumer_pid = db->places[SX_CONSUMER].pid;
 	copy->slot_lsn = db->slot_lsn;
 	memcpy(copy->problem, db->problem, sizeof(copy->problem));
 	SpinLockRelease(&db->mutex);

@@ -87,18 +87,8 @@ sx_alerter_main(Datum arg)
 	SxDb	   *db = sx_db_lookup(wa.dboid, false);
 	MemoryContext turn;
 
-	if (db == NULL)
+	if (db == NULL || !sx_take_place(db, SX_ALERTER))
 		proc_exit(0);
-	SpinLockAcquire(&db->mutex);
-	/* a launcher that was restarted knows nothing of its predecessor's workers */
-	if (db->alerter_pid != 0 || db->closing)
-	{
-		SpinLockRelease(&db->mutex);
-		proc_exit(0);
-	}
-	db->alerter_pid = MyProcPid;
-	db->alerter_latch = MyLatch;
-	SpinLockRelease(&db->mutex);
 	before_shmem_exit(alerter_exit, PointerGetDatum(db));
 	SX_STOP_POINT(alerter_started);
 
@@ -180,12 +170,13 @@ alerter_exit(int code, Datum arg)
 						db->blamed_alert)));
 	LWLockReleaseAll();
 	sx_live_untrack(db, InvalidOid);
-	SpinLockAcquire(&db->mutex);
-	db->alerter_pid = 0;
-	db->alerter_latch = NULL;
 	if (!deadly)
+	{
+		SpinLockAcquire(&db->mutex);
 		db->blamed_alert = InvalidOid;
-	SpinLockRelease(&db->mutex);
+		SpinLockRelease(&db->mutex);
+	}
+	sx_leave_place(db, SX_ALERTER);
 	ConditionVariableBroadcast(&db->published_cv);
 	sx_wake_launcher();
 }

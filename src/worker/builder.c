@@ -229,7 +229,7 @@ builder_exit(int code, Datum arg)
 		sx_builder.v->builder_pid = 0;
 	SpinLockRelease(&sx_builder.db->mutex);
 	ConditionVariableBroadcast(&sx_builder.db->published_cv);
-	sx_wake_consumer(sx_builder.db);
+	sx_wake(sx_builder.db, SX_CONSUMER);
 }
 
 void

@@ -381,7 +381,7 @@ sx_builder_commit(SxStoredPosition *pos)
 	v->last_flush = GetCurrentTimestamp();
 	v->last_flush_us = (int) Min(us, PG_INT32_MAX);
 	SpinLockRelease(&sx_builder.db->mutex);
-	sx_wake_alerter(sx_builder.db);
+	sx_wake(sx_builder.db, SX_ALERTER);
 	/* autovacuum goes by what we report; one that follows for long is never at its end */
 	(void) pgstat_report_stat(false);
 	if (limit > 0 && us > limit && !sx_builder.in_history)

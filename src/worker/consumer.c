@@ -76,19 +76,8 @@ sx_consumer_main(Datum arg)
 	SxDb	   *db = sx_db_lookup(wa.dboid, false);
 	Consumer   *c;
 
-	if (db == NULL)
+	if (db == NULL || !sx_take_place(db, SX_CONSUMER))
 		proc_exit(0);
-	SpinLockAcquire(&db->mutex);
-	/* a launcher that was restarted knows nothing of its predecessor's workers */
-	if (db->consumer_pid != 0 || db->closing)
-	{
-		SpinLockRelease(&db->mutex);
-		proc_exit(0);
-	}
-	db->consumer_pid = MyProcPid;
-	db->consumer_latch = MyLatch;
-	db->slot_ready = false;
-	SpinLockRelease(&db->mutex);
 	before_shmem_exit(consumer_exit, PointerGetDatum(db));
 	SX_STOP_POINT(consumer_started);
 
@@ -144,10 +133,9 @@ consumer_exit(int code, Datum arg)
 						running->shared->viewid)));
 	}
 	SpinLockAcquire(&db->mutex);
-	db->consumer_pid = 0;
-	db->consumer_latch = NULL;
 	db->slot_ready = false;
 	SpinLockRelease(&db->mutex);
+	sx_leave_place(db, SX_CONSUMER);
 	pg_atomic_write_u32(&db->consumer_sleeps, 0);
 	ConditionVariableBroadcast(&db->published_cv);
 	sx_wake_launcher();
@@ -214,8 +202,8 @@ clear_views(Consumer *c)
 
 		sx_lock_publish_exclusive(db);
 		SpinLockAcquire(&db->mutex);
-		busy = OidIsValid(db->flushing_view) && db->flusher_pid != 0;
-		helper = db->helper_pid;
+		busy = OidIsValid(db->flushing_view) && db->places[SX_FLUSHER].pid != 0;
+		helper = db->places[SX_HELPER].pid;
 		SpinLockRelease(&db->mutex);
 		if (helper != 0)
 		{
@@ -301,7 +289,7 @@ leave(Consumer *c)
 	db->left++;
 	db->slot_ready = false;
 	SpinLockRelease(&db->mutex);
-	sx_wake_flusher(db);
+	sx_wake(db, SX_FLUSHER);
 	sx_consumer_wait_flusher(c);
 	sx_consumer_drop_early(c);
 	sx_db_area_drop(db);
@@ -595,7 +583,7 @@ publish(Consumer *c, SxPosition *position, XLogRecPtr consumed, List *taken)
 	}
 	pfree(old);
 	if (alerted)
-		sx_wake_alerter(db);
+		sx_wake(db, SX_ALERTER);
 
 	foreach(lc, c->views)
 	{

@@ -126,7 +126,7 @@ sx_consumer_flush(Consumer *c)
 	if (look_for_free)
 		c->last_free = now;
 	if (sealed)
-		sx_wake_flusher(db);
+		sx_wake(db, SX_FLUSHER);
 	check_request(c);
 }
 
@@ -423,7 +423,7 @@ sx_consumer_relieve(Consumer *c)
 			}
 			if (busy)
 			{
-				sx_wake_flusher(db);
+				sx_wake(db, SX_FLUSHER);
 				(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100,
 								 PG_WAIT_EXTENSION);
 				ResetLatch(MyLatch);
@@ -456,7 +456,7 @@ sx_consumer_wait_flusher(Consumer *c)
 		bool		busy;
 
 		SpinLockAcquire(&db->mutex);
-		busy = OidIsValid(db->flushing_view) && db->flusher_pid != 0;
+		busy = OidIsValid(db->flushing_view) && db->places[SX_FLUSHER].pid != 0;
 		SpinLockRelease(&db->mutex);
 		if (!busy)
 			return;

@@ -56,7 +56,7 @@ sx_consumer_helper_room(Consumer *c, bool open, bool start)
 	if (!sx_enable_helper || list_length(given) >= most)
 		return 0;
 	SpinLockAcquire(&c->db->mutex);
-	pid = c->db->helper_pid;
+	pid = c->db->places[SX_HELPER].pid;
 	SpinLockRelease(&c->db->mutex);
 	if (pid != 0)
 		return most - list_length(given);
@@ -139,7 +139,7 @@ sx_consumer_give(Consumer *c, SxReady *slice, List *wanted)
 	g->number = c->db->jobs_given++;
 	c->db->helper_jobs[g->number % SX_HELPER_JOBS] = dp;
 	SpinLockRelease(&c->db->mutex);
-	sx_wake_helper(c->db);
+	sx_wake(c->db, SX_HELPER);
 	return true;
 }
 
@@ -221,7 +221,7 @@ sx_consumer_collect(Consumer *c, SxCollect collect)
 		return;
 	SpinLockAcquire(&c->db->mutex);
 	done = c->db->jobs_done;
-	alive = c->db->helper_pid != 0;
+	alive = c->db->places[SX_HELPER].pid != 0;
 	if (!alive)
 		c->db->jobs_done = c->db->jobs_given;
 	SpinLockRelease(&c->db->mutex);

@@ -349,7 +349,7 @@ compute_own(Consumer *c, LiveView *lv, SxTail *own, SxStoredPosition *pos)
 	sx_unlock_publish(db);
 	if (batch->nrows > 0)
 		sx_live_published(lv->writer);
-	sx_wake_alerter(db);
+	sx_wake(db, SX_ALERTER);
 
 	SpinLockAcquire(&db->mutex);
 	lv->shared->counts = pos->counts;

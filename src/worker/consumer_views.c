@@ -193,14 +193,14 @@ sx_consumer_load_views(Consumer *c)
 		bool		start;
 
 		SpinLockAcquire(&c->db->mutex);
-		start = !c->db->alerts_wanted || c->db->alerter_pid == 0;
+		start = !c->db->alerts_wanted || c->db->places[SX_ALERTER].pid == 0;
 		c->db->alerts_wanted = true;
 		SpinLockRelease(&c->db->mutex);
 		if (start)
 			sx_wake_launcher();
 	}
 	/* also when the last alert is gone */
-	sx_wake_alerter(c->db);
+	sx_wake(c->db, SX_ALERTER);
 	c->require_epoch = epoch;
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
@@ -425,7 +425,7 @@ sx_consumer_set_state(SxDb *db, SxView *v, SxViewState state)
 	sx_lock_publish_exclusive(db);
 	v->state = state;
 	sx_unlock_publish(db);
-	sx_wake_alerter(db);
+	sx_wake(db, SX_ALERTER);
 }
 
 /* drops the process's own things; shared memory is dropped by sx_consumer_drop_detached */
@@ -464,7 +464,7 @@ sx_consumer_detach(Consumer *c, LiveView *lv, SxViewState next)
 	lv->drop_pending = true;
 	lv->caught_up = false;
 	SX_STOP_POINT_OF(detached, lv->def->viewid);
-	sx_wake_alerter(c->db);
+	sx_wake(c->db, SX_ALERTER);
 	ConditionVariableBroadcast(&c->db->published_cv);
 }
 

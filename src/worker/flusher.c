@@ -97,18 +97,8 @@ sx_flusher_main(Datum arg)
 	HASHCTL		ctl;
 	MemoryContext turn;
 
-	if (db == NULL)
+	if (db == NULL || !sx_take_place(db, SX_FLUSHER))
 		proc_exit(0);
-	SpinLockAcquire(&db->mutex);
-	/* a launcher that was restarted knows nothing of its predecessor's workers */
-	if (db->flusher_pid != 0 || db->closing)
-	{
-		SpinLockRelease(&db->mutex);
-		proc_exit(0);
-	}
-	db->flusher_pid = MyProcPid;
-	db->flusher_latch = MyLatch;
-	SpinLockRelease(&db->mutex);
 	before_shmem_exit(flusher_exit, PointerGetDatum(db));
 	ConditionVariableBroadcast(&db->published_cv);
 
@@ -168,10 +158,9 @@ flusher_exit(int code, Datum arg)
 						db->flushing_view)));
 	}
 	SpinLockAcquire(&db->mutex);
-	db->flusher_pid = 0;
-	db->flusher_latch = NULL;
 	db->flushing_view = InvalidOid;
 	SpinLockRelease(&db->mutex);
+	sx_leave_place(db, SX_FLUSHER);
 	ConditionVariableBroadcast(&db->published_cv);
 	sx_wake_launcher();
 }
@@ -266,7 +255,7 @@ flush_one(SxDb *db)
 	db->flushing_view = InvalidOid;
 	SpinLockRelease(&db->mutex);
 	ConditionVariableBroadcast(&db->published_cv);
-	sx_wake_consumer(db);
+	sx_wake(db, SX_CONSUMER);
 	return true;
 }
 
@@ -510,7 +499,7 @@ flushed(SxDb *db, SxView *v, SxGeneration *gen, const SxStoredPosition *stored, 
 	v->seq = stored->seq;
 	sx_unlock_publish(db);
 	if (v->alerted)
-		sx_wake_alerter(db);
+		sx_wake(db, SX_ALERTER);
 	SX_STOP_POINT_OF(flush_marked, v->viewid);
 }
 

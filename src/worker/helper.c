@@ -65,20 +65,11 @@ sx_helper_main(Datum arg)
 	TimestampTz worked_at = sx_now();
 
 	db = sx_db_lookup(wa.dboid, false);
-	if (db == NULL)
-		proc_exit(0);
 	consumer = wa.incarnation;
-	SpinLockAcquire(&db->mutex);
-	if ((uint64) db->consumer_pid != consumer || db->helper_pid != 0 || db->closing)
-	{
-		SpinLockRelease(&db->mutex);
+	if (db == NULL || !sx_take_place(db, SX_HELPER))
 		proc_exit(0);
-	}
-	db->helper_pid = MyProcPid;
-	db->helper_latch = MyLatch;
-	SpinLockRelease(&db->mutex);
 	before_shmem_exit(helper_exit, 0);
-	sx_wake_consumer(db);
+	sx_wake(db, SX_CONSUMER);
 	SX_STOP_POINT(helper_started);
 
 	/* whatever we wait for, the consumer does not: it computes these rows itself */
@@ -115,7 +106,7 @@ sx_helper_main(Datum arg)
 		SpinLockAcquire(&db->mutex);
 		db->jobs_done++;
 		SpinLockRelease(&db->mutex);
-		sx_wake_consumer(db);
+		sx_wake(db, SX_CONSUMER);
 		worked_at = sx_now();
 	}
 }
@@ -135,15 +126,9 @@ helper_exit(int code, Datum arg)
 				(errmsg("streamext helper ends because continuous view with OID %u does not end when it is canceled",
 						running->viewid)));
 	}
-	SpinLockAcquire(&db->mutex);
-	if (db->helper_pid == MyProcPid)
-	{
-		db->helper_pid = 0;
-		db->helper_latch = NULL;
-	}
-	SpinLockRelease(&db->mutex);
+	sx_leave_place(db, SX_HELPER);
 	ConditionVariableBroadcast(&db->published_cv);
-	sx_wake_consumer(db);
+	sx_wake(db, SX_CONSUMER);
 }
 
 static void
@@ -165,17 +150,11 @@ next_job(bool idle, dsa_pointer *job)
 
 	*job = InvalidDsaPointer;
 	SpinLockAcquire(&db->mutex);
-	stays = (uint64) db->consumer_pid == consumer && !db->closing;
+	stays = (uint64) db->places[SX_CONSUMER].pid == consumer && !db->closing;
 	if (stays && db->jobs_done < db->jobs_given)
 		*job = db->helper_jobs[db->jobs_done % SX_HELPER_JOBS];
 	else if (idle)
 		stays = false;
-	/* nobody is to give us one any more */
-	if (!stays)
-	{
-		db->helper_pid = 0;
-		db->helper_latch = NULL;
-	}
 	SpinLockRelease(&db->mutex);
 	return stays;
 }

@@ -280,9 +280,9 @@ serve(SxDb *db, Served *s)
 	/* our predecessor's may still be there: we have no handle for those */
 	SpinLockAcquire(&db->mutex);
 	wanted = db->wanted && !db->closing;
-	has_consumer = db->consumer_pid != 0;
-	has_flusher = db->flusher_pid != 0;
-	wants_alerter = wanted && db->alerts_wanted && db->alerter_pid == 0;
+	has_consumer = db->places[SX_CONSUMER].pid != 0;
+	has_flusher = db->places[SX_FLUSHER].pid != 0;
+	wants_alerter = wanted && db->alerts_wanted && db->places[SX_ALERTER].pid == 0;
 	left = db->left;
 	SpinLockRelease(&db->mutex);
 
@@ -362,7 +362,7 @@ sweep(void)
 		SxDb	   *db = &sx_shared->dbs[i];
 
 		if (OidIsValid(db->dboid) && !list_member_oid(dbs, db->dboid) &&
-			db->consumer_pid == 0 && db->flusher_pid == 0 && db->alerter_pid == 0 && !db->closing)
+			!sx_has_workers(db) && !db->closing)
 		{
 			(void) sx_slot_drop(db->dboid);
 			sx_db_free(db);

@@ -45,6 +45,8 @@ static SxDb *wait_for_database(TimestampTz deadline);
 static bool view_is_at(SxDb *db, SxView *v, uint64 cycle, uint64 turn, XLogRecPtr lsn);
 static char *describe_blocker(SxDb *db, SxView *v);
 static void stop_workers(SxDb *db);
+static void end_builders(SxDb *db);
+static void end_process(pid_t pid);
 
 void
 sx_wake_init(void)
@@ -105,7 +107,7 @@ xact_callback(XactEvent event, void *arg)
 			return;
 		if (pg_atomic_read_u32(&db->consumer_sleeps) != 0 &&
 			pg_atomic_exchange_u32(&db->consumer_sleeps, 0) != 0)
-			sx_wake_consumer(db);
+			sx_wake(db, SX_CONSUMER);
 	}
 }
 
@@ -136,7 +138,7 @@ tell_written(void)
 		v->sessions_wrote++;
 		SpinLockRelease(&db->mutex);
 	}
-	sx_wake_alerter(db);
+	sx_wake(db, SX_ALERTER);
 }
 
 static void
@@ -200,7 +202,7 @@ end_require(void)
 {
 	pg_atomic_fetch_add_u32(&required_db->require_epoch, 1);
 	pg_atomic_fetch_sub_u32(&required_db->requirers, 1);
-	sx_wake_consumer(required_db);
+	sx_wake(required_db, SX_CONSUMER);
 	sx_wake_launcher();
 	required_db = NULL;
 	creates = false;
@@ -277,7 +279,7 @@ sx_worker_require(void)
 
 		SpinLockAcquire(&db->mutex);
 		db->wanted = true;
-		ready = db->slot_ready && db->flusher_pid != 0;
+		ready = db->slot_ready && db->places[SX_FLUSHER].pid != 0;
 		memcpy(problem, db->problem, sizeof(problem));
 		SpinLockRelease(&db->mutex);
 		if (ready)
@@ -544,7 +546,7 @@ wait_views(List *views, int timeout_ms, bool flushed, bool (*needed) (Oid viewid
 		if (wake || pg_atomic_read_u64(&db->cycle_published) <= cycle)
 		{
 			pg_atomic_write_u32(&db->consumer_sleeps, 0);
-			sx_wake_consumer(db);
+			sx_wake(db, SX_CONSUMER);
 		}
 
 		if (waits_for_us || !wait_more(db, deadline))
@@ -600,17 +602,9 @@ sx_worker_stop_at_commit(void)
 	if (db == NULL)
 		return;
 	begin_close(db);
-	if (db->alerter_pid != 0)
-		kill(db->alerter_pid, SIGTERM);
-	if (db->helper_pid != 0)
-		kill(db->helper_pid, SIGTERM);
-	for (int i = 0; i < db->nviews; i++)
-	{
-		pid_t		pid = db->views[i].builder_pid;
-
-		if (pid != 0)
-			kill(pid, SIGTERM);
-	}
+	end_process(db->places[SX_ALERTER].pid);
+	end_process(db->places[SX_HELPER].pid);
+	end_builders(db);
 }
 
 /*
@@ -633,8 +627,7 @@ sx_worker_stop_database(Oid dboid)
 	ConditionVariablePrepareToSleep(&db->published_cv);
 	for (;;)
 	{
-		bool		running = db->consumer_pid != 0 || db->flusher_pid != 0 || db->alerter_pid != 0 ||
-			db->helper_pid != 0;
+		bool		running = sx_has_workers(db);
 
 		for (int i = 0; i < db->nviews; i++)
 			running |= db->views[i].builder_pid != 0;
@@ -648,22 +641,22 @@ sx_worker_stop_database(Oid dboid)
 static void
 stop_workers(SxDb *db)
 {
-	pid_t		pids[4];
+	for (int i = 0; i < SX_NROLES; i++)
+		end_process(db->places[i].pid);
+	end_builders(db);
+}
 
-	SpinLockAcquire(&db->mutex);
-	pids[0] = db->consumer_pid;
-	pids[1] = db->flusher_pid;
-	pids[2] = db->alerter_pid;
-	pids[3] = db->helper_pid;
-	SpinLockRelease(&db->mutex);
-	for (int i = 0; i < lengthof(pids); i++)
-		if (pids[i] != 0)
-			kill(pids[i], SIGTERM);
+static void
+end_builders(SxDb *db)
+{
 	for (int i = 0; i < db->nviews; i++)
-	{
-		pid_t		pid = db->views[i].builder_pid;
+		end_process(db->views[i].builder_pid);
+}
 
-		if (pid != 0)
-			kill(pid, SIGTERM);
-	}
+/* which may be none, or gone */
+static void
+end_process(pid_t pid)
+{
+	if (pid != 0)
+		kill(pid, SIGTERM);
 }
