@@ -1,38 +1,46 @@
 package Probe;
 # test/bench/Probe.pm
-#		A session that commits a row, reads a view until the row is there, and does so again.
+#		How long after its commit a row is visible in a view, to a session that reads until it is there.
 #
-# All of it happens in one procedure in the server, so that no client's latency is measured; it reads without
-# a pause until the row is visible.  Between rows it sleeps.
+# Another session commits, and sleeps, as one does that waits for its client: if it read right after its commit, it would
+# keep the processor that the kernel may have chosen for the consumer, for as long as a time slice lasts.  The
+# reader waits for the commit by a lock, so that it takes no processor before.  Both are procedures in the server, so
+# that no client's latency is measured.
 use strict;
 use warnings;
 
 use Server;
 
-my $procedure = <<'SQL';
-CREATE OR REPLACE PROCEDURE probe(pause float8, seconds float8, INOUT times float8[] DEFAULT '{}', INOUT latencies float8[] DEFAULT '{}')
+# Before it commits a row it has the lock of the next one.
+my $writer = <<'SQL';
+CREATE OR REPLACE PROCEDURE probe_write(probe int, pause float8, rows int, INOUT times float8[] DEFAULT '{}')
+LANGUAGE plpgsql AS $$
+BEGIN
+	FOR i IN 1 .. rows LOOP
+		PERFORM pg_sleep(pause);
+		INSERT INTO ev VALUES ('2026-06-01 00:00Z', 'probe' || probe, 1, 1);
+		PERFORM pg_advisory_lock(probe, i + 1);
+		COMMIT;
+		times := times || extract(epoch FROM clock_timestamp())::float8;
+		PERFORM pg_advisory_unlock(probe, i);
+	END LOOP;
+END $$
+SQL
+
+my $reader = <<'SQL';
+CREATE OR REPLACE PROCEDURE probe_read(probe int, rows int, INOUT times float8[] DEFAULT '{}')
 LANGUAGE plpgsql AS $$
 DECLARE
-	ends timestamptz := clock_timestamp() + seconds * interval '1 second';
-	inserted int := 0;
-	seen int;
-	committed timestamptz;
+	seen int := 0;
 BEGIN
-	WHILE clock_timestamp() < ends LOOP
-		PERFORM pg_sleep(pause);
-		INSERT INTO ev VALUES ('2026-06-01 00:00Z', '%2$s', 1, 1);
-		COMMIT;
-		committed := clock_timestamp();
-		inserted := inserted + 1;
-		LOOP
-			SELECT n INTO seen FROM %1$s WHERE k = '%2$s' AND w = '2026-06-01 00:00Z';
-			EXIT WHEN seen = inserted;
-			IF seen > inserted OR clock_timestamp() > committed + interval '1 minute' THEN
-				RAISE EXCEPTION '%% rows inserted, %% seen', inserted, seen;
-			END IF;
+	FOR i IN 1 .. rows LOOP
+		PERFORM pg_advisory_lock_shared(probe, i);
+		PERFORM pg_advisory_unlock_shared(probe, i);
+		WHILE seen IS NULL OR seen < i LOOP
+			SELECT n INTO seen FROM %s WHERE k = 'probe' || probe AND w = '2026-06-01 00:00Z';
 		END LOOP;
-		times := times || extract(epoch FROM committed)::float8;
-		latencies := latencies || 1000 * extract(epoch FROM clock_timestamp() - committed)::float8;
+		times := times || extract(epoch FROM clock_timestamp())::float8;
+		COMMIT;
 	END LOOP;
 END $$
 SQL
@@ -43,10 +51,15 @@ my $probes = 0;
 sub begin
 {
 	my ($class, $server, $view, $pause, $seconds) = @_;
-	my $self = bless { session => Session->new($server, 'bench') }, $class;
+	my $self = bless { map { $_ => Session->new($server, 'bench') } qw(writer reader) }, $class;
+	my $probe = ++$probes;
+	my $rows = int($seconds / $pause);
 
-	$self->{session}->ask(sprintf $procedure, $view, 'probe' . $probes++);
-	$self->{session}->begin("CALL probe($pause, $seconds)");
+	$self->{writer}->ask($writer);
+	$self->{writer}->ask(sprintf $reader, $view);
+	$self->{writer}->ask("SELECT pg_advisory_lock($probe, 1)");
+	$self->{reader}->begin("CALL probe_read($probe, $rows)");
+	$self->{writer}->begin("CALL probe_write($probe, $pause, $rows)");
 	return $self;
 }
 
@@ -54,10 +67,12 @@ sub begin
 sub end
 {
 	my ($self) = @_;
-	my ($row) = $self->{session}->end;
-	my ($times, $latencies) = map { [ split /,/, s/[{}]//gr ] } @$row;
-	$self->{session}->close;
-	return map { [ $times->[$_], $latencies->[$_] ] } 0 .. $#$times;
+	my ($written, $seen) = map {
+		my ($row) = $self->{$_}->end;
+		$self->{$_}->close;
+		[ split /,/, $row->[0] =~ s/[{}]//gr ];
+	} qw(writer reader);
+	return map { [ $written->[$_], 1000 * ($seen->[$_] - $written->[$_]) ] } 0 .. $#$written;
 }
 
 1;
